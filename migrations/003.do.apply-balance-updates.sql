@@ -1,0 +1,151 @@
+-- apply_balance_updates: the one way a balance changes. Atomic for the whole batch, sequential in its outcome: as if
+-- each update had been applied alone, in the order of the arrays.
+--
+--   in   parallel arrays, one element an update: account, amount (not 0), reference (or null), idempotency key (or
+--        null), W3C traceparent (or null); and the caller's clock.
+--   out  one row an update, item = its place in the arrays from 1:
+--          outcome   applied | insufficient_funds | balance_out_of_range           remembered under the key
+--                    | account_not_found | account_frozen | idempotency_key_reused  not remembered
+--          replayed  true when it is the remembered first answer
+--          balance, version, created_at   what this update left (or, declined, found); null where nothing is remembered
+--
+-- An expected refusal is an outcome, never an exception: one bad update must not fail its neighbours.
+-- created_at is the later of the caller's clock and the account's last change, so an account's history never runs
+-- backwards however the callers' clocks differ.
+
+-- The balance after one more update: moved where the limits allow it, unchanged where they do not.
+-- Differences instead of sums: amounts are any bigint, so a sum could overflow; balances are within +-(2^53 - 1).
+CREATE FUNCTION balance_step(balance bigint, amount bigint, opening_balance bigint, overdraft_limit bigint)
+RETURNS bigint LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+BEGIN
+  balance := coalesce(balance, opening_balance);
+  IF amount > 0 THEN
+    IF amount <= 9007199254740991 - balance THEN RETURN balance + amount; END IF;
+  ELSIF amount >= -overdraft_limit - balance THEN
+    RETURN balance + amount;
+  END IF;
+  RETURN balance;
+END
+$$;
+
+CREATE AGGREGATE running_balance(amount bigint, opening_balance bigint, overdraft_limit bigint) (
+  SFUNC = balance_step, STYPE = bigint
+);
+
+CREATE FUNCTION apply_balance_updates(
+  p_account_ids text[], p_amounts bigint[], p_references text[], p_keys text[], p_traceparents text[], p_now timestamptz
+) RETURNS TABLE (item integer, outcome text, replayed boolean, balance bigint, version bigint, created_at timestamptz)
+LANGUAGE plpgsql VOLATILE
+-- One plan for good, and an indexed one: the first batches of a new database meet empty tables without statistics.
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+AS $$
+#variable_conflict use_column
+BEGIN
+  -- Above READ COMMITTED the look-ups below would use a snapshot older than the lock, and one key could apply twice.
+  IF current_setting('transaction_isolation') <> 'read committed' THEN
+    RAISE EXCEPTION 'apply_balance_updates needs READ COMMITTED, not %', current_setting('transaction_isolation')
+      USING ERRCODE = 'invalid_transaction_state';
+  END IF;
+
+  -- Locked in one global order, so that two batches over the same accounts queue instead of deadlocking; and in a
+  -- statement of its own, so that everything below sees what the previous holder of the lock committed.
+  PERFORM FROM account WHERE account.account_id = ANY (p_account_ids) ORDER BY account.account_id FOR NO KEY UPDATE;
+
+  RETURN QUERY
+  WITH input AS (
+    SELECT u.item::integer, u.account_id COLLATE "C" AS account_id, u.amount, u.reference, u.key COLLATE "C" AS key, u.traceparent,
+           -- The first with a key in this batch decides; the ones behind it are answered like later repeats.
+           first_value(u.item::integer) OVER same_key AS first_item,
+           first_value(u.amount) OVER same_key AS first_amount,
+           first_value(u.reference) OVER same_key AS first_reference
+    FROM unnest(p_account_ids, p_amounts, p_references, p_keys, p_traceparents)
+         WITH ORDINALITY AS u (account_id, amount, reference, key, traceparent, item)
+    WINDOW same_key AS (PARTITION BY u.account_id, u.key, CASE WHEN u.key IS NULL THEN u.item END ORDER BY u.item)
+  ),
+  sorted_out AS MATERIALIZED (
+    SELECT input.*,
+           account.balance AS opening_balance, account.version AS opening_version, account.overdraft_limit,
+           greatest(p_now, account.updated_at)::timestamptz(3) AS applied_at,
+           request.outcome AS known_outcome, request.balance AS known_balance,
+           request.version AS known_version, request.created_at AS known_created_at,
+           CASE
+             WHEN request.key IS NOT NULL THEN
+               CASE WHEN request.amount = input.amount AND request.reference IS NOT DISTINCT FROM input.reference
+                    THEN 'replay' ELSE 'idempotency_key_reused' END
+             WHEN account.account_id IS NULL THEN 'account_not_found'
+             WHEN account.status = 'frozen' THEN 'account_frozen'
+             WHEN input.first_item < input.item THEN
+               CASE WHEN input.first_amount = input.amount AND input.first_reference IS NOT DISTINCT FROM input.reference
+                    THEN 'repeat' ELSE 'idempotency_key_reused' END
+             ELSE 'new'
+           END AS verdict
+    FROM input
+    LEFT JOIN account ON account.account_id = input.account_id
+    LEFT JOIN request ON request.account_id = input.account_id AND request.key = input.key
+  ),
+  balances AS (
+    SELECT sorted_out.*, running_balance(amount, opening_balance, overdraft_limit) OVER in_order AS balance_after
+    FROM sorted_out
+    WHERE verdict = 'new'
+    WINDOW in_order AS (PARTITION BY account_id ORDER BY item)
+  ),
+  steps AS (
+    SELECT balances.*, lag(balance_after, 1, opening_balance) OVER in_order AS balance_before
+    FROM balances
+    WINDOW in_order AS (PARTITION BY account_id ORDER BY item)
+  ),
+  decided AS MATERIALIZED (
+    SELECT item, account_id, amount, reference, key, traceparent, applied_at, balance_after,
+           opening_version + count(*) FILTER (WHERE balance_after <> balance_before) OVER in_order AS version_after,
+           CASE
+             WHEN balance_after <> balance_before THEN 'applied'
+             WHEN amount > 0 OR amount < -9007199254740991 - balance_before THEN 'balance_out_of_range'
+             ELSE 'insufficient_funds'
+           END AS outcome
+    FROM steps
+    WINDOW in_order AS (PARTITION BY account_id ORDER BY item)
+  ),
+  moved AS (
+    UPDATE account
+    SET balance = latest.balance_after, version = latest.version_after, updated_at = latest.applied_at
+    FROM (
+      SELECT DISTINCT ON (account_id) account_id, balance_after, version_after, applied_at
+      FROM decided
+      WHERE outcome = 'applied'
+      ORDER BY account_id, item DESC
+    ) latest
+    WHERE account.account_id = latest.account_id
+  ),
+  queued AS (
+    INSERT INTO outbox (account_id, version, amount, balance, reference, traceparent, created_at)
+    SELECT account_id, version_after, amount, balance_after, reference, traceparent, applied_at
+    FROM decided
+    WHERE outcome = 'applied'
+    ORDER BY item
+  ),
+  remembered AS (
+    INSERT INTO request (account_id, key, amount, reference, outcome, balance, version, created_at)
+    SELECT account_id, key, amount, reference, outcome, balance_after, version_after, applied_at
+    FROM decided
+    WHERE key IS NOT NULL
+  )
+  SELECT item, outcome, false, balance_after, version_after, applied_at
+  FROM decided
+  UNION ALL
+  SELECT sorted_out.item, decided.outcome, true, balance_after, version_after, decided.applied_at
+  FROM sorted_out
+  JOIN decided ON decided.item = sorted_out.first_item
+  WHERE verdict = 'repeat'
+  UNION ALL
+  SELECT item, known_outcome, true, known_balance, known_version, known_created_at
+  FROM sorted_out
+  WHERE verdict = 'replay'
+  UNION ALL
+  SELECT item, verdict, false, NULL, NULL, NULL
+  FROM sorted_out
+  WHERE verdict IN ('idempotency_key_reused', 'account_not_found', 'account_frozen');
+END
+$$;

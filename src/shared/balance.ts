@@ -1,0 +1,35 @@
+// The field values that HTTP, events and database agree on, as zod schemas.
+import { z } from 'zod';
+
+/** Largest size of an amount or a balance: 2^53 - 1 minor units, exact in every JSON client. */
+export const AMOUNT_MAX = Number.MAX_SAFE_INTEGER;
+
+/** Chosen by the client. */
+export const accountId = z
+  .string()
+  .regex(/^[A-Za-z0-9._:-]{1,64}$/, 'must be 1 to 64 characters of A-Z a-z 0-9 . _ : -');
+
+/** Minor units: a credit is positive, a debit negative. */
+export const amount = z
+  .int({ error: `must be a whole number of minor units from -${AMOUNT_MAX} to ${AMOUNT_MAX}` })
+  .refine((value) => value !== 0, 'must not be 0');
+
+/** The caller's own note on a change, such as an order number. */
+export const reference = z
+  .string()
+  .min(1, 'must have 1 to 255 characters; leave it out when there is none')
+  .max(255, 'must have 1 to 255 characters')
+  // A control character or half a surrogate pair would not come back from the database as it was sent.
+  .refine(
+    (value) => value.isWellFormed() && !/\p{Cc}/u.test(value),
+    'must be well-formed text without control characters',
+  );
+
+export const overdraftLimit = z
+  .int({ error: `must be a whole number of minor units from 0 to ${AMOUNT_MAX}` })
+  .min(0, `must be from 0 to ${AMOUNT_MAX}`);
+
+/** Counts the accepted changes of an account: 1, 2, 3, without a gap. */
+export const version = z.int().min(1);
+
+export const timestamp = z.iso.datetime({ precision: 3 });

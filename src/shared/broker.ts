@@ -1,0 +1,121 @@
+// Keeps a process linked to RabbitMQ: one session after another, each with a fresh connection, until stopped. Whatever
+// ends a session (socket, broker, closed channel, cancelled consumer) discards all of it and a new one starts after a
+// pause, so no half-recovered channel is ever used.
+import { setTimeout as delay } from 'node:timers/promises';
+import amqp, { type ChannelModel } from 'amqplib';
+import type { Logger } from './logging.ts';
+
+const CONNECT_TIMEOUT_MS = 5000;
+const CLOSE_TIMEOUT_MS = 2000;
+/** Notices a peer that vanished without a word, within two beats. */
+const HEARTBEAT_S = 10;
+const BACKOFF_MIN_MS = 100;
+const BACKOFF_MAX_MS = 5000;
+
+export interface BrokerSession {
+  connection: ChannelModel;
+  /** Aborted when the session is over; its reason says why. */
+  signal: AbortSignal;
+  /** Ends the session; the link opens the next one. */
+  end(reason: Error): void;
+}
+
+export interface BrokerLink {
+  readonly connected: boolean;
+  /** Ends the present session after its `run` has returned. Harmless when called twice. */
+  stop(): Promise<void>;
+}
+
+/**
+ * Opens sessions until stopped.
+ * @param run works with one session, until its signal is aborted. When it returns or throws, the session is closed.
+ */
+export function keepBrokerLink(options: {
+  url: string;
+  service: string;
+  log: Logger;
+  run: (session: BrokerSession) => Promise<void>;
+}): BrokerLink {
+  const { url, service, log, run } = options;
+  const stopping = new AbortController();
+  let connected = false;
+
+  const finished = (async () => {
+    for (let attempt = 1; !stopping.signal.aborted; attempt += 1) {
+      const openedAt = Date.now();
+      try {
+        const connection = await connect(url, service);
+        connected = true;
+        log.info('connected to RabbitMQ');
+        await runSession(connection, stopping.signal, run);
+        if (!stopping.signal.aborted) log.warn('RabbitMQ session ended');
+      } catch (error) {
+        if (!stopping.signal.aborted) log.warn({ err: error, attempt }, 'RabbitMQ session failed');
+      } finally {
+        connected = false;
+      }
+      if (Date.now() - openedAt > BACKOFF_MAX_MS) attempt = 1;
+      await pause(attempt, stopping.signal);
+    }
+  })();
+
+  return {
+    get connected() {
+      return connected;
+    },
+    async stop() {
+      stopping.abort(new Error('stopping'));
+      await finished;
+    },
+  };
+}
+
+/** Connects within a bounded time. The caller owns the connection. */
+export async function connect(url: string, service: string): Promise<ChannelModel> {
+  const target = new URL(url);
+  if (!target.searchParams.has('heartbeat')) target.searchParams.set('heartbeat', String(HEARTBEAT_S));
+  const connection = await amqp.connect(target.href, {
+    timeout: CONNECT_TIMEOUT_MS,
+    noDelay: true,
+    keepAlive: true,
+    clientProperties: { connection_name: `highload-balance ${service}` },
+  });
+  // Without a listener an error is an uncaught exception. Every error is followed by close, which is what we act on.
+  connection.on('error', () => {});
+  return connection;
+}
+
+/** Closes politely, or by force where the peer does not answer: amqplib's close can hang for ever. */
+export async function closeConnection(connection: ChannelModel): Promise<void> {
+  const closed = connection.close().catch(() => {});
+  const timeout = new AbortController();
+  await Promise.race([closed, delay(CLOSE_TIMEOUT_MS, undefined, { signal: timeout.signal }).catch(() => {})]);
+  timeout.abort();
+  (connection.connection as unknown as { stream?: { destroy(): void } }).stream?.destroy();
+}
+
+async function runSession(
+  connection: ChannelModel,
+  stopping: AbortSignal,
+  run: (session: BrokerSession) => Promise<void>,
+): Promise<void> {
+  const over = new AbortController();
+  const end = (reason: Error) => over.abort(reason);
+  const onStop = () => end(stopping.reason);
+  stopping.addEventListener('abort', onStop);
+  if (stopping.aborted) onStop();
+  connection.on('close', (error?: Error) => end(error ?? new Error('connection closed')));
+  try {
+    await run({ connection, signal: over.signal, end });
+  } finally {
+    end(new Error('session over'));
+    stopping.removeEventListener('abort', onStop);
+    await closeConnection(connection);
+  }
+}
+
+/** Exponential, with jitter so that a fleet does not come back in one wave. */
+async function pause(attempt: number, signal: AbortSignal): Promise<void> {
+  const ceiling = Math.min(BACKOFF_MAX_MS, BACKOFF_MIN_MS * 2 ** Math.min(attempt, 10));
+  await delay(ceiling * (0.5 + Math.random() / 2), undefined, { signal }).catch(() => {});
+}

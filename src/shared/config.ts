@@ -1,0 +1,98 @@
+// Settings from the environment: one schema a process, read once, passed down. Only this file reads process.env.
+// The name of a variable is the name of the setting in capitals: poolMax is POOL_MAX. docs/operations.md lists them.
+import { z } from 'zod';
+
+const whole = (min: number, max: number, fallback: number) =>
+  z.coerce.number().int().min(min).max(max).default(fallback);
+
+const databaseUrl = z
+  .string({ error: 'is not set: give a PostgreSQL URL such as postgres://user:password@localhost:5432/balance' })
+  .regex(/^postgres(ql)?:\/\//, 'must be a PostgreSQL URL, starting with postgres://');
+const amqpUrl = z
+  .string({ error: 'is not set: give a RabbitMQ URL such as amqp://guest:guest@localhost:5672' })
+  .regex(/^amqps?:\/\//, 'must be an AMQP URL, starting with amqp:// or amqps://');
+/** Prefix of the exchange and queues, so that several systems can share one broker. */
+const amqpNamespace = z
+  .string()
+  .regex(/^[A-Za-z0-9_-]{1,64}$/, 'must be 1 to 64 of A-Z a-z 0-9 _ -')
+  .default('balance');
+const logLevel = z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info');
+
+const apiSettings = z.object({
+  databaseUrl,
+  amqpUrl,
+  amqpNamespace,
+  logLevel,
+  host: z.string().default('0.0.0.0'),
+  port: whole(0, 65_535, 3000),
+  /** Whether this process moves the outbox to RabbitMQ: on, off, or only (then it serves no HTTP). */
+  relay: z.enum(['on', 'off', 'only']).default('on'),
+  /** Connections that apply balance updates. An account always uses the same one of a process. */
+  lanes: whole(1, 64, 4),
+  /** Updates in one SQL statement. Above 1,000 the gain is small and neighbours wait longer. */
+  batchRowsMax: whole(1, 10_000, 1000),
+  /** Updates waiting in one lane; past it the answer is 503 overloaded. */
+  queueRowsMax: whole(1, 1_000_000, 10_000),
+  /** Longest wait for PostgreSQL to answer one statement. */
+  statementTimeoutMs: whole(100, 600_000, 10_000),
+  /** Connections for everything but balance updates. */
+  poolMax: whole(1, 100, 4),
+  /** Largest request body. */
+  bodyBytesMax: whole(1024, 16_777_216, 16_384),
+  /** Events published but not yet confirmed. */
+  relayInFlightMax: whole(1, 100_000, 2000),
+  /** Pause of an idle relay before it looks again for changes that other processes made. */
+  relayIdleMs: whole(1, 60_000, 50),
+  /** Age at which a confirmed event that the ledger still lacks is published again. */
+  relayRepublishMs: whole(100, 3_600_000, 5000),
+});
+export type ApiSettings = z.infer<typeof apiSettings>;
+
+const workerSettings = z.object({
+  databaseUrl,
+  amqpUrl,
+  amqpNamespace,
+  logLevel,
+  /** Messages the broker may hand out before they are acknowledged. */
+  prefetch: whole(1, 65_535, 2000),
+  /** Ledger entries in one SQL statement. */
+  batchRowsMax: whole(1, 10_000, 500),
+  statementTimeoutMs: whole(100, 600_000, 30_000),
+  /** Port of /livez and /readyz; unset, the worker listens nowhere. */
+  healthPort: z.coerce.number().int().min(0).max(65_535).optional(),
+  healthHost: z.string().default('0.0.0.0'),
+});
+export type WorkerSettings = z.infer<typeof workerSettings>;
+
+const databaseSettings = z.object({ databaseUrl });
+
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+/** Thrown with one sentence for each setting that is missing or wrong. */
+export class SettingsError extends Error {
+  override name = 'SettingsError';
+}
+
+export const readApiSettings = (environment: Environment = process.env) => read(apiSettings, environment);
+export const readWorkerSettings = (environment: Environment = process.env) => read(workerSettings, environment);
+export const readDatabaseSettings = (environment: Environment = process.env) => read(databaseSettings, environment);
+
+/** The environment variable of each setting, for docs and tests. */
+export const settingNames = {
+  api: Object.keys(apiSettings.shape).map(toVariable),
+  worker: Object.keys(workerSettings.shape).map(toVariable),
+};
+
+function read<Shape extends z.ZodRawShape>(schema: z.ZodObject<Shape>, environment: Environment) {
+  const names = Object.keys(schema.shape);
+  // An empty variable counts as unset: compose files and CI systems produce them for "no value".
+  const given = Object.fromEntries(names.map((name) => [name, environment[toVariable(name)] || undefined]));
+  const result = schema.safeParse(given);
+  if (result.success) return result.data;
+  const sentences = result.error.issues.map((issue) => `${toVariable(String(issue.path[0]))} ${issue.message}`);
+  throw new SettingsError(sentences.join('\n'));
+}
+
+function toVariable(name: string): string {
+  return name.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase();
+}

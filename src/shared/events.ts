@@ -1,0 +1,90 @@
+// The event contract: what stands on RabbitMQ for every accepted change. docs/events.md describes it for subscribers.
+import { z } from 'zod';
+import { AMOUNT_MAX, accountId, amount, reference, timestamp, version } from './balance.ts';
+
+export const EVENT_CONTENT_TYPE = 'application/cloudevents+json';
+export const EVENT_SOURCE = '/highload-balance';
+
+/** An accepted change, as the outbox holds it and the ledger keeps it. */
+export interface BalanceChange {
+  accountId: string;
+  version: number;
+  amount: number;
+  /** The balance that this change left. */
+  balance: number;
+  reference: string | null;
+  createdAt: Date;
+}
+
+const type = z.enum(['balance.credited', 'balance.debited']);
+
+/** The message body: a CloudEvents 1.0 event in the JSON format. Unknown members are refused: we write all of it. */
+export const balanceEvent = z
+  .strictObject({
+    specversion: z.literal('1.0'),
+    id: z.string(),
+    source: z.literal(EVENT_SOURCE),
+    type,
+    subject: accountId,
+    time: timestamp,
+    datacontenttype: z.literal('application/json'),
+    data: z.strictObject({
+      accountId,
+      version,
+      amount,
+      balance: z.int().min(-AMOUNT_MAX).max(AMOUNT_MAX),
+      reference: reference.optional(),
+    }),
+  })
+  .refine(
+    (event) =>
+      event.id === eventId(event.data.accountId, event.data.version) &&
+      event.subject === event.data.accountId &&
+      event.type === eventType(event.data.amount),
+    'id, subject and type must agree with data',
+  );
+export type BalanceEvent = z.infer<typeof balanceEvent>;
+
+/** Unique and stable: the same change always has the same id, so consumers can deduplicate by it. */
+export function eventId(account: string, changeVersion: number): string {
+  return `${account}:${changeVersion}`;
+}
+
+/** Also the routing key. */
+export function eventType(changeAmount: number): z.infer<typeof type> {
+  return changeAmount > 0 ? 'balance.credited' : 'balance.debited';
+}
+
+export function encodeEvent(change: BalanceChange): Buffer {
+  const event: BalanceEvent = {
+    specversion: '1.0',
+    id: eventId(change.accountId, change.version),
+    source: EVENT_SOURCE,
+    type: eventType(change.amount),
+    subject: change.accountId,
+    time: change.createdAt.toISOString(),
+    datacontenttype: 'application/json',
+    data: {
+      accountId: change.accountId,
+      version: change.version,
+      amount: change.amount,
+      balance: change.balance,
+      ...(change.reference === null ? {} : { reference: change.reference }),
+    },
+  };
+  return Buffer.from(JSON.stringify(event));
+}
+
+/** The change in a message body, or undefined when the body is not an event of ours. Never throws. */
+export function decodeEvent(body: Buffer): BalanceChange | undefined {
+  let json: unknown;
+  try {
+    json = JSON.parse(body.toString());
+  } catch {
+    return undefined;
+  }
+  const event = balanceEvent.safeParse(json);
+  if (!event.success) return undefined;
+  const { data, time } = event.data;
+  return { ...data, reference: data.reference ?? null, createdAt: new Date(time) };
+}

@@ -1,0 +1,18 @@
+// JSON log lines: a constant sentence plus ids, never bodies and never secrets.
+import { type Logger, pino } from 'pino';
+
+export type { Logger };
+
+export function createLogger(service: string, level: string): Logger {
+  return pino({
+    name: service,
+    level,
+    timestamp: pino.stdTimeFunctions.isoTime,
+    redact: ['*.password', '*.authorization'],
+  });
+}
+
+/** A connection URL without its password, fit for a log line. */
+export function withoutPassword(url: string): string {
+  return url.replace(/^([a-z+]+:\/\/[^:@/]*):[^@/]*@/i, '$1:***@');
+}

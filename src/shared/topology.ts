@@ -1,0 +1,47 @@
+// The exchange and queues on RabbitMQ. Declared by whoever connects, so that a lost broker is whole again by itself.
+import type { Channel } from 'amqplib';
+
+export interface Topology {
+  /** Topic exchange of all events; subscribers bind queues of their own to it. */
+  eventsExchange: string;
+  /** The worker's queue. */
+  ledgerQueue: string;
+  /** Exchange and queue of the messages that the worker refused. */
+  deadLetters: string;
+}
+
+/** Every crash of a worker returns its messages once more; a plain crash loop must not dead-letter good events. */
+const DELIVERY_LIMIT = 1000;
+/** Refused messages are evidence, not data: the oldest go first when someone floods the queue. */
+const DEAD_LETTERS_MAX = 100_000;
+
+export function topologyOf(namespace: string): Topology {
+  return {
+    eventsExchange: `${namespace}.events`,
+    ledgerQueue: `${namespace}.ledger`,
+    deadLetters: `${namespace}.dead`,
+  };
+}
+
+/** Creates what is missing. Repeatable. Fails when something of that name exists with other properties. */
+export async function declareTopology(channel: Channel, topology: Topology): Promise<void> {
+  await channel.assertExchange(topology.eventsExchange, 'topic', { durable: true });
+  await channel.assertExchange(topology.deadLetters, 'fanout', { durable: true });
+  await channel.assertQueue(topology.deadLetters, {
+    durable: true,
+    arguments: { 'x-queue-type': 'quorum', 'x-max-length': DEAD_LETTERS_MAX },
+  });
+  await channel.bindQueue(topology.deadLetters, topology.deadLetters, '');
+  await channel.assertQueue(topology.ledgerQueue, {
+    durable: true,
+    arguments: {
+      'x-queue-type': 'quorum',
+      'x-delivery-limit': DELIVERY_LIMIT,
+      'x-dead-letter-exchange': topology.deadLetters,
+      // At least once needs reject-publish; without a length limit it rejects nothing. https://www.rabbitmq.com/docs/quorum-queues
+      'x-dead-letter-strategy': 'at-least-once',
+      'x-overflow': 'reject-publish',
+    },
+  });
+  await channel.bindQueue(topology.ledgerQueue, topology.eventsExchange, 'balance.*');
+}

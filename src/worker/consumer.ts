@@ -1,0 +1,141 @@
+// Consumes the ledger queue. The contract with the broker, in its order:
+//   1. a message is acknowledged only after its entry was committed, or was found in the ledger already;
+//   2. what is no event of ours, or says something that was never accepted, is dead-lettered and counted;
+//   3. while the database is away nothing is acknowledged or returned: the messages wait here, the channel stays open;
+//   4. when the session ends, everything unacknowledged goes back to the queue and comes again: harmless.
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Channel, ConsumeMessage } from 'amqplib';
+import { type BrokerLink, type BrokerSession, keepBrokerLink } from '../shared/broker.ts';
+import type { Pool } from '../shared/database.ts';
+import { type BalanceChange, decodeEvent } from '../shared/events.ts';
+import type { Running } from '../shared/lifecycle.ts';
+import type { Logger } from '../shared/logging.ts';
+import { declareTopology, type Topology } from '../shared/topology.ts';
+import { recordChanges } from './ledger.ts';
+
+const DATABASE_RETRY_MIN_MS = 100;
+const DATABASE_RETRY_MAX_MS = 5000;
+
+/** Since the start of the process. */
+export interface ConsumerCounts {
+  recorded: number;
+  duplicates: number;
+  /** Bodies that are no event. */
+  malformed: number;
+  /** Events that no accepted change stands behind: somebody else publishes to the exchange. */
+  forged: number;
+}
+
+export interface Consumer extends Running {
+  readonly link: BrokerLink;
+  readonly counts: Readonly<ConsumerCounts>;
+}
+
+export interface ConsumerOptions {
+  amqpUrl: string;
+  topology: Topology;
+  pool: Pool;
+  log: Logger;
+  /** Messages held here at most. */
+  prefetch: number;
+  batchRowsMax: number;
+}
+
+export function startConsumer(options: ConsumerOptions): Consumer {
+  const counts: ConsumerCounts = { recorded: 0, duplicates: 0, malformed: 0, forged: 0 };
+  const link = keepBrokerLink({
+    url: options.amqpUrl,
+    service: 'worker',
+    log: options.log,
+    run: (session) => consume(session, options, counts),
+  });
+  return { link, counts, stop: () => link.stop() };
+}
+
+async function consume(session: BrokerSession, options: ConsumerOptions, counts: ConsumerCounts): Promise<void> {
+  const { topology, pool, log, prefetch, batchRowsMax } = options;
+  const channel = await session.connection.createChannel();
+  channel.on('error', session.end);
+  channel.on('close', () => session.end(new Error('channel closed')));
+  await declareTopology(channel, topology);
+  await channel.prefetch(prefetch);
+
+  const waiting: ConsumeMessage[] = []; // bounded by prefetch
+  let wake = () => {};
+  const onMessage = (message: ConsumeMessage | null) => {
+    if (message) waiting.push(message);
+    else session.end(new Error('consumer cancelled by RabbitMQ')); // the queue was deleted, or its node went away
+    wake();
+  };
+  await channel.consume(topology.ledgerQueue, onMessage);
+  session.signal.addEventListener('abort', () => wake());
+
+  while (!session.signal.aborted) {
+    if (waiting.length === 0) {
+      await new Promise<void>((resolve) => {
+        wake = resolve;
+      });
+      continue;
+    }
+    const batch = waiting.splice(0, batchRowsMax);
+    const refused = await record(batch, pool, log, session.signal, counts);
+    if (refused) settle(channel, batch, refused);
+  }
+}
+
+/** The messages to refuse, or undefined when the session ended before the database answered. */
+async function record(
+  batch: readonly ConsumeMessage[],
+  pool: Pool,
+  log: Logger,
+  signal: AbortSignal,
+  counts: ConsumerCounts,
+): Promise<Set<ConsumeMessage> | undefined> {
+  const refused = new Set<ConsumeMessage>();
+  const changes: BalanceChange[] = [];
+  const messages: ConsumeMessage[] = [];
+  for (const message of batch) {
+    const change = decodeEvent(message.content);
+    if (change) {
+      changes.push(change);
+      messages.push(message);
+    } else {
+      refused.add(message);
+      counts.malformed += 1;
+      log.error({ messageId: message.properties.messageId }, 'dead-lettered a malformed message');
+    }
+  }
+  for (let attempt = 1; changes.length > 0; attempt += 1) {
+    if (signal.aborted) return undefined;
+    try {
+      const verdicts = await recordChanges(pool, changes);
+      verdicts.forEach((verdict, index) => {
+        if (verdict === 'recorded') counts.recorded += 1;
+        else if (verdict === 'duplicate') counts.duplicates += 1;
+        else {
+          refused.add(messages[index] as ConsumeMessage);
+          counts.forged += 1;
+          const { accountId, version } = changes[index] as BalanceChange;
+          log.error({ accountId, version }, 'dead-lettered an event that no accepted change stands behind');
+        }
+      });
+      break;
+    } catch (error) {
+      log.error({ err: error, attempt, messages: changes.length }, 'recording failed, trying again');
+      const pauseMs = Math.min(DATABASE_RETRY_MAX_MS, DATABASE_RETRY_MIN_MS * 2 ** Math.min(attempt, 10));
+      await delay(pauseMs, undefined, { signal }).catch(() => {});
+    }
+  }
+  return refused;
+}
+
+/** Refused ones first, one by one; then a single acknowledgement covers the rest up to the last good one. */
+function settle(channel: Channel, batch: readonly ConsumeMessage[], refused: ReadonlySet<ConsumeMessage>): void {
+  try {
+    for (const message of refused) channel.nack(message, false, false);
+    const lastGood = batch.findLast((message) => !refused.has(message));
+    if (lastGood) channel.ack(lastGood, true);
+  } catch {
+    // The channel closed meanwhile: all of it is delivered again and found to be recorded.
+  }
+}

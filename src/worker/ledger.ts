@@ -1,0 +1,86 @@
+// Writes ledger entries: the only writer of the ledger table, and it only inserts.
+import type { Pool } from '../shared/database.ts';
+import type { BalanceChange } from '../shared/events.ts';
+
+/**
+ * - recorded: the entry is in the ledger now
+ * - duplicate: the ledger held exactly this entry already
+ * - forged: no accepted change says this; it was not recorded
+ */
+export type Verdict = 'recorded' | 'duplicate' | 'forged';
+
+const DELIVERED = `
+  delivered AS (
+    SELECT *
+    FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[], $6::timestamptz[])
+      WITH ORDINALITY AS delivered (account_id, version, amount, balance, reference, created_at, item)
+  )`;
+
+// An event counts only when the outbox says the same: whoever can publish to the exchange cannot write history.
+// Sorted by key, so that two workers insert in one order and never deadlock.
+const RECORD = `
+  WITH ${DELIVERED},
+  genuine AS (
+    SELECT delivered.*
+    FROM delivered
+    JOIN outbox ON outbox.account_id = delivered.account_id AND outbox.version = delivered.version
+    WHERE outbox.amount = delivered.amount
+      AND outbox.balance = delivered.balance
+      AND outbox.reference IS NOT DISTINCT FROM delivered.reference
+      AND outbox.created_at = delivered.created_at
+  ),
+  inserted AS (
+    INSERT INTO ledger (account_id, version, amount, balance, reference, created_at)
+    SELECT account_id, version, amount, balance, reference, created_at
+    FROM genuine
+    ORDER BY account_id COLLATE "C", version
+    ON CONFLICT (account_id, version) DO NOTHING
+    RETURNING account_id, version
+  )
+  SELECT genuine.item::integer AS item
+  FROM genuine
+  JOIN inserted ON inserted.account_id = genuine.account_id AND inserted.version = genuine.version`;
+
+// A statement of its own: the snapshot of the one above is older than an entry that it collided with. The relay
+// deletes an outbox row only when the ledger holds it, so what is in neither was never accepted.
+const COMPARE = `
+  WITH ${DELIVERED}
+  SELECT delivered.item::integer AS item
+  FROM delivered
+  JOIN ledger ON ledger.account_id = delivered.account_id AND ledger.version = delivered.version
+  WHERE ledger.amount = delivered.amount
+    AND ledger.balance = delivered.balance
+    AND ledger.reference IS NOT DISTINCT FROM delivered.reference
+    AND ledger.created_at = delivered.created_at`;
+
+/**
+ * Records the changes and says of each what became of it, in the order given. Repeatable: a second call with the same
+ * changes finds duplicates. Throws when the database fails; then nothing, or everything, was recorded.
+ */
+export async function recordChanges(pool: Pool, changes: readonly BalanceChange[]): Promise<Verdict[]> {
+  const recorded = await matchingItems(pool, RECORD, changes);
+  const rest = changes.flatMap((_, index) => (recorded.has(index) ? [] : [index]));
+  const known =
+    rest.length === 0
+      ? new Set<number>()
+      : await matchingItems(
+          pool,
+          COMPARE,
+          rest.map((index) => changes[index] as BalanceChange),
+        );
+  const duplicates = new Set([...known].map((position) => rest[position] as number));
+  return changes.map((_, index) => (recorded.has(index) ? 'recorded' : duplicates.has(index) ? 'duplicate' : 'forged'));
+}
+
+/** Indexes of the changes that the query returned. */
+async function matchingItems(pool: Pool, query: string, changes: readonly BalanceChange[]): Promise<Set<number>> {
+  const result = await pool.query<{ item: number }>(query, [
+    changes.map((change) => change.accountId),
+    changes.map((change) => change.version),
+    changes.map((change) => change.amount),
+    changes.map((change) => change.balance),
+    changes.map((change) => change.reference),
+    changes.map((change) => change.createdAt.toISOString()),
+  ]);
+  return new Set(result.rows.map((row) => row.item - 1));
+}
