@@ -1,0 +1,46 @@
+// Log files of the servers started here: opened for appending, kept from growing without bound, read at their end.
+import { closeSync, existsSync, fstatSync, openSync, readSync, renameSync, statSync } from 'node:fs';
+
+// A file past this size is set aside (one generation) before the next start appends to a new one.
+const LOG_BYTES_MAX = 20 * 1024 * 1024;
+const TAIL_BYTES_MAX = 64 * 1024;
+
+export interface LogFile {
+  fd: number;
+  /** What was written since it was opened, as far as the limit of a tail goes. */
+  written: () => string;
+  close: () => void;
+}
+
+export function openLog(path: string): LogFile {
+  if (existsSync(path) && statSync(path).size > LOG_BYTES_MAX) renameSync(path, `${path}.1`);
+  const fd = openSync(path, 'a', 0o644);
+  const start = fstatSync(fd).size;
+  let open = true;
+  return {
+    fd,
+    written: () => readEnd(path, start),
+    close: () => {
+      if (open) closeSync(fd);
+      open = false;
+    },
+  };
+}
+
+export function lastLines(path: string, count: number): string[] {
+  if (!existsSync(path)) return [];
+  return readEnd(path, 0).trimEnd().split('\n').slice(-count);
+}
+
+function readEnd(path: string, start: number): string {
+  const fd = openSync(path, 'r');
+  try {
+    const { size } = fstatSync(fd);
+    const from = Math.max(start, size - TAIL_BYTES_MAX);
+    const buffer = Buffer.alloc(Math.max(0, size - from));
+    const length = readSync(fd, buffer, 0, buffer.length, from);
+    return buffer.toString('utf8', 0, length);
+  } finally {
+    closeSync(fd);
+  }
+}

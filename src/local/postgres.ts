@@ -1,0 +1,353 @@
+// PostgreSQL 18 from npm packages, on 127.0.0.1, in a process of its own that outlives Ctrl-C. A server that a
+// crashed run left behind is adopted; data survives every way of ending.
+import { spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import pg from 'pg';
+import { freePort, samePort } from './free-port.ts';
+import { type LogFile, openLog } from './log-file.ts';
+import { type PostgresBinaries, postgresBinaries } from './postgres-binaries.ts';
+import { checkCluster, createCluster } from './postgres-cluster.ts';
+import { isAlive, type KnownProcess, knownProcess, signal, waitForExit } from './process-end.ts';
+import { canReach, type ServerAccount, serverAccount } from './server-account.ts';
+import { SetupProblem } from './setup-problem.ts';
+
+// Replaying the write-ahead log of a crash may take minutes on a slow disk; past this, something else is wrong.
+const READY_TIMEOUT_MS = 300_000;
+const READY_POLL_INTERVAL_MS = 50;
+const CONNECT_TIMEOUT_MS = 5_000;
+// A fast shutdown writes one checkpoint. After this it is ended without: the next start then replays the log.
+const STOP_TIMEOUT_MS = 60_000;
+// The helpers of a killed server notice its death and leave the shared memory within moments.
+const START_ATTEMPTS_MAX = 40;
+const START_RETRY_DELAY_MS = 250;
+
+export interface PostgresOptions {
+  /** Folder below which everything is kept; made when absent. */
+  dir: string;
+  /** Folder for root when the server's account cannot reach `dir`; `postgres` and the binaries then go there. */
+  sharedDir?: string;
+  /** Preferred port; the next free one is taken instead when somebody has it. */
+  port?: number;
+  /** Keeps to the port of the run before instead, and waits for it: clients hold its address. */
+  portFixed?: boolean;
+  /** Made when absent; default `postgres`. */
+  database?: string;
+  /** false turns fsync off: for data that may be lost with the machine, as in tests. */
+  durable?: boolean;
+  maxConnections?: number;
+  say?: (line: string) => void;
+  /** Told at once about the process, before it is ready. */
+  onSpawn?: (server: KnownProcess) => void;
+}
+
+export interface RunningPostgres {
+  url: string;
+  port: number;
+  dataDir: string;
+  logFile: string;
+  /** true when a server of an earlier run was found running. */
+  adopted: boolean;
+  process: KnownProcess;
+  /** Fast shutdown; waits until the process is gone. Harmless when called again. */
+  stop: () => Promise<void>;
+}
+
+interface Settings {
+  password: string;
+  port: number;
+}
+
+/** Starts or adopts the server. Throws SetupProblem with a sentence for its reader where a person can help. */
+export async function startPostgres(options: PostgresOptions): Promise<RunningPostgres> {
+  try {
+    return await start(options);
+  } catch (error) {
+    throw explainFileError(error, options.dir);
+  }
+}
+
+async function start(options: PostgresOptions): Promise<RunningPostgres> {
+  const { database = 'postgres', durable = true, say = () => undefined } = options;
+  mkdirSync(options.dir, { recursive: true });
+  const { account, parent } = place(options);
+  const dataDir = path.join(parent, 'postgres');
+  const logFile = path.join(options.dir, 'postgres.log');
+  const binaries = postgresBinaries(account, options.sharedDir ?? parent);
+  const settingsFile = path.join(options.dir, 'postgres.json');
+  let settings = readSettings(settingsFile);
+  if (checkCluster(dataDir, binaries.major) === 'absent') {
+    settings = { password: randomBytes(18).toString('base64url'), port: settings?.port ?? options.port ?? 0 };
+    writeSettings(settingsFile, settings);
+    say('PostgreSQL: making a data folder');
+    await createCluster(binaries, account, dataDir, { password: settings.password, durable });
+  }
+  if (!settings) {
+    throw new SetupProblem(
+      `${settingsFile} with the password of the database in ${dataDir} is gone: put it back, or move both away to start empty.`,
+    );
+  }
+  const owner = ownerOf(dataDir, account);
+  const adopted = await adoptRunning(dataDir, settings.password, say);
+  const running =
+    adopted ??
+    (await launch({
+      options,
+      binaries,
+      account: owner,
+      dataDir,
+      logFile,
+      durable,
+      password: settings.password,
+      settings,
+    }));
+  if (running.port !== settings.port) writeSettings(settingsFile, { ...settings, port: running.port });
+  await ensureDatabase(urlOf(settings.password, running.port, 'postgres'), database);
+  return {
+    url: urlOf(settings.password, running.port, database),
+    port: running.port,
+    dataDir,
+    logFile,
+    adopted: adopted !== undefined,
+    process: running.process,
+    stop: () => stop(running.process),
+  };
+}
+
+// Root's server runs under another account, which may not be able to enter the clone.
+function place(options: PostgresOptions): { account: ServerAccount; parent: string } {
+  const account = serverAccount();
+  if (canReach(account, options.dir)) return { account, parent: options.dir };
+  if (options.sharedDir === undefined) {
+    throw new SetupProblem(`PostgreSQL runs as "${account.name}", which cannot enter ${options.dir}.`);
+  }
+  const idFile = path.join(options.dir, 'id');
+  if (!existsSync(idFile)) writeFileSync(idFile, randomBytes(6).toString('hex'));
+  const parent = path.join(options.sharedDir, readFileSync(idFile, 'utf8').trim());
+  mkdirSync(parent, { recursive: true });
+  // Not left to the umask: the account has to pass through both.
+  for (const folder of [options.sharedDir, parent]) chmodSync(folder, 0o755);
+  if (!canReach(account, parent)) {
+    throw new SetupProblem(
+      `PostgreSQL runs as "${account.name}", which cannot enter ${parent}: open it, or set DATABASE_URL.`,
+    );
+  }
+  return { account, parent };
+}
+
+// Data made under one account is continued under it: root takes the owner's, anybody else has to be the owner.
+function ownerOf(dataDir: string, account: ServerAccount): ServerAccount {
+  const { uid, gid } = statSync(dataDir);
+  const own = account.uid ?? process.getuid?.();
+  if (uid === own || own === undefined) return account;
+  if (process.getuid?.() === 0 && uid !== 0) return { name: `user ${uid}`, uid, gid };
+  throw new SetupProblem(
+    `${dataDir} belongs to another user (${uid}): run the command as that user, or hand it over with chown -R.`,
+  );
+}
+
+interface Launched {
+  process: KnownProcess;
+  port: number;
+}
+
+interface Launch {
+  options: PostgresOptions;
+  binaries: PostgresBinaries;
+  account: ServerAccount;
+  dataDir: string;
+  logFile: string;
+  durable: boolean;
+  password: string;
+  settings: Settings;
+}
+
+async function launch(launch: Launch): Promise<Launched> {
+  const { options, dataDir, logFile, password } = launch;
+  let preferred = launch.settings.port || options.port;
+  for (let attempt = 1; ; attempt += 1) {
+    const port = options.portFixed && preferred ? await samePort(preferred) : await freePort(preferred);
+    const log = openLog(logFile);
+    try {
+      const server = spawnServer(launch, port, log);
+      options.onSpawn?.(server);
+      await untilReady(server, urlOf(password, port, 'postgres'), options.say);
+      return { process: server, port };
+    } catch (error) {
+      if (!(error instanceof ServerEnded)) throw error;
+      const said = log.written();
+      const isPortTaken = said.includes('Address already in use');
+      const isHeldByDying = said.includes('pre-existing shared memory block');
+      if ((!isPortTaken && !isHeldByDying) || attempt >= START_ATTEMPTS_MAX) throw explainEnd(said, dataDir, logFile);
+      if (isPortTaken) preferred = port + 1;
+      await delay(START_RETRY_DELAY_MS);
+    } finally {
+      log.close();
+    }
+  }
+}
+
+function spawnServer(launch: Launch, port: number, log: LogFile): KnownProcess {
+  const { binaries, account, dataDir, durable, options } = launch;
+  const settings = {
+    port,
+    listen_addresses: '127.0.0.1',
+    // The folder's path may be longer than a socket's name can be, and TCP serves every client.
+    unix_socket_directories: '',
+    max_connections: options.maxConnections ?? 200,
+    fsync: durable ? 'on' : 'off',
+    full_page_writes: durable ? 'on' : 'off',
+    log_timezone: 'UTC',
+    timezone: 'UTC',
+  };
+  const { uid, gid } = account;
+  const child = spawn(
+    binaries.postgres,
+    ['-D', dataDir, ...Object.entries(settings).flatMap(([k, v]) => ['-c', `${k}=${v}`])],
+    {
+      cwd: '/',
+      env: { PATH: process.env.PATH ?? '', LC_ALL: 'C' },
+      stdio: ['ignore', log.fd, log.fd],
+      // A session of its own, so that Ctrl-C does not end it before those who still write to it.
+      detached: true,
+      ...(uid !== undefined && gid !== undefined && { uid, gid }),
+    },
+  );
+  // Reported by untilReady as a server that ended; the log says why.
+  child.on('error', () => undefined);
+  child.unref();
+  const server = child.pid === undefined ? undefined : knownProcess(child.pid);
+  if (!server) throw new ServerEnded();
+  return server;
+}
+
+class ServerEnded extends Error {}
+
+async function untilReady(server: KnownProcess, url: string, say?: (line: string) => void): Promise<void> {
+  const startedAt = performance.now();
+  let saidAtSeconds = 0;
+  for (;;) {
+    const answer = await tryConnect(url);
+    if (answer === 'ready') return;
+    if (!isAlive(server)) throw new ServerEnded();
+    const seconds = Math.floor((performance.now() - startedAt) / 1000);
+    if (seconds >= saidAtSeconds + 10) {
+      saidAtSeconds = seconds;
+      say?.(`PostgreSQL: still starting, it may be replaying its log after a crash (${seconds} s)`);
+    }
+    if (seconds * 1000 > READY_TIMEOUT_MS) {
+      throw new SetupProblem(`PostgreSQL (process ${server.pid}) does not accept connections: ${answer}`);
+    }
+    await delay(READY_POLL_INTERVAL_MS);
+  }
+}
+
+// A server of ours that outlived a crashed run keeps running; what remains of a dead one is put out of the way.
+async function adoptRunning(
+  dataDir: string,
+  password: string,
+  say: (line: string) => void,
+): Promise<Launched | undefined> {
+  const pidFile = path.join(dataDir, 'postmaster.pid');
+  if (!existsSync(pidFile)) return undefined;
+  const lines = readFileSync(pidFile, 'utf8').split('\n');
+  const pid = Math.abs(Number(lines[0]));
+  const port = Number(lines[3]);
+  const server = knownProcess(pid);
+  if (!server) return undefined; // PostgreSQL itself recognises a file whose process is gone
+  if (!isPostgres(pid)) {
+    // The number went to another program since: PostgreSQL would refuse to start for as long as that runs.
+    rmSync(pidFile, { force: true });
+    return undefined;
+  }
+  say(`PostgreSQL: found the server of an earlier run (process ${pid})`);
+  try {
+    await untilReady(server, urlOf(password, port, 'postgres'), say);
+    return { process: server, port };
+  } catch (error) {
+    if (error instanceof ServerEnded) return undefined; // it was shutting down
+    throw error;
+  }
+}
+
+function isPostgres(pid: number): boolean {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('postgres');
+  } catch {
+    return true; // no /proc on this system: believe the file
+  }
+}
+
+/** 'ready', or why not. */
+async function tryConnect(url: string): Promise<string> {
+  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: CONNECT_TIMEOUT_MS });
+  client.on('error', () => undefined);
+  try {
+    await client.connect();
+    return 'ready';
+  } catch (error) {
+    return (error as Error).message;
+  } finally {
+    await client.end().catch(() => undefined);
+  }
+}
+
+async function ensureDatabase(adminUrl: string, database: string): Promise<void> {
+  if (database === 'postgres') return;
+  const client = new pg.Client({ connectionString: adminUrl, connectionTimeoutMillis: CONNECT_TIMEOUT_MS });
+  await client.connect();
+  try {
+    const { rowCount } = await client.query('SELECT FROM pg_database WHERE datname = $1', [database]);
+    if (rowCount === 0) await client.query(`CREATE DATABASE ${client.escapeIdentifier(database)}`);
+  } finally {
+    await client.end();
+  }
+}
+
+async function stop(server: KnownProcess): Promise<void> {
+  signal(server, 'SIGINT');
+  if (await waitForExit(server, STOP_TIMEOUT_MS)) return;
+  signal(server, 'SIGQUIT');
+  await waitForExit(server, STOP_TIMEOUT_MS);
+}
+
+function urlOf(password: string, port: number, database: string): string {
+  return `postgresql://postgres:${password}@127.0.0.1:${port}/${database}`;
+}
+
+function readSettings(file: string): Settings | undefined {
+  return existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as Settings) : undefined;
+}
+
+function writeSettings(file: string, settings: Settings): void {
+  writeFileSync(file, JSON.stringify(settings), { mode: 0o600 });
+}
+
+function explainEnd(said: string, dataDir: string, logFile: string): SetupProblem {
+  if (said.includes('No space left on device')) {
+    return new SetupProblem(`The disk that holds ${dataDir} is full: make room and start again, no data was lost.`);
+  }
+  const reason =
+    /(?:FATAL|PANIC|error while loading)[^\n]*/.exec(said)?.[0] ?? said.trim().split('\n').at(-1) ?? 'it said nothing';
+  return new SetupProblem(`PostgreSQL did not start: ${reason} (its log: ${logFile})`);
+}
+
+function explainFileError(error: unknown, dir: string): unknown {
+  const { code, path: file = dir } = error as NodeJS.ErrnoException;
+  if (code === 'EACCES' || code === 'EPERM' || code === 'EROFS') {
+    return new SetupProblem(
+      `Cannot write to ${file} (${code}): change its permissions, or set DATA_DIR to another folder.`,
+      {
+        cause: error,
+      },
+    );
+  }
+  if (code === 'ENOSPC') {
+    return new SetupProblem(`The disk that holds ${dir} is full: make room, or set DATA_DIR to another folder.`, {
+      cause: error,
+    });
+  }
+  return error;
+}

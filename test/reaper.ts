@@ -1,0 +1,78 @@
+// Cleans up after a test run however it ends, kill -9 and Ctrl-C included: a process of its own that waits for its
+// owner's pipe to close, then ends and deletes what is still there of what it was told about.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { rmSync } from 'node:fs';
+import readline from 'node:readline';
+import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { type KnownProcess, signal, waitForExit } from '../src/local/process-end.ts';
+
+const KILL_TIMEOUT_MS = 10_000;
+// A container whose creation was under way when the owner died appears a moment later.
+const CONTAINER_ROUNDS = 3;
+const CONTAINER_ROUND_INTERVAL_MS = 500;
+export const RUN_LABEL = 'highload-balance.test-run';
+
+type Charge = { process: KnownProcess } | { folder: string } | { containersOf: string };
+
+export interface Reaper {
+  add: (charge: Charge) => void;
+  /** Cleans up at once; returns when it is done. */
+  close: () => Promise<void>;
+}
+
+export function startReaper(): Reaper {
+  const child: ChildProcess = spawn(process.execPath, [fileURLToPath(import.meta.url)], {
+    stdio: ['pipe', 'ignore', 'inherit'],
+    detached: true,
+  });
+  const exited = once(child, 'exit');
+  child.unref();
+  const pipe = child.stdin;
+  if (!pipe) throw new Error('The reaper has no pipe');
+  pipe.on('error', () => undefined);
+  (pipe as unknown as { unref?: () => void }).unref?.();
+  return {
+    add: (charge) => pipe.write(`${JSON.stringify(charge)}\n`),
+    close: async () => {
+      child.ref();
+      pipe.end();
+      await exited;
+    },
+  };
+}
+
+async function reap(charges: Charge[]): Promise<void> {
+  for (const charge of charges) if ('process' in charge) signal(charge.process, 'SIGKILL');
+  for (const charge of charges) if ('process' in charge) await waitForExit(charge.process, KILL_TIMEOUT_MS);
+  for (const charge of charges) if ('containersOf' in charge) await removeContainers(charge.containersOf);
+  for (const charge of charges) {
+    if ('folder' in charge) rmSync(charge.folder, { recursive: true, force: true, maxRetries: 5 });
+  }
+}
+
+async function removeContainers(run: string): Promise<void> {
+  // Loaded only where it is needed: it takes longer than the rest of this program together.
+  const { getContainerRuntimeClient } = await import('testcontainers');
+  const { dockerode } = (await getContainerRuntimeClient()).container;
+  const filters = { label: [`${RUN_LABEL}=${run}`] };
+  for (let round = 0; round < CONTAINER_ROUNDS; round += 1) {
+    const found = await dockerode.listContainers({ all: true, filters });
+    for (const { Id } of found) {
+      await dockerode
+        .getContainer(Id)
+        .remove({ force: true, v: true })
+        .catch(() => undefined); // somebody else is removing it
+    }
+    if (round > 0 && found.length === 0) return;
+    await delay(CONTAINER_ROUND_INTERVAL_MS);
+  }
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const charges: Charge[] = [];
+  // Ends of the owner only: this process is not in its session, and nobody signals it.
+  for await (const line of readline.createInterface({ input: process.stdin })) charges.push(JSON.parse(line) as Charge);
+  await reap(charges);
+}

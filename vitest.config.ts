@@ -1,0 +1,32 @@
+import { defineConfig } from 'vitest/config';
+
+// `include` stands in the projects only: with `extends`, vitest would merge it and run each file twice.
+export default defineConfig({
+  test: {
+    globalSetup: ['test/global-setup.ts'],
+    projects: [
+      { test: { name: 'unit', include: ['test/unit/**/*.test.ts'], testTimeout: 10_000 } },
+      {
+        test: {
+          name: 'integration',
+          include: ['test/integration/**/*.test.ts'],
+          testTimeout: 60_000,
+          hookTimeout: 120_000,
+          maxWorkers: 2,
+        },
+      },
+      {
+        test: {
+          name: 'chaos',
+          include: ['test/chaos/**/*.test.ts'],
+          // A broker takes 10 s to come back, and some of these take it down several times.
+          testTimeout: 180_000,
+          hookTimeout: 180_000,
+          // They measure what survives, not how fast: one at a time, so that servers come back in time.
+          fileParallelism: false,
+          sequence: { groupOrder: 1 },
+        },
+      },
+    ],
+  },
+});
