@@ -7,9 +7,28 @@ const CONNECT_TIMEOUT_MS = 5000;
 export type Client = pg.Client;
 export type Pool = pg.Pool;
 
-/** Options for a pg.Client. `service` shows in pg_stat_activity as application_name. */
-export function connectionOptions(databaseUrl: string, service: string): pg.ClientConfig {
+/** Statements that touch a few keys of tables that may be empty today and huge tomorrow: never plan a full scan. */
+const INDEXED_PLANS = '-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off';
+
+/** bigint as a number: every bigint of ours is within +-(2^53 - 1), which the tables' constraints guarantee. */
+const types: pg.CustomTypesConfig = {
+  getTypeParser: (oid, format) =>
+    oid === pg.types.builtins.INT8 ? (value: string) => Number(value) : pg.types.getTypeParser(oid, format),
+};
+
+/**
+ * Options for a pg.Client.
+ * @param service shows in pg_stat_activity as application_name.
+ * @param plans `indexed plans` for a connection that only ever touches a few keys at a time.
+ */
+export function connectionOptions(
+  databaseUrl: string,
+  service: string,
+  plans: 'any plans' | 'indexed plans' = 'any plans',
+): pg.ClientConfig {
   return {
+    types,
+    ...(plans === 'indexed plans' ? { options: INDEXED_PLANS } : {}),
     connectionString: databaseUrl,
     application_name: `highload-balance ${service}`,
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
@@ -21,7 +40,7 @@ export function connectionOptions(databaseUrl: string, service: string): pg.Clie
 /** A pool for short statements. Its broken idle connections are dropped in silence: the next query opens a new one. */
 export function createPool(databaseUrl: string, service: string, max: number, statementTimeoutMs: number): pg.Pool {
   const pool = new pg.Pool({
-    ...connectionOptions(databaseUrl, service),
+    ...connectionOptions(databaseUrl, service, 'indexed plans'),
     max,
     statement_timeout: statementTimeoutMs,
     query_timeout: statementTimeoutMs + 1000, // the server's own timeout first: its answer is certain

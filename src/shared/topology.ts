@@ -23,8 +23,11 @@ export function topologyOf(namespace: string): Topology {
   };
 }
 
-/** Creates what is missing. Repeatable. Fails when something of that name exists with other properties. */
-export async function declareTopology(channel: Channel, topology: Topology): Promise<void> {
+/**
+ * Creates what is missing. Repeatable. Fails when something of that name exists with other properties.
+ * Returns how many messages are ready in the ledger queue.
+ */
+export async function declareTopology(channel: Channel, topology: Topology): Promise<{ ledgerQueueMessages: number }> {
   await channel.assertExchange(topology.eventsExchange, 'topic', { durable: true });
   await channel.assertExchange(topology.deadLetters, 'fanout', { durable: true });
   await channel.assertQueue(topology.deadLetters, {
@@ -32,7 +35,7 @@ export async function declareTopology(channel: Channel, topology: Topology): Pro
     arguments: { 'x-queue-type': 'quorum', 'x-max-length': DEAD_LETTERS_MAX },
   });
   await channel.bindQueue(topology.deadLetters, topology.deadLetters, '');
-  await channel.assertQueue(topology.ledgerQueue, {
+  const { messageCount } = await channel.assertQueue(topology.ledgerQueue, {
     durable: true,
     arguments: {
       'x-queue-type': 'quorum',
@@ -44,4 +47,5 @@ export async function declareTopology(channel: Channel, topology: Topology): Pro
     },
   });
   await channel.bindQueue(topology.ledgerQueue, topology.eventsExchange, 'balance.*');
+  return { ledgerQueueMessages: messageCount };
 }

@@ -1,0 +1,111 @@
+// SQL for accounts and their histories: everything but balance updates. All of it can be repeated safely.
+import type { Pool } from '../shared/database.ts';
+
+export interface Account {
+  id: string;
+  balance: number;
+  version: number;
+  overdraftLimit: number;
+  status: 'open' | 'frozen';
+  createdAt: Date;
+  updatedAt: Date;
+}
+
+export interface Entry {
+  version: number;
+  amount: number;
+  balance: number;
+  reference: string | null;
+  createdAt: Date;
+  recordedAt: Date;
+}
+
+export interface EntriesPage {
+  /** Of the account: the number of changes it has accepted. */
+  version: number;
+  /** Of its newest ledger entry; below version while events are under way. */
+  ledgerVersion: number;
+  /** Newest first. */
+  entries: Entry[];
+}
+
+const COLUMNS = `account_id AS id, balance, version, overdraft_limit AS "overdraftLimit", status,
+  created_at AS "createdAt", updated_at AS "updatedAt"`;
+
+const INSERT = `
+  INSERT INTO account (account_id, overdraft_limit, created_at, updated_at) VALUES ($1, $2, $3, $3)
+  ON CONFLICT (account_id) DO NOTHING
+  RETURNING ${COLUMNS}`;
+const SELECT = `SELECT ${COLUMNS} FROM account WHERE account_id = $1`;
+
+/** The account, and whether this call made it; an account that was there is returned as it is. */
+export async function createAccount(
+  pool: Pool,
+  id: string,
+  overdraftLimit: number,
+): Promise<{ account: Account; created: boolean }> {
+  const inserted = await pool.query<Account>(INSERT, [id, overdraftLimit, new Date().toISOString()]);
+  const [created] = inserted.rows;
+  if (created) return { account: created, created: true };
+  const existing = await findAccount(pool, id);
+  if (!existing) throw new Error('an account is in the way and cannot be read'); // accounts are never deleted
+  return { account: existing, created: false };
+}
+
+export async function findAccount(pool: Pool, id: string): Promise<Account | undefined> {
+  return (await pool.query<Account>(SELECT, [id])).rows[0];
+}
+
+// The constraint account_not_overdrawn would refuse the same, as an error.
+const UPDATE = `
+  UPDATE account
+  SET overdraft_limit = coalesce($2, overdraft_limit), status = coalesce($3, status), updated_at = greatest($4, updated_at)
+  WHERE account_id = $1 AND balance >= -coalesce($2, overdraft_limit)
+  RETURNING ${COLUMNS}`;
+
+export type AccountChange = { overdraftLimit?: number | undefined; status?: Account['status'] | undefined };
+
+/** Changes limit or status, or says why not. */
+export async function changeAccount(
+  pool: Pool,
+  id: string,
+  change: AccountChange,
+): Promise<Account | 'account_not_found' | 'overdraft_limit_too_low'> {
+  const values = [id, change.overdraftLimit ?? null, change.status ?? null, new Date().toISOString()];
+  const [changed] = (await pool.query<Account>(UPDATE, values)).rows;
+  if (changed) return changed;
+  return (await findAccount(pool, id)) ? 'overdraft_limit_too_low' : 'account_not_found';
+}
+
+// One statement, one snapshot: the versions fit the entries.
+const ENTRIES = `
+  SELECT account.version AS "accountVersion",
+         coalesce((SELECT max(ledger.version) FROM ledger WHERE ledger.account_id = $1), 0) AS "ledgerVersion",
+         page.version, page.amount, page.balance, page.reference,
+         page.created_at AS "createdAt", page.recorded_at AS "recordedAt"
+  FROM account
+  LEFT JOIN LATERAL (
+    SELECT * FROM ledger
+    WHERE ledger.account_id = $1 AND ledger.version < $2
+    ORDER BY ledger.version DESC
+    LIMIT $3
+  ) page ON true
+  WHERE account.account_id = $1
+  ORDER BY page.version DESC`;
+
+/** Entries below a version, newest first; undefined when there is no such account. */
+export async function listEntries(
+  pool: Pool,
+  id: string,
+  belowVersion: number,
+  limit: number,
+): Promise<EntriesPage | undefined> {
+  const { rows } = await pool.query(ENTRIES, [id, belowVersion, limit]);
+  const [first] = rows;
+  if (!first) return undefined;
+  const { accountVersion: version, ledgerVersion } = first;
+  const entries = rows
+    .filter((row) => row.version !== null)
+    .map(({ accountVersion, ledgerVersion, ...entry }): Entry => entry);
+  return { version, ledgerVersion, entries };
+}

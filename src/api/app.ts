@@ -1,0 +1,71 @@
+// The HTTP application, apart from listening: paths, methods and what answers them.
+import express, { type ErrorRequestHandler, type Express, type RequestHandler } from 'express';
+import type { Logger } from '../shared/logging.ts';
+import { type AccountRoutesOptions, accountRoutes } from './account-routes.ts';
+import { type BalanceUpdateOptions, postBalanceUpdate } from './balance-update-route.ts';
+import { type HealthOptions, livez, readyz } from './health-routes.ts';
+import { RequestProblem, sendProblem } from './problems.ts';
+
+export type AppOptions = AccountRoutesOptions & BalanceUpdateOptions & HealthOptions & { log: Logger };
+
+type Methods = Partial<Record<'get' | 'post' | 'patch', RequestHandler>>;
+
+export function createApp(options: AppOptions): Express {
+  const app = newApp();
+  const accounts = accountRoutes(options);
+  route(app, '/v1/balance-updates', { post: postBalanceUpdate(options) }); // the hot one first: express tries in order
+  route(app, '/v1/accounts', { post: accounts.create });
+  route(app, '/v1/accounts/:id', { get: accounts.read, patch: accounts.change });
+  route(app, '/v1/accounts/:id/entries', { get: accounts.entries });
+  return finish(app, options);
+}
+
+/** What a process serves that only relays: its health. */
+export function createHealthApp(options: HealthOptions & { log: Logger }): Express {
+  return finish(newApp(), options);
+}
+
+function newApp(): Express {
+  const app = express();
+  app.disable('x-powered-by');
+  app.disable('etag');
+  app.enable('case sensitive routing');
+  app.enable('strict routing');
+  app.set('query parser', 'simple');
+  return app;
+}
+
+function finish(app: Express, options: HealthOptions & { log: Logger }): Express {
+  route(app, '/livez', { get: livez });
+  route(app, '/readyz', { get: readyz(options) });
+  app.use((_request, response) => sendProblem(response, 'not_found'));
+  app.use(answerErrors(options.log));
+  return app;
+}
+
+function route(app: Express, path: string, methods: Methods): void {
+  const names = Object.keys(methods) as (keyof Methods)[];
+  for (const name of names) app[name](path, methods[name] as RequestHandler);
+  const allow = names.flatMap((name) => (name === 'get' ? ['GET', 'HEAD'] : [name.toUpperCase()])).join(', ');
+  app.all(path, (_request, response) => {
+    response.setHeader('allow', allow);
+    sendProblem(response, 'method_not_allowed', { detail: `Use ${allow}.` });
+  });
+}
+
+/** The one place where what a handler threw becomes an answer. */
+function answerErrors(log: Logger): ErrorRequestHandler {
+  return (error, request, response, _next) => {
+    if (error instanceof RequestProblem) {
+      if (error.code === 'payload_too_large') response.setHeader('connection', 'close');
+      sendProblem(response, error.code, error.details);
+    } else if (error instanceof URIError) {
+      sendProblem(response, 'invalid_request', {
+        errors: [{ where: 'path', what: 'is not correctly percent-encoded' }],
+      });
+    } else {
+      log.error({ err: error, method: request.method }, 'request failed');
+      sendProblem(response, 'internal');
+    }
+  };
+}

@@ -1,0 +1,34 @@
+// /livez: the process runs. /readyz: it can take updates, so PostgreSQL answers with the schema that this release
+// needs. RabbitMQ is no part of it: updates are accepted while the broker is away, and published when it is back.
+import type { RequestHandler } from 'express';
+import type { Pool } from '../shared/database.ts';
+
+export interface HealthOptions {
+  pool: Pool;
+  schemaVersion: number;
+  /** What /readyz tells beside: state that does not decide readiness. */
+  relayState: () => object;
+}
+
+export const livez: RequestHandler = (_request, response) => {
+  response.json({ status: 'ok' });
+};
+
+export function readyz({ pool, schemaVersion, relayState }: HealthOptions): RequestHandler {
+  return async (_request, response) => {
+    const database = await present(pool).then(
+      // A newer schema is fine: in a rolling upgrade the migration comes before the processes.
+      (version) =>
+        version >= schemaVersion ? 'ok' : `has schema version ${version}, needs ${schemaVersion}: run migrate`,
+      () => 'unavailable',
+    );
+    const ready = database === 'ok';
+    response.status(ready ? 200 : 503).json({ status: ready ? 'ok' : 'unavailable', database, relay: relayState() });
+  };
+}
+
+async function present(pool: Pool): Promise<number> {
+  const { rows } = await pool.query(`SELECT to_regclass('schemaversion') IS NOT NULL AS migrated`);
+  if (!rows[0].migrated) return 0;
+  return (await pool.query('SELECT max(version) AS version FROM schemaversion')).rows[0].version;
+}

@@ -1,0 +1,273 @@
+// One connection that applies balance updates in batches. A batch is whatever gathered while the last one was under
+// way: no timers, so a lone request goes at once and a crowd shares one commit.
+//
+// Every update gets exactly one result, and the result is never more certain than what is known:
+//   - never sent (no connection)                          unavailable: nothing changed
+//   - the server said that the statement was rolled back  each goes again alone, so a bad one hurts only itself
+//   - sent, and no answer                                 with a key: sent once more under it, which settles it;
+//                                                         without: outcome_unknown
+import { setTimeout as delay } from 'node:timers/promises';
+import pg from 'pg';
+import { connectionOptions } from '../shared/database.ts';
+import type { Logger } from '../shared/logging.ts';
+
+export interface BalanceUpdate {
+  accountId: string;
+  /** Minor units, not 0. */
+  amount: number;
+  reference: string | null;
+  idempotencyKey: string | null;
+  traceparent: string | null;
+}
+
+export type UpdateResult =
+  | {
+      outcome: 'applied' | 'insufficient_funds' | 'balance_out_of_range';
+      /** The first answer to this key, given again. */
+      replayed: boolean;
+      balance: number;
+      version: number;
+      createdAt: Date;
+    }
+  | { outcome: 'account_not_found' | 'account_frozen' | 'idempotency_key_reused' }
+  | { outcome: 'overloaded' | 'unavailable' | 'outcome_unknown' | 'internal' };
+
+export interface LaneOptions {
+  databaseUrl: string;
+  log: Logger;
+  batchRowsMax: number;
+  queueRowsMax: number;
+  statementTimeoutMs: number;
+  /** Called after a batch that changed a balance was committed. */
+  onChange: () => void;
+}
+
+export interface Lane {
+  /** Never rejects. */
+  submit(update: BalanceUpdate): Promise<UpdateResult>;
+  /** Answers everything that waits, then disconnects. New updates are refused as unavailable. */
+  stop(): Promise<void>;
+}
+
+interface Job {
+  update: BalanceUpdate;
+  resolve(result: UpdateResult): void;
+}
+
+/** How long keyed updates of unknown outcome wait for the database to come back, to be settled under their key. */
+const SETTLE_TIMEOUT_MS = 8000;
+const SETTLE_RETRY_MS = 200;
+/** Serialization failures and deadlocks of a single update; neither is expected at READ COMMITTED in sorted order. */
+const ROLLBACK_RETRIES = 3;
+
+const APPLY = {
+  name: 'apply_balance_updates',
+  text: 'SELECT item, outcome, replayed, balance, version, created_at FROM apply_balance_updates($1, $2, $3, $4, $5, $6)',
+};
+
+interface AppliedRow {
+  item: number;
+  outcome: UpdateResult['outcome'];
+  replayed: boolean;
+  balance: number;
+  version: number;
+  created_at: Date;
+}
+
+export function createLane(options: LaneOptions): Lane {
+  const { log, batchRowsMax, queueRowsMax, onChange } = options;
+  let queue: Job[] = [];
+  let working: Promise<void> | undefined;
+  let stopped = false;
+  const link = createLink(options);
+
+  async function work(): Promise<void> {
+    while (queue.length > 0) {
+      const batch = queue.length <= batchRowsMax ? queue : queue.slice(0, batchRowsMax);
+      queue = queue.length <= batchRowsMax ? [] : queue.slice(batchRowsMax);
+      try {
+        await apply(batch);
+      } catch (error) {
+        log.error({ err: error }, 'a batch failed in an unforeseen way'); // its answers may be wrong by now: admit it
+        answerAll(batch, 'outcome_unknown');
+      }
+    }
+    working = undefined;
+  }
+
+  async function apply(batch: Job[]): Promise<void> {
+    if (!(await link.ready())) return answerAll(batch, 'unavailable');
+    try {
+      answer(batch, await link.send(batch));
+    } catch (error) {
+      const effect = effectOf(error);
+      log.warn({ err: error, effect, updates: batch.length }, 'a batch of balance updates failed');
+      if (effect === 'rolled back') await applyEach(batch);
+      else if (effect === 'refused') answerAll(batch, refusalOf(error));
+      else await settle(batch);
+    }
+  }
+
+  /** After a rollback that one update caused: each alone, so that only the culprit fails. */
+  async function applyEach(batch: Job[]): Promise<void> {
+    for (const job of batch) {
+      for (let attempt = 1; ; attempt += 1) {
+        if (!(await link.ready())) {
+          answerAll([job], 'unavailable');
+          break;
+        }
+        try {
+          answer([job], await link.send([job]));
+          break;
+        } catch (error) {
+          const effect = effectOf(error);
+          if (effect === 'rolled back' && isTransient(error) && attempt < ROLLBACK_RETRIES) continue;
+          if (effect === 'unknown') await settle([job]);
+          else answerAll([job], effect === 'refused' ? refusalOf(error) : 'internal');
+          break;
+        }
+      }
+    }
+  }
+
+  /** The outcome is unknown: a key finds it out, without one nothing safe can be done. */
+  async function settle(batch: Job[]): Promise<void> {
+    link.discard();
+    answerAll(
+      batch.filter((job) => job.update.idempotencyKey === null),
+      'outcome_unknown',
+    );
+    const keyed = batch.filter((job) => job.update.idempotencyKey !== null);
+    if (keyed.length === 0) return;
+    const deadline = Date.now() + SETTLE_TIMEOUT_MS;
+    while (!(await link.ready())) {
+      if (Date.now() > deadline) return answerAll(keyed, 'outcome_unknown');
+      await delay(SETTLE_RETRY_MS);
+    }
+    try {
+      answer(keyed, await link.send(keyed));
+    } catch (error) {
+      log.error({ err: error, updates: keyed.length }, 'could not settle updates of unknown outcome');
+      if (effectOf(error) === 'unknown') link.discard();
+      answerAll(keyed, 'outcome_unknown');
+    }
+  }
+
+  function answer(batch: Job[], rows: AppliedRow[]): void {
+    let changed = false;
+    for (const { item, outcome, replayed, balance, version, created_at: createdAt } of rows) {
+      if (outcome === 'applied' && !replayed) changed = true;
+      const remembered = createdAt !== null;
+      batch[item - 1]?.resolve(
+        (remembered ? { outcome, replayed, balance, version, createdAt } : { outcome }) as UpdateResult,
+      );
+    }
+    if (changed) onChange();
+  }
+
+  return {
+    submit(update) {
+      if (stopped) return Promise.resolve({ outcome: 'unavailable' });
+      if (queue.length >= queueRowsMax) return Promise.resolve({ outcome: 'overloaded' });
+      return new Promise((resolve) => {
+        queue.push({ update, resolve });
+        // After the present turn of the event loop, so that requests that arrived together go together.
+        working ??= Promise.resolve().then(work);
+      });
+    },
+    async stop() {
+      stopped = true;
+      await working;
+      await link.close();
+    },
+  };
+}
+
+function answerAll(batch: Job[], outcome: 'unavailable' | 'outcome_unknown' | 'internal'): void {
+  for (const job of batch) job.resolve({ outcome });
+}
+
+/** The connection of a lane: opened when first needed, replaced when in doubt. */
+function createLink(options: Pick<LaneOptions, 'databaseUrl' | 'statementTimeoutMs' | 'log'>) {
+  let client: pg.Client | undefined;
+
+  function discard(): void {
+    const old = client;
+    client = undefined;
+    // Not end(): it would wait for a peer that may never answer. Never cancel: the statement may be committing.
+    (old as unknown as { connection: { stream: { destroy(): void } } } | undefined)?.connection.stream.destroy();
+  }
+
+  return {
+    discard,
+
+    /** Whether there is a connection to send on; opens one when there is none. */
+    async ready(): Promise<boolean> {
+      if (client) return true;
+      const opening = new pg.Client({
+        ...connectionOptions(options.databaseUrl, 'api updates'),
+        statement_timeout: options.statementTimeoutMs,
+        query_timeout: options.statementTimeoutMs + 1000, // the server's own timeout first
+      });
+      // Losing an idle connection is no event of interest: the next batch opens another.
+      const forget = () => {
+        if (client === opening) client = undefined;
+      };
+      opening.on('error', forget);
+      opening.on('end', forget);
+      try {
+        await opening.connect();
+        await opening.query('SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED');
+        client = opening;
+        return true;
+      } catch (error) {
+        options.log.warn({ err: error }, 'cannot connect to PostgreSQL');
+        opening.end().catch(() => {});
+        return false;
+      }
+    },
+
+    async send(batch: Job[]): Promise<AppliedRow[]> {
+      if (!client) throw new Error('the connection was lost before sending');
+      const updates = batch.map((job) => job.update);
+      const result = await client.query<AppliedRow>({
+        ...APPLY,
+        values: [
+          updates.map((update) => update.accountId),
+          updates.map((update) => update.amount),
+          updates.map((update) => update.reference),
+          updates.map((update) => update.idempotencyKey),
+          updates.map((update) => update.traceparent),
+          new Date().toISOString(),
+        ],
+      });
+      return result.rows;
+    },
+
+    async close(): Promise<void> {
+      await client?.end();
+    },
+  };
+}
+
+/**
+ * - rolled back: the server undid the statement because of something in it
+ * - refused: the server undid it for a reason that has nothing to do with the updates
+ * - unknown: anything else; the statement may have been committed
+ */
+function effectOf(error: unknown): 'rolled back' | 'refused' | 'unknown' {
+  if (!(error instanceof pg.DatabaseError) || error.severity !== 'ERROR' || !error.code) return 'unknown';
+  const sqlClass = error.code.slice(0, 2);
+  if (sqlClass === '22' || sqlClass === '23' || sqlClass === '40') return 'rolled back';
+  return sqlClass === '57' || sqlClass === '08' ? 'unknown' : 'refused';
+}
+
+/** Out of resources or read-only (a standby after a failover) passes; anything else is a defect of the installation. */
+function refusalOf(error: unknown): 'unavailable' | 'internal' {
+  const code = (error as pg.DatabaseError).code ?? '';
+  return code.startsWith('53') || code.startsWith('25') ? 'unavailable' : 'internal';
+}
+
+function isTransient(error: unknown): boolean {
+  return (error as pg.DatabaseError).code?.startsWith('40') ?? false;
+}

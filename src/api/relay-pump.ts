@@ -1,0 +1,207 @@
+// One term of the active relay. Two loops over the outbox:
+//   publish   reads what lies behind the cursor and publishes it, many in flight;
+//   remove    deletes what was confirmed *and* recorded in the ledger, tries rejected events again, and publishes again
+//             what the ledger still lacks although it was confirmed long ago: a deleted or purged ledger queue, or a
+//             broker that lost its disk, confirms what then never arrives.
+// All state is here and bounded; a new term starts from the whole outbox.
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Logger } from '../shared/logging.ts';
+import { declareTopology, type Topology } from '../shared/topology.ts';
+import {
+  drawTransactionId,
+  findRemoved,
+  type OutboxRow,
+  readOutbox,
+  readUnrecorded,
+  removeRecorded,
+} from './outbox.ts';
+import { OutboxCursor } from './outbox-cursor.ts';
+import { PublishTimes } from './publish-times.ts';
+import { createPublisher, type PublishOutcome } from './publisher.ts';
+import { Rejections } from './rejections.ts';
+import type { Term } from './relay.ts';
+
+const READ_ROWS_MAX = 1000;
+const REMOVE_ROWS_MAX = 5000;
+const REMOVE_PAUSE_MIN_MS = 20;
+const REMOVE_PAUSE_MAX_MS = 500;
+/** A late row is waited for this often: its transaction is committing right now. */
+const GAP_PAUSE_MS = 5;
+const LOSS_CHECK_EVERY_MS = 500;
+const PATIENCE_MAX_MS = 60_000;
+/** A broker that confirms nothing for so long, unblocked, gets a new connection. */
+const CONFIRM_TIMEOUT_MS = 60_000;
+
+export interface PumpOptions {
+  topology: Topology;
+  log: Logger;
+  relayInFlightMax: number;
+  relayIdleMs: number;
+  relayRepublishMs: number;
+}
+
+/** Runs until the term's signal is aborted. Throws when a connection fails. */
+export async function runPump(term: Term, options: PumpOptions): Promise<void> {
+  const { session, signal, reader, remover, counts } = term;
+  const { topology, log, relayInFlightMax, relayIdleMs, relayRepublishMs } = options;
+
+  const channel = await session.connection.createConfirmChannel();
+  channel.on('error', session.end);
+  channel.on('close', () => session.end(new Error('channel closed')));
+  await declareTopology(channel, topology);
+  const publisher = createPublisher(channel, session, topology);
+
+  const cursor = new OutboxCursor();
+  const times = new PublishTimes(3 * Math.max(PATIENCE_MAX_MS, relayRepublishMs));
+  const rejections = new Rejections();
+  /** Published for the first time, not yet answered: these and everything behind them stay. */
+  const unconfirmed = new Set<number>();
+  let inFlight = 0;
+  let topologyInDoubt = false;
+  let onAnswer = () => {};
+  let onConfirm = () => {};
+
+  function publish(row: OutboxRow): void {
+    inFlight += 1;
+    publisher.publish(row, (outcome: PublishOutcome) => {
+      inFlight -= 1;
+      if (outcome === 'confirmed') {
+        counts.confirmed += 1;
+        rejections.delete(row);
+        onConfirm();
+      } else {
+        counts.rejected += 1;
+        topologyInDoubt ||= outcome === 'unroutable';
+        rejections.add(row, Date.now());
+      }
+      unconfirmed.delete(row.position);
+      onAnswer();
+    });
+  }
+
+  /** Resolves when a publish was answered, or after the time. */
+  function answeredOr(timeoutMs: number): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, timeoutMs);
+      onAnswer = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+
+  /** Resolves when an event was confirmed, so that its removal is soon due, or after the time. */
+  async function confirmedOr(timeoutMs: number): Promise<void> {
+    const pause = new AbortController();
+    onConfirm = () => pause.abort();
+    await delay(timeoutMs, undefined, { signal: AbortSignal.any([signal, pause.signal]) }).catch(() => {});
+    onConfirm = () => {};
+  }
+
+  async function room(): Promise<number> {
+    while (!signal.aborted) {
+      if (publisher.oldestWaitMs() > CONFIRM_TIMEOUT_MS && !term.blocked()) {
+        session.end(new Error(`RabbitMQ confirmed nothing for ${CONFIRM_TIMEOUT_MS} ms`));
+      }
+      // Half of it free: many small reads cost more than a few large ones.
+      if (!term.blocked() && !rejections.full && inFlight <= relayInFlightMax / 2) break;
+      await answeredOr(100);
+    }
+    return Math.min(READ_ROWS_MAX, relayInFlightMax - inFlight);
+  }
+
+  async function publishLoop(): Promise<void> {
+    while (!signal.aborted) {
+      const limit = await room();
+      if (signal.aborted) return;
+      const page = await readOutbox(reader, cursor.behind, cursor.gaps, limit);
+      cursor.advance(page, limit);
+      if (cursor.unbounded) cursor.bound(await drawTransactionId(reader));
+      for (const row of page.rows) {
+        unconfirmed.add(row.position);
+        publish(row);
+      }
+      times.note(cursor.behind, Date.now());
+      if (page.rows.length === 0) await term.wokenOr(cursor.gaps.length > 0 ? GAP_PAUSE_MS : relayIdleMs);
+    }
+  }
+
+  // Everything up to `floor` is gone from the outbox. `recordedUpTo` is the highest position the ledger was seen to hold.
+  let floor = 0;
+  let recordedUpTo = 0;
+
+  async function removeLoop(): Promise<void> {
+    let above = floor;
+    let pauseMs = REMOVE_PAUSE_MIN_MS;
+    let lossCheckedAtMs = Date.now();
+    while (!signal.aborted) {
+      await delay(REMOVE_PAUSE_MIN_MS, undefined, { signal }).catch(() => {}); // the ledger is a few milliseconds behind
+      if (pauseMs > REMOVE_PAUSE_MIN_MS) await confirmedOr(pauseMs);
+      if (signal.aborted) return;
+      for (const row of rejections.takeDue(Date.now(), relayInFlightMax)) publish(row);
+      if (topologyInDoubt) {
+        topologyInDoubt = false;
+        await declareTopology(channel, topology);
+      }
+      let below = cursor.behind + 1;
+      for (const position of unconfirmed) below = Math.min(below, position);
+      const letGo = rejections.letGo();
+      const removal = await removeRecorded(
+        remover,
+        { above, below, limit: REMOVE_ROWS_MAX },
+        rejections.kept(),
+        cursor.gaps,
+      );
+      recordedUpTo = Math.max(recordedUpTo, removal.lastRemoved ?? 0);
+      if (above === floor) {
+        const cleared = removal.firstKept === null ? (removal.last ?? floor) : removal.firstKept - 1;
+        floor = Math.max(floor, Math.min(cleared, (cursor.gaps[0]?.first ?? Number.POSITIVE_INFINITY) - 1));
+      }
+      // On through a long outbox while there is something to remove, else again from its beginning.
+      above = removal.removed > 0 && removal.examined === REMOVE_ROWS_MAX ? (removal.last ?? floor) : floor;
+      pauseMs = removal.removed > 0 ? REMOVE_PAUSE_MIN_MS : Math.min(REMOVE_PAUSE_MAX_MS, pauseMs * 2);
+      if (letGo.length > 0) {
+        const gone = await findRemoved(remover, letGo);
+        rejections.abandon(gone);
+        counts.abandoned += gone.length;
+      }
+      if (Date.now() - lossCheckedAtMs >= LOSS_CHECK_EVERY_MS) {
+        lossCheckedAtMs = Date.now();
+        await republishLost(lossCheckedAtMs);
+      }
+    }
+  }
+
+  let patienceMs = relayRepublishMs;
+  let lastPass = { atMs: 0, firstPosition: 0 };
+
+  /** Publishes again what should be in the ledger by now. Patience doubles while it is always the same event. */
+  async function republishLost(nowMs: number): Promise<void> {
+    const old = times.publishedBefore(patienceMs, nowMs);
+    if (old <= floor || nowMs - lastPass.atMs < patienceMs) return;
+    // Lost is what later events have overtaken, or anything old when the queue has nothing left to deliver. A queue
+    // that is merely long needs patience, not more messages.
+    const { ledgerQueueMessages } = await declareTopology(channel, topology);
+    const overtaken = recordedUpTo > old ? times.publishedBefore(2 * patienceMs, nowMs) : 0;
+    const upTo = ledgerQueueMessages === 0 ? old : overtaken;
+    let above = floor;
+    let rows: OutboxRow[] = [];
+    let total = 0;
+    let firstPosition = 0;
+    do {
+      rows = await readUnrecorded(remover, { above, upTo, limit: await room() });
+      firstPosition ||= rows[0]?.position ?? 0;
+      above = rows.at(-1)?.position ?? upTo;
+      total += rows.length;
+      for (const row of rows) publish(row);
+    } while (rows.length > 0 && !signal.aborted);
+    if (total === 0) return;
+    counts.republished += total;
+    log.warn({ events: total, patienceMs }, 'published events again that were confirmed but are not in the ledger');
+    patienceMs =
+      firstPosition === lastPass.firstPosition ? Math.min(PATIENCE_MAX_MS, patienceMs * 2) : relayRepublishMs;
+    lastPass = { atMs: nowMs, firstPosition };
+  }
+
+  await Promise.all([publishLoop(), removeLoop()]);
+}

@@ -1,0 +1,156 @@
+// Moves outbox rows to RabbitMQ, at least once, in version order per account. Safe to run many copies: one is active
+// at a time, held by a lock in PostgreSQL, and two that both believe they are only publish twice.
+import { setTimeout as delay } from 'node:timers/promises';
+import pg from 'pg';
+import { type BrokerSession, keepBrokerLink } from '../shared/broker.ts';
+import { connectionOptions } from '../shared/database.ts';
+import type { Running } from '../shared/lifecycle.ts';
+import type { Logger } from '../shared/logging.ts';
+import type { Topology } from '../shared/topology.ts';
+import { runPump } from './relay-pump.ts';
+
+/** Any number, the same for every relay. Advisory locks are per database. */
+const LOCK_KEY = 7_252_310_002;
+const LOCK_RETRY_MS = 1000;
+
+export interface RelayOptions {
+  databaseUrl: string;
+  amqpUrl: string;
+  topology: Topology;
+  log: Logger;
+  statementTimeoutMs: number;
+  relayInFlightMax: number;
+  relayIdleMs: number;
+  relayRepublishMs: number;
+}
+
+/** Since the start of the process. */
+export interface RelayCounts {
+  confirmed: number;
+  /** Publishes that some queue refused, or that no queue was bound for. */
+  rejected: number;
+  /** Rejected events given up after the ledger had them: a subscriber with a full queue missed them. */
+  abandoned: number;
+  /** Events published again because the ledger lacked them. */
+  republished: number;
+}
+
+export interface Relay extends Running {
+  /** Tells the relay that this process has just committed changes. */
+  wake(): void;
+  state(): { active: boolean; broker: 'connected' | 'disconnected' | 'blocked' } & RelayCounts;
+}
+
+/** What a term of office shares with its relay. */
+export interface Term {
+  session: BrokerSession;
+  /** Aborted when the session or the lock is lost. */
+  signal: AbortSignal;
+  /** Holds the lock; the connection for reading. */
+  reader: pg.Client;
+  remover: pg.Client;
+  counts: RelayCounts;
+  blocked(): boolean;
+  /** Resolves at the next wake() or after the time. */
+  wokenOr(timeoutMs: number): Promise<void>;
+}
+
+export function startRelay(options: RelayOptions): Relay {
+  const { log } = options;
+  const counts: RelayCounts = { confirmed: 0, rejected: 0, abandoned: 0, republished: 0 };
+  let active = false;
+  let blocked = false;
+  let awake = false;
+  let onWake: (() => void) | undefined;
+
+  async function wokenOr(timeoutMs: number): Promise<void> {
+    if (!awake) {
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, timeoutMs);
+        onWake = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+      });
+      onWake = undefined;
+    }
+    awake = false;
+  }
+
+  async function serve(session: BrokerSession): Promise<void> {
+    blocked = false;
+    session.connection.on('blocked', (reason) => {
+      blocked = true;
+      log.warn({ reason }, 'RabbitMQ is blocked: publishing waits');
+    });
+    session.connection.on('unblocked', () => {
+      blocked = false;
+      log.info('RabbitMQ is unblocked');
+    });
+    while (!session.signal.aborted) {
+      try {
+        await serveTerm(session);
+      } catch (error) {
+        if (!session.signal.aborted) log.warn({ err: error }, 'relay interrupted');
+      } finally {
+        active = false;
+      }
+      await delay(LOCK_RETRY_MS, undefined, { signal: session.signal }).catch(() => {});
+    }
+  }
+
+  async function serveTerm(session: BrokerSession): Promise<void> {
+    const over = new AbortController();
+    const signal = AbortSignal.any([session.signal, over.signal]);
+    const clients = [createClient(options), createClient(options)] as const;
+    const [reader, remover] = clients;
+    for (const client of clients) {
+      client.on('error', (error) => over.abort(error));
+      client.on('end', () => over.abort(new Error('connection to PostgreSQL ended')));
+    }
+    try {
+      await reader.connect();
+      while (!(await acquireLock(reader))) {
+        await delay(LOCK_RETRY_MS, undefined, { signal });
+      }
+      await remover.connect();
+      active = true;
+      log.info('this relay is the active one');
+      await runPump({ session, signal, reader, remover, counts, blocked: () => blocked, wokenOr }, options);
+    } finally {
+      for (const client of clients) destroy(client);
+    }
+  }
+
+  const link = keepBrokerLink({ url: options.amqpUrl, service: 'relay', log, run: serve });
+  const wake = () => {
+    awake = true;
+    onWake?.();
+  };
+  return {
+    wake,
+    state: () => ({ active, broker: link.connected ? (blocked ? 'blocked' : 'connected') : 'disconnected', ...counts }),
+    async stop() {
+      const stopped = link.stop();
+      wake();
+      await stopped;
+    },
+  };
+}
+
+function createClient({ databaseUrl, statementTimeoutMs }: RelayOptions): pg.Client {
+  return new pg.Client({
+    ...connectionOptions(databaseUrl, 'relay', 'indexed plans'),
+    statement_timeout: statementTimeoutMs,
+    query_timeout: statementTimeoutMs + 1000,
+  });
+}
+
+async function acquireLock(client: pg.Client): Promise<boolean> {
+  return (await client.query('SELECT pg_try_advisory_lock($1) AS locked', [LOCK_KEY])).rows[0].locked;
+}
+
+/** At once: a query that is under way may never be answered, and the lock goes with the connection. */
+function destroy(client: pg.Client): void {
+  (client as unknown as { connection: { stream: { destroy(): void } } }).connection.stream.destroy();
+}
