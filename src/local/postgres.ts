@@ -12,7 +12,7 @@ import { type PostgresBinaries, postgresBinaries } from './postgres-binaries.ts'
 import { checkCluster, createCluster } from './postgres-cluster.ts';
 import { isAlive, type KnownProcess, knownProcess, signal, waitForExit } from './process-end.ts';
 import { canReach, type ServerAccount, serverAccount } from './server-account.ts';
-import { SetupProblem } from './setup-problem.ts';
+import { explainFileError, SetupProblem } from './setup-problem.ts';
 
 // Replaying the write-ahead log of a crash may take minutes on a slow disk; past this, something else is wrong.
 const READY_TIMEOUT_MS = 300_000;
@@ -332,22 +332,4 @@ function explainEnd(said: string, dataDir: string, logFile: string): SetupProble
   const reason =
     /(?:FATAL|PANIC|error while loading)[^\n]*/.exec(said)?.[0] ?? said.trim().split('\n').at(-1) ?? 'it said nothing';
   return new SetupProblem(`PostgreSQL did not start: ${reason} (its log: ${logFile})`);
-}
-
-function explainFileError(error: unknown, dir: string): unknown {
-  const { code, path: file = dir } = error as NodeJS.ErrnoException;
-  if (code === 'EACCES' || code === 'EPERM' || code === 'EROFS') {
-    return new SetupProblem(
-      `Cannot write to ${file} (${code}): change its permissions, or set DATA_DIR to another folder.`,
-      {
-        cause: error,
-      },
-    );
-  }
-  if (code === 'ENOSPC') {
-    return new SetupProblem(`The disk that holds ${dir} is full: make room, or set DATA_DIR to another folder.`, {
-      cause: error,
-    });
-  }
-  return error;
 }

@@ -3,13 +3,15 @@
 import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import type { KnownProcess } from './process-end.ts';
 
 export interface Runtime {
   url: string;
   databaseUrl: string;
   amqpUrl: string;
   namespace: string;
-  pids: { start: number; api: number; worker: number };
+  /** Of this run; `api` and `worker` change when one is restarted. */
+  processes: { start: KnownProcess; api?: KnownProcess; worker?: KnownProcess };
 }
 
 const CLONE_DIR = fileURLToPath(new URL('../../', import.meta.url));

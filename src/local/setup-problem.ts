@@ -3,3 +3,22 @@
 export class SetupProblem extends Error {
   override name = 'SetupProblem';
 }
+
+/** Turns what the file system refused below `dir` into a sentence; anything else comes back as it is. */
+export function explainFileError(error: unknown, dir: string): unknown {
+  const { code, path: file = dir } = error as NodeJS.ErrnoException;
+  if (code === 'EACCES' || code === 'EPERM' || code === 'EROFS') {
+    return new SetupProblem(
+      `Cannot write to ${file} (${code}): change its permissions, or set DATA_DIR to another folder.`,
+      {
+        cause: error,
+      },
+    );
+  }
+  if (code === 'ENOSPC') {
+    return new SetupProblem(`The disk that holds ${dir} is full: make room, or set DATA_DIR to another folder.`, {
+      cause: error,
+    });
+  }
+  return error;
+}

@@ -1,0 +1,283 @@
+// Starts the parts of the local system in order, keeps them running until interrupted, stops them in reverse.
+import { mkdirSync } from 'node:fs';
+import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import pg from 'pg';
+import { migrate } from '../shared/migrations.ts';
+import { topologyOf } from '../shared/topology.ts';
+import { type Shown, showFirstUpdate } from './first-update.ts';
+import { isPortFree } from './free-port.ts';
+import { queueState } from './ledger-queue.ts';
+import { startPostgres } from './postgres.ts';
+import { knownProcess, signal, waitForExit } from './process-end.ts';
+import { takeLock } from './process-lock.mjs';
+import { findBroker, type RunningBroker } from './rabbitmq.ts';
+import { dataFolder, type Runtime, readRuntime, removeRuntime, writeRuntime } from './runtime.ts';
+import { type Service, startService } from './service-process.ts';
+import { explainFileError, SetupProblem } from './setup-problem.ts';
+
+const POSTGRES_PORT_PREFERRED = 15_432;
+const SHARED_DIR = '/var/lib/highload-balance';
+const CONNECT_TIMEOUT_MS = 10_000;
+const READY_TIMEOUT_MS = 30_000;
+const POLL_INTERVAL_MS = 50;
+// How long a worker or a port of a crashed run may take to go away.
+const LEFTOVER_TIMEOUT_MS = 5_000;
+// What the worker has not recorded by then waits in the outbox for the next start.
+const DRAIN_TIMEOUT_MS = 5_000;
+
+export interface StartOptions {
+  env: NodeJS.ProcessEnv;
+  say: (line: string) => void;
+  /** Ends the run in order, at whatever step it is. */
+  interrupted: AbortSignal;
+  /** Cuts the waits of that end short. */
+  hurry: AbortSignal;
+}
+
+interface Database {
+  url: string;
+  description: string;
+  stop: () => Promise<void>;
+}
+
+/** Returns after an orderly end. Throws SetupProblem, with everything stopped again, when it cannot run. */
+export async function start(options: StartOptions): Promise<void> {
+  const dir = dataFolder(options.env);
+  const lock = lockFolder(dir);
+  const stops: (() => Promise<void>)[] = [];
+  try {
+    await run(options, dir, stops);
+  } finally {
+    for (const stop of stops.reverse()) await stop();
+    lock.release();
+  }
+}
+
+function lockFolder(dir: string): { release: () => void } {
+  try {
+    mkdirSync(dir, { recursive: true });
+    const lock = takeLock(path.join(dir, 'lock'));
+    if (lock.release) return lock;
+    const url = readRuntime(dir)?.url;
+    throw new SetupProblem(
+      `It already runs in this folder (process ${lock.holder.pid})${url ? `, at ${url}` : ''}: stop that one with Ctrl-C, ` +
+        'or start another with a PORT, DATA_DIR and AMQP_NAMESPACE of its own.',
+    );
+  } catch (error) {
+    throw explainFileError(error, dir);
+  }
+}
+
+async function run(options: StartOptions, dir: string, stops: (() => Promise<void>)[]): Promise<void> {
+  const { env, say, interrupted, hurry } = options;
+  const { host, port } = address(env);
+  await endLeftovers(dir, say);
+  await ensurePortFree(host, port);
+
+  const database = env.DATABASE_URL ? await givenDatabase(env.DATABASE_URL) : await embeddedDatabase(dir, say);
+  stops.push(database.stop);
+  say(`PostgreSQL: ${database.description}`);
+  if (interrupted.aborted) return;
+
+  const broker = await findBroker({ dir, env, say });
+  stops.push(broker.stop);
+  say(`RabbitMQ: ${broker.description}`);
+  if (interrupted.aborted) return;
+
+  const namespace = env.AMQP_NAMESPACE || 'balance';
+  const { ledgerQueue } = topologyOf(namespace);
+  await ensureOnlyWorker(broker, ledgerQueue);
+  await migrateDatabase(database.url, say);
+  if (interrupted.aborted) return;
+
+  const givenUp = new AbortController();
+  const url = `http://${host === '0.0.0.0' || host === '::' ? '127.0.0.1' : host}:${port}`;
+  const own = knownProcess(process.pid);
+  if (!own) throw new Error('This process cannot be found');
+  const runtime: Runtime = {
+    url,
+    databaseUrl: database.url,
+    amqpUrl: broker.url,
+    namespace,
+    processes: { start: own },
+  };
+  const service = (name: 'api' | 'worker', title: string): Promise<Service> =>
+    startService({
+      name: title,
+      script: fileURLToPath(new URL(`../${name}/main.ts`, import.meta.url)),
+      env: {
+        ...env,
+        DATABASE_URL: database.url,
+        AMQP_URL: broker.url,
+        AMQP_NAMESPACE: namespace,
+        HOST: host,
+        PORT: String(port),
+      },
+      logFile: path.join(dir, `${name}.log`),
+      say,
+      onStart: (process) => {
+        runtime.processes[name] = process;
+        writeRuntime(dir, runtime);
+      },
+      onGivenUp: (problem) => givenUp.abort(problem),
+    });
+  stops.push(async () => removeRuntime(dir));
+  const worker = await service('worker', 'worker');
+  stops.push(async () => {
+    await drain(broker.url, ledgerQueue, hurry);
+    await worker.stop(hurry);
+  });
+  const api = await service('api', 'API');
+  stops.push(() => api.stop(hurry));
+  await untilServing(url, interrupted);
+  if (interrupted.aborted) return;
+
+  const shown = await showFirstUpdate(url, database.url).catch(() => undefined);
+  say(screen({ runtime, shown, dir, database, broker }));
+  await aborted(AbortSignal.any([interrupted, givenUp.signal]));
+  if (givenUp.signal.aborted) throw givenUp.signal.reason;
+}
+
+function address(env: NodeJS.ProcessEnv): { host: string; port: number } {
+  const port = Number(env.PORT || 3000);
+  if (!Number.isInteger(port) || port < 1 || port > 65_535) {
+    throw new SetupProblem(`PORT has to be a number from 1 to 65535, not "${env.PORT}".`);
+  }
+  return { host: env.HOST || '127.0.0.1', port };
+}
+
+// The API and worker of a run that was killed stop by themselves when their parent is gone; this makes sure of it.
+async function endLeftovers(dir: string, say: (line: string) => void): Promise<void> {
+  const { api, worker } = readRuntime(dir)?.processes ?? {};
+  for (const [name, known] of [['API', api] as const, ['worker', worker] as const]) {
+    if (!known || !signal(known, 'SIGTERM')) continue;
+    say(`Ending the ${name} of an earlier run (process ${known.pid})`);
+    if (await waitForExit(known, LEFTOVER_TIMEOUT_MS)) continue;
+    signal(known, 'SIGKILL');
+    await waitForExit(known, LEFTOVER_TIMEOUT_MS);
+  }
+  removeRuntime(dir);
+}
+
+async function ensurePortFree(host: string, port: number): Promise<void> {
+  if (await isPortFree(port, host)) return;
+  throw new SetupProblem(
+    `Port ${port} on ${host} cannot be had, another program uses it: start with another one, PORT=${port + 1} npm start`,
+  );
+}
+
+async function embeddedDatabase(dir: string, say: (line: string) => void): Promise<Database> {
+  const server = await startPostgres({
+    dir,
+    sharedDir: SHARED_DIR,
+    port: POSTGRES_PORT_PREFERRED,
+    database: 'balance',
+    say,
+  });
+  return {
+    url: server.url,
+    description: `embedded, port ${server.port}, data in ${server.dataDir}`,
+    stop: server.stop,
+  };
+}
+
+async function givenDatabase(url: string): Promise<Database> {
+  if (!/^postgres(ql)?:\/\//.test(url)) {
+    throw new SetupProblem('DATABASE_URL has to look like postgresql://user:password@host:5432/database');
+  }
+  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: CONNECT_TIMEOUT_MS });
+  client.on('error', () => undefined);
+  const where = client.host ? `${client.host}:${client.port}` : 'the given place';
+  try {
+    await client.connect();
+    const { rows } = await client.query<{ version: string }>("SELECT current_setting('server_version') AS version");
+    const description = `${rows[0]?.version} at ${where} (DATABASE_URL)`;
+    return { url, description, stop: () => Promise.resolve() };
+  } catch (cause) {
+    const { message, code } = cause as NodeJS.ErrnoException;
+    throw new SetupProblem(
+      `The PostgreSQL at ${where} (DATABASE_URL) cannot be used: ${message || code}. Correct DATABASE_URL, or unset it to use the embedded one.`,
+      { cause },
+    );
+  } finally {
+    await client.end().catch(() => undefined);
+  }
+}
+
+// Another system's worker on the same queue would take our events for forgeries, and ours would take its own.
+async function ensureOnlyWorker(broker: RunningBroker, queue: string): Promise<void> {
+  if (!broker.shared) return;
+  const deadline = performance.now() + LEFTOVER_TIMEOUT_MS;
+  while (((await queueState(broker.url, queue))?.consumers ?? 0) > 0) {
+    if (performance.now() > deadline) {
+      throw new SetupProblem(
+        `Another worker already consumes the queue "${queue}" on ${broker.description}, probably of another clone: ` +
+          'stop that one, or give this one names of its own, AMQP_NAMESPACE=balance2 npm start',
+      );
+    }
+    await delay(POLL_INTERVAL_MS);
+  }
+}
+
+async function migrateDatabase(url: string, say: (line: string) => void): Promise<void> {
+  try {
+    const { version, applied } = await migrate(url);
+    if (applied.length > 0) say(`Schema: version ${version}, ${applied.length} new`);
+  } catch (cause) {
+    const reason = (cause as Error).message;
+    throw new SetupProblem(`The database schema could not be brought up to date: ${reason}`, { cause });
+  }
+}
+
+async function untilServing(url: string, interrupted: AbortSignal): Promise<void> {
+  const deadline = performance.now() + READY_TIMEOUT_MS;
+  while (!interrupted.aborted) {
+    const isReady = await fetch(`${url}/readyz`, { signal: AbortSignal.timeout(CONNECT_TIMEOUT_MS) }).then(
+      (response) => response.ok,
+      () => false,
+    );
+    if (isReady) return;
+    if (performance.now() > deadline)
+      throw new SetupProblem(`${url}/readyz does not answer 200; see the log of the API.`);
+    await delay(POLL_INTERVAL_MS);
+  }
+}
+
+async function drain(amqpUrl: string, queue: string, hurry: AbortSignal): Promise<void> {
+  const deadline = performance.now() + DRAIN_TIMEOUT_MS;
+  while (!hurry.aborted && performance.now() < deadline) {
+    const state = await queueState(amqpUrl, queue);
+    if (!state || state.messages === 0 || state.consumers === 0) return;
+    await delay(POLL_INTERVAL_MS);
+  }
+}
+
+function screen(facts: {
+  runtime: Runtime;
+  shown: Shown | undefined;
+  dir: string;
+  database: Database;
+  broker: RunningBroker;
+}): string {
+  const { runtime, shown, dir } = facts;
+  return `
+  Running at ${runtime.url}
+${shown ? `\n  ${shown.command}\n  ${shown.answer}\n` : ''}
+  History      curl -s ${runtime.url}/v1/accounts/demo/entries
+  Events       npm run example:subscriber
+  Proof        npm run verify
+  Database     ${runtime.databaseUrl}
+  RabbitMQ     ${runtime.amqpUrl} (exchange ${topologyOf(runtime.namespace).eventsExchange})
+  Data, logs   ${dir}
+  Stop         Ctrl-C; the next npm start continues with the same balances
+`;
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) return resolve();
+    signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+}
