@@ -1,0 +1,51 @@
+// The parts of the API put together: HTTP, the lanes that apply updates, and the relay (or only the relay).
+import type { ApiSettings } from '../shared/config.ts';
+import { createPool } from '../shared/database.ts';
+import type { Running } from '../shared/lifecycle.ts';
+import type { Logger } from '../shared/logging.ts';
+import { expectedSchemaVersion } from '../shared/migrations.ts';
+import { topologyOf } from '../shared/topology.ts';
+import { createApp, createHealthApp } from './app.ts';
+import { createLanes } from './lanes.ts';
+import { startRelay } from './relay.ts';
+import { startServer } from './server.ts';
+
+/**
+ * Listens, and connects to PostgreSQL and RabbitMQ as they become available: neither has to be there at the start.
+ * @throws the listen error when the port is taken.
+ */
+export async function startApi(settings: ApiSettings, log: Logger): Promise<Running & { port: number }> {
+  const pool = createPool(settings.databaseUrl, 'api', settings.poolMax, settings.statementTimeoutMs);
+  const topology = topologyOf(settings.amqpNamespace);
+  const relay = settings.relay === 'off' ? undefined : startRelay({ ...settings, topology, log });
+  const lanes = createLanes(settings.lanes, { ...settings, log, onChange: () => relay?.wake() });
+  const health = {
+    pool,
+    schemaVersion: await expectedSchemaVersion(),
+    relayState: () => relay?.state() ?? { active: false },
+    log,
+  };
+  const app =
+    settings.relay === 'only'
+      ? createHealthApp(health)
+      : createApp({ ...health, lanes, bodyBytesMax: settings.bodyBytesMax });
+
+  async function stopRest(): Promise<void> {
+    await lanes.stop();
+    await relay?.stop();
+    await pool.end();
+  }
+  const server = await startServer(app, settings.host, settings.port).catch(async (error: unknown) => {
+    await stopRest();
+    throw error;
+  });
+  log.info({ host: settings.host, port: server.port, relay: settings.relay }, 'api started');
+  let stopping: Promise<void> | undefined;
+  return {
+    port: server.port,
+    stop() {
+      stopping ??= server.stop().then(stopRest); // no new requests first; the ones under way are answered
+      return stopping;
+    },
+  };
+}

@@ -1,0 +1,220 @@
+// What every test file needs: a database and broker names of its own on the run's servers, the system on top, HTTP.
+// What is made here is taken away again by cleanUp(), also when a test failed.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+import type { ChannelModel } from 'amqplib';
+import pg from 'pg';
+import { inject } from 'vitest';
+import { startApi } from '../src/api/api.ts';
+import { closeConnection, connect } from '../src/shared/broker.ts';
+import { readApiSettings, readWorkerSettings } from '../src/shared/config.ts';
+import { connectionOptions } from '../src/shared/database.ts';
+import { createLogger } from '../src/shared/logging.ts';
+import { migrate } from '../src/shared/migrations.ts';
+import { topologyOf } from '../src/shared/topology.ts';
+import { type Verification, verify } from '../src/shared/verification.ts';
+import { startWorker } from '../src/worker/worker.ts';
+
+const log = createLogger('test', process.env.TEST_LOG_LEVEL ?? 'silent');
+const cleanups: (() => Promise<unknown>)[] = [];
+
+/** Undoes everything, newest first. Call it in afterAll. */
+export async function cleanUp(): Promise<void> {
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
+}
+
+export function onCleanUp(cleanup: () => Promise<unknown>): void {
+  cleanups.push(cleanup);
+}
+
+/** Polls until the condition holds; fails with `what` when it does not in time. */
+export async function until(
+  what: string,
+  condition: () => Promise<boolean> | boolean,
+  timeoutMs = 20_000,
+): Promise<void> {
+  const deadline = Date.now() + timeoutMs;
+  while (!(await condition())) {
+    if (Date.now() > deadline) throw new Error(`waited ${timeoutMs} ms in vain until ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+export interface Database {
+  url: string;
+  pool: pg.Pool;
+}
+
+/** A new database, dropped again at clean-up. @param serverUrl a server of the file's own, else the run's. */
+export async function createDatabase(options: { migrated?: boolean; serverUrl?: string } = {}): Promise<Database> {
+  const serverUrl = options.serverUrl ?? inject('postgresUrl');
+  const name = `test_${randomUUID().replaceAll('-', '')}`;
+  await administer(serverUrl, `CREATE DATABASE ${name}`);
+  if (!options.serverUrl) onCleanUp(() => administer(serverUrl, `DROP DATABASE ${name} WITH (FORCE)`));
+  const url = new URL(serverUrl);
+  url.pathname = `/${name}`;
+  if (options.migrated ?? true) await migrate(url.href);
+  const pool = new pg.Pool({ ...connectionOptions(url.href, 'test'), max: 10 });
+  pool.on('error', () => {});
+  onCleanUp(() => pool.end());
+  return { url: url.href, pool };
+}
+
+async function administer(serverUrl: string, statement: string): Promise<void> {
+  const client = new pg.Client(connectionOptions(serverUrl, 'test admin'));
+  await client.connect();
+  await client.query(statement);
+  await client.end();
+}
+
+export interface Broker {
+  url: string;
+  namespace: string;
+  topology: ReturnType<typeof topologyOf>;
+  /** Opens a connection, closed again at clean-up. */
+  connect(): Promise<ChannelModel>;
+}
+
+/** Names of the file's own on a broker; exchange and queues are deleted at clean-up. */
+export function createBroker(url: string = inject('amqpUrl')): Broker {
+  const namespace = `test-${randomUUID()}`;
+  const topology = topologyOf(namespace);
+  if (url === inject('amqpUrl')) {
+    onCleanUp(async () => {
+      const connection = await connect(url, 'test clean-up');
+      const channel = await connection.createChannel();
+      await channel.deleteQueue(topology.ledgerQueue);
+      await channel.deleteQueue(topology.deadLetters);
+      await channel.deleteExchange(topology.eventsExchange);
+      await channel.deleteExchange(topology.deadLetters);
+      await closeConnection(connection);
+    });
+  }
+  return {
+    url,
+    namespace,
+    topology,
+    async connect() {
+      const connection = await connect(url, 'test');
+      onCleanUp(() => closeConnection(connection));
+      return connection;
+    },
+  };
+}
+
+/** Environment of a process, or of settings, for this database and broker. Short pauses: tests wait for them. */
+export function environmentOf(database: Database, broker: Broker, extra: Record<string, string> = {}) {
+  return {
+    DATABASE_URL: database.url,
+    AMQP_URL: broker.url,
+    AMQP_NAMESPACE: broker.namespace,
+    HOST: '127.0.0.1',
+    PORT: '0',
+    RELAY_REPUBLISH_MS: '500',
+    ...extra,
+  };
+}
+
+/** The API inside this process. @returns its base URL. */
+export async function startApiHere(database: Database, broker: Broker, extra: Record<string, string> = {}) {
+  const api = await startApi(readApiSettings(environmentOf(database, broker, extra)), log);
+  onCleanUp(() => api.stop());
+  return { url: `http://127.0.0.1:${api.port}`, stop: () => api.stop() };
+}
+
+/** The worker inside this process. */
+export async function startWorkerHere(database: Database, broker: Broker, extra: Record<string, string> = {}) {
+  const worker = await startWorker(readWorkerSettings(environmentOf(database, broker, extra)), log);
+  onCleanUp(() => worker.stop());
+  return worker;
+}
+
+export interface Spawned {
+  child: ChildProcess;
+  /** The standard output so far: JSON log lines. */
+  output(): string;
+  /** SIGKILL; returns when it is gone. */
+  kill(): Promise<void>;
+}
+
+/** The API or the worker as a process of its own, ready when this returns. */
+export async function spawnProcess(main: 'api' | 'worker', environment: Record<string, string>): Promise<Spawned> {
+  const file = fileURLToPath(new URL(`../src/${main}/main.ts`, import.meta.url));
+  const child = spawn(process.execPath, [file], {
+    env: { PATH: process.env.PATH, ...environment },
+    stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
+  });
+  let output = '';
+  child.stdout?.on('data', (chunk) => {
+    output += chunk;
+  });
+  const gone = once(child, 'exit');
+  const kill = async () => {
+    child.kill('SIGKILL');
+    await gone;
+  };
+  onCleanUp(kill);
+  const ready = once(child, 'message');
+  await Promise.race([
+    ready,
+    gone.then(() => {
+      throw new Error(`the ${main} process ended early:\n${output}`);
+    }),
+  ]);
+  return { child, output: () => output, kill };
+}
+
+export interface Answer {
+  status: number;
+  headers: Headers;
+  // biome-ignore lint/suspicious/noExplicitAny: tests look into bodies of every shape
+  body: any;
+}
+
+/** Sends JSON (or a string as it is) and reads the JSON answer. */
+export async function send(
+  url: string,
+  method: 'GET' | 'POST' | 'PATCH',
+  path: string,
+  body?: unknown,
+  headers: Record<string, string> = {},
+): Promise<Answer> {
+  const response = await fetch(url + path, {
+    method,
+    headers: { ...(body === undefined ? {} : { 'content-type': 'application/json' }), ...headers },
+    ...(body === undefined ? {} : { body: typeof body === 'string' ? body : JSON.stringify(body) }),
+    signal: AbortSignal.timeout(30_000),
+  });
+  const text = await response.text();
+  return { status: response.status, headers: response.headers, body: text === '' ? undefined : JSON.parse(text) };
+}
+
+/** Creates an account and gives it its first credit. */
+export async function createAccount(url: string, id: string, balance = 0): Promise<void> {
+  const created = await send(url, 'POST', '/v1/accounts', { id });
+  if (created.status !== 201) throw new Error(`account not created: ${JSON.stringify(created.body)}`);
+  if (balance === 0) return;
+  const credited = await send(url, 'POST', '/v1/balance-updates', { accountId: id, amount: balance });
+  if (credited.status !== 200) throw new Error(`account not credited: ${JSON.stringify(credited.body)}`);
+}
+
+/** The state of the database as `npm run verify` sees it. */
+export async function verified({ pool }: Database): Promise<Verification> {
+  return verify(pool as unknown as pg.Client);
+}
+
+/** Waits until the outbox is empty, then proves the ledger. */
+export async function drained(database: Database, timeoutMs = 30_000): Promise<Verification> {
+  await until('the outbox is empty', async () => (await outboxRows(database)) === 0, timeoutMs);
+  return verified(database);
+}
+
+export async function outboxRows({ pool }: Database): Promise<number> {
+  return (await pool.query('SELECT count(*) AS rows FROM outbox')).rows[0].rows;
+}
+
+export async function ledgerRows({ pool }: Database): Promise<number> {
+  return (await pool.query('SELECT count(*) AS rows FROM ledger')).rows[0].rows;
+}
