@@ -11,9 +11,10 @@ import { startApi } from '../src/api/api.ts';
 import { closeConnection, connect } from '../src/shared/broker.ts';
 import { readApiSettings, readWorkerSettings } from '../src/shared/config.ts';
 import { connectionOptions } from '../src/shared/database.ts';
+import type { BalanceEvent } from '../src/shared/events.ts';
 import { createLogger } from '../src/shared/logging.ts';
 import { migrate } from '../src/shared/migrations.ts';
-import { topologyOf } from '../src/shared/topology.ts';
+import { declareTopology, topologyOf } from '../src/shared/topology.ts';
 import { type Verification, verify } from '../src/shared/verification.ts';
 import { startWorker } from '../src/worker/worker.ts';
 
@@ -164,6 +165,53 @@ export async function spawnProcess(main: 'api' | 'worker', environment: Record<s
     }),
   ]);
   return { child, output: () => output, kill };
+}
+
+export interface Received {
+  routingKey: string;
+  messageId: string;
+  headers: Record<string, unknown>;
+  body: BalanceEvent;
+}
+
+/** A subscriber with a queue of its own. The list grows as events arrive. */
+export async function subscribe(broker: Broker, pattern = 'balance.*'): Promise<Received[]> {
+  const received: Received[] = [];
+  const connection = await broker.connect();
+  const channel = await connection.createChannel();
+  await declareTopology(channel, broker.topology);
+  const { queue } = await channel.assertQueue('', { exclusive: true });
+  await channel.bindQueue(queue, broker.topology.eventsExchange, pattern);
+  await channel.consume(
+    queue,
+    (message) => {
+      if (!message) return;
+      received.push({
+        routingKey: message.fields.routingKey,
+        messageId: message.properties.messageId,
+        headers: message.properties.headers ?? {},
+        body: JSON.parse(message.content.toString()),
+      });
+    },
+    { noAck: true },
+  );
+  return received;
+}
+
+/** Applies one update in the database, without the API. */
+export async function applyDirectly(client: pg.ClientBase | pg.Pool, accountId: string, amount: number): Promise<void> {
+  const { rows } = await client.query(
+    'SELECT outcome FROM apply_balance_updates(ARRAY[$1], ARRAY[$2::bigint], ARRAY[NULL], ARRAY[NULL], ARRAY[NULL], now())',
+    [accountId, amount],
+  );
+  if (rows[0].outcome !== 'applied') throw new Error(`not applied: ${rows[0].outcome}`);
+}
+
+export async function insertAccounts({ pool }: Database, ...ids: string[]): Promise<void> {
+  await pool.query(
+    'INSERT INTO account (account_id, created_at, updated_at) SELECT id, now(), now() FROM unnest($1::text[]) AS id',
+    [ids],
+  );
 }
 
 export interface Answer {

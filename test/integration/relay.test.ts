@@ -1,0 +1,295 @@
+// The relay against the ways in which an outbox loses, reorders or blocks events.
+import type { Channel } from 'amqplib';
+import pg from 'pg';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { runPump } from '../../src/api/relay-pump.ts';
+import { keepBrokerLink } from '../../src/shared/broker.ts';
+import { connectionOptions } from '../../src/shared/database.ts';
+import { createLogger } from '../../src/shared/logging.ts';
+import { declareTopology } from '../../src/shared/topology.ts';
+import {
+  applyDirectly,
+  type Broker,
+  cleanUp,
+  createBroker,
+  createDatabase,
+  type Database,
+  drained,
+  insertAccounts,
+  ledgerRows,
+  onCleanUp,
+  outboxRows,
+  send,
+  startApiHere,
+  startWorkerHere,
+  subscribe,
+  until,
+} from '../harness.ts';
+
+/** Long enough to play no part: the test is about the first publish. */
+const NEVER_REPUBLISH = { RELAY_REPUBLISH_MS: '3600000' };
+
+let database: Database;
+let broker: Broker;
+let channel: Channel;
+
+beforeEach(async () => {
+  database = await createDatabase();
+  broker = createBroker();
+  channel = await (await broker.connect()).createChannel();
+  await declareTopology(channel, broker.topology);
+  await insertAccounts(database, 'a', 'b');
+});
+afterEach(cleanUp);
+
+async function transaction(): Promise<pg.Client> {
+  const client = new pg.Client(connectionOptions(database.url, 'test transaction'));
+  await client.connect();
+  onCleanUp(() => client.end());
+  await client.query('BEGIN');
+  return client;
+}
+
+/** Start of the newest query of any relay connection, as milliseconds. */
+async function relayQueriedAt(): Promise<number> {
+  const { rows } = await database.pool.query(
+    `SELECT max(query_start) AS at FROM pg_stat_activity
+     WHERE application_name = 'highload-balance relay' AND datname = current_database() AND query LIKE '%outbox WHERE position%'`,
+  );
+  return rows[0].at?.getTime() ?? 0;
+}
+
+async function relayState(url: string) {
+  return (await send(url, 'GET', '/readyz')).body.relay;
+}
+
+it('publishes every change once, in version order, as the documented CloudEvent', async () => {
+  const received = await subscribe(broker);
+  const { url } = await startApiHere(database, broker);
+  const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
+  const update = { accountId: 'a', amount: 5, reference: 'first' };
+  const first = await send(url, 'POST', '/v1/balance-updates', update, { traceparent });
+  await send(url, 'POST', '/v1/balance-updates', { accountId: 'a', amount: -2 });
+  await until('both events arrived', () => received.length === 2);
+  expect(received[0]).toEqual({
+    routingKey: 'balance.credited',
+    messageId: 'a:1',
+    headers: { traceparent },
+    body: {
+      specversion: '1.0',
+      id: 'a:1',
+      source: '/highload-balance',
+      type: 'balance.credited',
+      subject: 'a',
+      time: first.body.createdAt,
+      datacontenttype: 'application/json',
+      data: { accountId: 'a', version: 1, amount: 5, balance: 5, reference: 'first' },
+    },
+  });
+  expect(received[1]).toMatchObject({
+    routingKey: 'balance.debited',
+    headers: {},
+    body: { id: 'a:2', data: { version: 2, amount: -2, balance: 3 } },
+  });
+});
+
+it('keeps a confirmed change in the outbox until the ledger holds it', async () => {
+  const received = await subscribe(broker);
+  const { url } = await startApiHere(database, broker);
+  await applyDirectly(database.pool, 'a', 1);
+  await until('the event was confirmed', async () => (await relayState(url)).confirmed >= 1);
+  await until('the event arrived', () => received.length >= 1);
+  expect(await outboxRows(database)).toBe(1);
+  await startWorkerHere(database, broker);
+  expect(await drained(database)).toMatchObject({ ledgerEntries: 1, offendingAccounts: 0 });
+});
+
+it.each(['purged', 'deleted'] as const)('heals by itself when the ledger queue was %s', async (loss) => {
+  await subscribe(broker); // keeps the publishes routable: they are confirmed although the ledger queue is gone
+  const { url } = await startApiHere(database, broker);
+  for (let count = 0; count < 50; count += 1) await applyDirectly(database.pool, count % 2 ? 'a' : 'b', 1);
+  await until('all were confirmed', async () => (await relayState(url)).confirmed >= 50);
+  if (loss === 'purged') await channel.purgeQueue(broker.topology.ledgerQueue);
+  else await channel.deleteQueue(broker.topology.ledgerQueue);
+  await applyDirectly(database.pool, 'a', 1);
+  await startWorkerHere(database, broker);
+  expect(await drained(database)).toMatchObject({ ledgerEntries: 51, pendingChanges: 0, offendingAccounts: 0 });
+});
+
+it('heals when events were lost under a worker that never stops recording newer ones', async () => {
+  const { url } = await startApiHere(database, broker);
+  for (let count = 0; count < 20; count += 1) await applyDirectly(database.pool, 'a', 1);
+  await until('they were confirmed', async () => (await relayState(url)).confirmed >= 20);
+  await channel.purgeQueue(broker.topology.ledgerQueue);
+  await startWorkerHere(database, broker);
+  let busy = true;
+  const traffic = (async () => {
+    while (busy) await applyDirectly(database.pool, 'b', 1);
+  })();
+  await until('the lost ones are recorded', async () => {
+    const { rows } = await database.pool.query(`SELECT count(*) AS count FROM ledger WHERE account_id = 'a'`);
+    return rows[0].count === 20;
+  });
+  busy = false;
+  await traffic;
+  expect(await drained(database)).toMatchObject({ offendingAccounts: 0 });
+});
+
+it('publishes a change that committed after a later position, and in version order', async () => {
+  const received = await subscribe(broker);
+  await startApiHere(database, broker, NEVER_REPUBLISH);
+  const late = await transaction();
+  await applyDirectly(late, 'a', 1);
+  await applyDirectly(database.pool, 'b', 1);
+  await until('the later position was published', () => received.some((event) => event.messageId === 'b:1'));
+  const after = applyDirectly(database.pool, 'a', 1); // waits for the lock that `late` holds
+  await late.query('COMMIT');
+  await after;
+  await until('both late ones arrived', () => received.length === 3, 5000);
+  expect(received.map((event) => event.messageId)).toEqual(['b:1', 'a:1', 'a:2']);
+});
+
+it('waits for a late change whose transaction is newer than every one that has ended', async () => {
+  const received = await subscribe(broker);
+  await startApiHere(database, broker, NEVER_REPUBLISH);
+  const older = await transaction();
+  await older.query('SELECT pg_current_xact_id()');
+  const newer = await transaction();
+  await applyDirectly(newer, 'a', 1); // the lower position in the newer transaction
+  await applyDirectly(older, 'b', 1);
+  await older.query('COMMIT');
+  await until('the higher position was published', () => received.length === 1);
+  const seenAt = await relayQueriedAt();
+  for (let reads = 0, last = seenAt; reads < 3; reads += 1) {
+    await until('the relay has read once more', async () => (await relayQueriedAt()) > last);
+    last = await relayQueriedAt();
+  }
+  await newer.query('COMMIT');
+  await until('the lower one arrived', () => received.length === 2, 5000);
+});
+
+it('keeps flowing while an unrelated write transaction stays open', async () => {
+  const received = await subscribe(broker);
+  await startApiHere(database, broker);
+  await startWorkerHere(database, broker);
+  const idle = await transaction();
+  await idle.query('CREATE TABLE unrelated ()');
+  for (let count = 1; count <= 20; count += 1) {
+    await applyDirectly(database.pool, 'a', 1);
+    await until('the event arrived', () => received.length === count, 2000);
+  }
+  expect(await drained(database)).toMatchObject({ ledgerEntries: 20, offendingAccounts: 0 });
+});
+
+it('is not held up by a subscriber whose full queue rejects, and lets go of its events in the end', async () => {
+  const full = await channel.assertQueue('', {
+    exclusive: true,
+    arguments: { 'x-max-length': 1, 'x-overflow': 'reject-publish' },
+  });
+  await channel.bindQueue(full.queue, broker.topology.eventsExchange, 'balance.debited');
+  const { url } = await startApiHere(database, broker);
+  await startWorkerHere(database, broker);
+  await applyDirectly(database.pool, 'a', 100);
+  for (let count = 0; count < 5; count += 1) await applyDirectly(database.pool, 'a', -1);
+  for (let count = 0; count < 20; count += 1) await applyDirectly(database.pool, 'b', 1);
+  await until('all are recorded', async () => (await ledgerRows(database)) === 26, 5000);
+  await until('only the rejected ones are retried', async () => (await outboxRows(database)) <= 4, 5000);
+  expect((await relayState(url)).rejected).toBeGreaterThanOrEqual(4);
+  expect(await drained(database)).toMatchObject({ ledgerEntries: 26, offendingAccounts: 0 });
+  await until('they are counted', async () => (await relayState(url)).abandoned === 4);
+});
+
+it('delivers a rejected event after its subscriber made room', async () => {
+  const full = await channel.assertQueue('', {
+    exclusive: true,
+    arguments: { 'x-max-length': 1, 'x-overflow': 'reject-publish' },
+  });
+  await channel.bindQueue(full.queue, broker.topology.eventsExchange, 'balance.*');
+  const { url } = await startApiHere(database, broker);
+  await startWorkerHere(database, broker);
+  await applyDirectly(database.pool, 'a', 1);
+  await until('the queue is full', async () => (await channel.checkQueue(full.queue)).messageCount === 1);
+  await applyDirectly(database.pool, 'a', 1);
+  await until('it was rejected', async () => (await relayState(url)).rejected >= 1);
+  const ids = new Set<string>();
+  await until('both reached the subscriber', async () => {
+    const message = await channel.get(full.queue, { noAck: true });
+    if (message) ids.add(message.properties.messageId);
+    return ids.size === 2;
+  });
+  await drained(database);
+  expect((await relayState(url)).abandoned).toBe(0);
+});
+
+it('hands over to another process when the active one loses its lock', async () => {
+  const received = await subscribe(broker);
+  const first = await startApiHere(database, broker);
+  await until('the first is active', async () => (await relayState(first.url)).active);
+  const second = await startApiHere(database, broker);
+  const { rows } = await database.pool.query(
+    `SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted
+     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`,
+  );
+  expect(rows).toHaveLength(1);
+  await first.stop();
+  await until('the second is active', async () => (await relayState(second.url)).active);
+  await applyDirectly(database.pool, 'a', 1);
+  await until('its event arrived', () => received.some((event) => event.messageId === 'a:1'));
+});
+
+it('becomes active again after its database connection was cut', async () => {
+  const received = await subscribe(broker);
+  const { url } = await startApiHere(database, broker);
+  await until('it is active', async () => (await relayState(url)).active);
+  await database.pool.query(
+    `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'highload-balance relay' AND datname = current_database()`,
+  );
+  await applyDirectly(database.pool, 'a', 1);
+  await until('its event arrived', () => received.some((event) => event.messageId === 'a:1'));
+});
+
+it('loses nothing when two relays both believe that they are the active one', async () => {
+  const received = await subscribe(broker);
+  const { url } = await startApiHere(database, broker);
+  await until('the first is active', async () => (await relayState(url)).active);
+  await startWorkerHere(database, broker);
+  const log = createLogger('test', 'silent');
+  const clients = [1, 2].map(() => new pg.Client(connectionOptions(database.url, 'second relay', 'indexed plans')));
+  for (const client of clients) await client.connect();
+  const [reader, remover] = clients as [pg.Client, pg.Client];
+  const link = keepBrokerLink({
+    url: broker.url,
+    service: 'second relay',
+    log,
+    run: (session) =>
+      runPump(
+        {
+          session,
+          signal: session.signal,
+          reader,
+          remover,
+          counts: { confirmed: 0, rejected: 0, abandoned: 0, republished: 0 },
+          blocked: () => false,
+          wokenOr: (timeoutMs) => new Promise((resolve) => setTimeout(resolve, timeoutMs)),
+        },
+        { topology: broker.topology, log, relayInFlightMax: 100, relayIdleMs: 5, relayRepublishMs: 500 },
+      ),
+  });
+  onCleanUp(async () => {
+    await link.stop();
+    for (const client of clients) await client.end();
+  });
+  for (let count = 0; count < 300; count += 1) await applyDirectly(database.pool, count % 2 ? 'a' : 'b', 1);
+  expect(await drained(database)).toMatchObject({ ledgerEntries: 300, offendingAccounts: 0 });
+  await until('the subscriber has all of them', () => new Set(received.map((event) => event.messageId)).size === 300);
+});
+
+it('does not flood a slow worker: a long queue is no reason to publish again', async () => {
+  const { url } = await startApiHere(database, broker);
+  for (let count = 0; count < 100; count += 1) await applyDirectly(database.pool, 'a', 1);
+  await until('all were confirmed', async () => (await relayState(url)).confirmed === 100);
+  const patienceOver = Date.now() + 2000; // four times RELAY_REPUBLISH_MS
+  await until('several loss checks have passed', () => Date.now() > patienceOver);
+  expect(await relayState(url)).toMatchObject({ confirmed: 100, republished: 0 });
+  expect((await channel.checkQueue(broker.topology.ledgerQueue)).messageCount).toBe(100);
+});
