@@ -1,0 +1,188 @@
+// The worker against repeats, forgeries and an absent database; and the ledger against change.
+import type { Channel } from 'amqplib';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { encodeEvent } from '../../src/shared/events.ts';
+import { declareTopology } from '../../src/shared/topology.ts';
+import {
+  applyDirectly,
+  type Broker,
+  cleanUp,
+  createBroker,
+  createDatabase,
+  type Database,
+  drained,
+  insertAccounts,
+  ledgerRows,
+  startApiHere,
+  startWorkerHere,
+  until,
+} from '../harness.ts';
+
+let database: Database;
+let broker: Broker;
+let channel: Channel;
+
+beforeEach(async () => {
+  database = await createDatabase();
+  broker = createBroker();
+  channel = await (await broker.connect()).createChannel();
+  await declareTopology(channel, broker.topology);
+  await insertAccounts(database, 'a');
+});
+afterEach(cleanUp);
+
+function publish(body: Buffer | string, times = 1): void {
+  for (let count = 0; count < times; count += 1) {
+    channel.publish(broker.topology.eventsExchange, 'balance.credited', Buffer.from(body), { messageId: 'a:1' });
+  }
+}
+
+async function outboxChange() {
+  const { rows } = await database.pool.query(
+    `SELECT account_id AS "accountId", version, amount, balance, reference, created_at AS "createdAt" FROM outbox ORDER BY position`,
+  );
+  return rows[0];
+}
+
+const deadLetters = async () => (await channel.checkQueue(broker.topology.deadLetters)).messageCount;
+
+it('records one entry when a message is delivered many times, in one batch and after it', async () => {
+  await applyDirectly(database.pool, 'a', 5);
+  const body = encodeEvent(await outboxChange());
+  publish(body, 20);
+  const { consumer } = await startWorkerHere(database, broker);
+  await until('all are settled', () => consumer.counts.recorded + consumer.counts.duplicates === 20);
+  publish(body, 3);
+  await until('the late ones too', () => consumer.counts.recorded + consumer.counts.duplicates === 23);
+  expect(await ledgerRows(database)).toBe(1);
+  expect(consumer.counts).toMatchObject({ forged: 0, malformed: 0 });
+  expect(await deadLetters()).toBe(0);
+});
+
+it('counts a repeat as a duplicate after its outbox row is gone', async () => {
+  await applyDirectly(database.pool, 'a', 5);
+  const body = encodeEvent(await outboxChange());
+  await startApiHere(database, broker);
+  const { consumer } = await startWorkerHere(database, broker);
+  await drained(database);
+  const before = consumer.counts.duplicates;
+  publish(body);
+  await until('it is a duplicate', () => consumer.counts.duplicates === before + 1);
+  expect(await deadLetters()).toBe(0);
+});
+
+it('dead-letters an event that no accepted change stands behind, and records its neighbours', async () => {
+  await applyDirectly(database.pool, 'a', 5);
+  const change = await outboxChange();
+  publish(encodeEvent({ ...change, version: 2 })); // no such version
+  publish(encodeEvent({ ...change, accountId: 'nobody' }));
+  publish(encodeEvent(change));
+  const { consumer } = await startWorkerHere(database, broker);
+  await until('all are settled', () => consumer.counts.recorded === 1 && consumer.counts.forged === 2);
+  await until('they are dead letters', async () => (await deadLetters()) === 2);
+  expect(await ledgerRows(database)).toBe(1);
+});
+
+it.each([
+  ['amount', { amount: 6 }],
+  ['balance', { balance: 6 }],
+  ['reference', { reference: 'other' }],
+  ['time', { createdAt: new Date(0) }],
+])('dead-letters an event whose %s was altered, before and after the true one', async (_, altered) => {
+  await applyDirectly(database.pool, 'a', 5);
+  const change = await outboxChange();
+  publish(encodeEvent({ ...change, ...altered }));
+  publish(encodeEvent(change));
+  publish(encodeEvent({ ...change, ...altered }));
+  const { consumer } = await startWorkerHere(database, broker);
+  await until('all are settled', () => consumer.counts.recorded === 1 && consumer.counts.forged === 2);
+  publish(encodeEvent({ ...change, ...altered }));
+  await until('the later one too', () => consumer.counts.forged === 3);
+  await until('they are dead letters', async () => (await deadLetters()) === 3);
+  const { rows } = await database.pool.query('SELECT amount, balance, reference, created_at FROM ledger');
+  expect(rows).toEqual([{ amount: 5, balance: 5, reference: null, created_at: change.createdAt }]);
+});
+
+it('dead-letters what is no event', async () => {
+  await applyDirectly(database.pool, 'a', 5);
+  const good = JSON.parse(encodeEvent(await outboxChange()).toString());
+  const bodies = [
+    '',
+    'null',
+    '{',
+    '[]',
+    '\u0000\uffff',
+    JSON.stringify({ ...good, specversion: '0.3' }),
+    JSON.stringify({ ...good, subject: 'b' }),
+    JSON.stringify({ ...good, id: 'a:9' }),
+    JSON.stringify({ ...good, extra: 1 }),
+    JSON.stringify({ ...good, type: 'balance.debited' }),
+    JSON.stringify({ ...good, data: { ...good.data, version: 1.5 } }),
+    JSON.stringify({ ...good, data: { ...good.data, amount: '5' } }),
+    JSON.stringify({ ...good, data: { ...good.data, reference: 'a\u0000b' } }),
+    JSON.stringify({ ...good, time: 'yesterday' }),
+  ];
+  for (const body of bodies) publish(body);
+  const { consumer } = await startWorkerHere(database, broker);
+  await until('all are refused', () => consumer.counts.malformed === bodies.length);
+  await until('they are dead letters', async () => (await deadLetters()) === bodies.length);
+  expect(await ledgerRows(database)).toBe(0);
+});
+
+it('waits for an absent database with the messages in hand, and records them when it is back', async () => {
+  await applyDirectly(database.pool, 'a', 5);
+  const body = encodeEvent(await outboxChange());
+  const { consumer } = await startWorkerHere(database, broker);
+  await until('it consumes', async () => (await channel.checkQueue(broker.topology.ledgerQueue)).consumerCount === 1);
+  await database.pool.query('ALTER TABLE ledger RENAME TO ledger_away');
+  publish(body);
+  await until('the message is in hand', async () => {
+    const { rows } = await database.pool.query(
+      `SELECT 1 FROM pg_stat_activity WHERE application_name = 'highload-balance worker' AND query LIKE '%INSERT INTO ledger%'`,
+    );
+    return rows.length > 0;
+  });
+  await database.pool.query(
+    `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'highload-balance worker'`,
+  );
+  expect(await channel.checkQueue(broker.topology.ledgerQueue)).toMatchObject({ messageCount: 0, consumerCount: 1 });
+  await database.pool.query('ALTER TABLE ledger_away RENAME TO ledger');
+  await until('it is recorded', () => consumer.counts.recorded === 1);
+  expect(await deadLetters()).toBe(0);
+});
+
+it('starts consuming again after its queue was deleted under it', async () => {
+  await startApiHere(database, broker);
+  await startWorkerHere(database, broker);
+  await applyDirectly(database.pool, 'a', 1);
+  await drained(database);
+  await channel.deleteQueue(broker.topology.ledgerQueue);
+  await applyDirectly(database.pool, 'a', 1);
+  expect(await drained(database)).toMatchObject({ ledgerEntries: 2, offendingAccounts: 0 });
+});
+
+it('leaves the order and the sum of the ledger right with two workers', async () => {
+  await startApiHere(database, broker);
+  const workers = [await startWorkerHere(database, broker), await startWorkerHere(database, broker)];
+  await insertAccounts(database, 'b', 'c');
+  for (let count = 0; count < 300; count += 1) await applyDirectly(database.pool, 'abc'.charAt(count % 3), 1);
+  expect(await drained(database)).toMatchObject({ ledgerEntries: 300, offendingAccounts: 0 });
+  expect(workers.map((worker) => worker.consumer.counts.forged)).toEqual([0, 0]);
+});
+
+it.each([
+  'UPDATE ledger SET amount = 6',
+  'UPDATE ledger SET amount = 6 WHERE false',
+  'DELETE FROM ledger',
+  'TRUNCATE ledger',
+  `INSERT INTO ledger SELECT * FROM ledger ON CONFLICT (account_id, version) DO UPDATE SET amount = 7`,
+  `SET session_replication_role = replica; DELETE FROM ledger`,
+])('the ledger refuses: %s', async (statement) => {
+  await applyDirectly(database.pool, 'a', 5);
+  publish(encodeEvent(await outboxChange()));
+  await startWorkerHere(database, broker);
+  await until('it is recorded', async () => (await ledgerRows(database)) === 1);
+  await expect(database.pool.query(statement)).rejects.toThrow(/append-only/);
+  const { rows } = await database.pool.query('SELECT amount FROM ledger');
+  expect(rows).toEqual([{ amount: 5 }]);
+});
