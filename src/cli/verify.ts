@@ -1,11 +1,15 @@
 // npm run verify: the operator's proof that balances, outbox and ledger agree. Exits 1 when they do not.
 import pg from 'pg';
+import { readRuntime } from '../local/runtime.ts';
 import { readDatabaseSettings, SettingsError } from '../shared/config.ts';
 import { connectionOptions, describeConnectionFailure } from '../shared/database.ts';
 import { type Verification, verify } from '../shared/verification.ts';
 
 async function run(): Promise<void> {
-  const { databaseUrl } = readDatabaseSettings();
+  // Without a setting: the database of this clone's npm start.
+  const { databaseUrl } = readDatabaseSettings({
+    DATABASE_URL: process.env.DATABASE_URL || readRuntime()?.databaseUrl,
+  });
   const client = new pg.Client(connectionOptions(databaseUrl, 'verify'));
   try {
     await client.connect();

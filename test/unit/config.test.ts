@@ -1,0 +1,34 @@
+import { readFile } from 'node:fs/promises';
+import { describe, expect, it } from 'vitest';
+import { readApiSettings, readWorkerSettings, SettingsError, settingNames } from '../../src/shared/config.ts';
+
+const good = { DATABASE_URL: 'postgres://localhost/balance', AMQP_URL: 'amqp://localhost' };
+
+describe('settings', () => {
+  it('need only the two URLs', () => {
+    expect(readApiSettings(good)).toMatchObject({ port: 3000, relay: 'on', amqpNamespace: 'balance' });
+    expect(readWorkerSettings(good)).toMatchObject({ prefetch: 2000, healthPort: undefined });
+  });
+
+  it('take an empty variable for none', () => {
+    expect(readApiSettings({ ...good, PORT: '', LOG_LEVEL: '' })).toMatchObject({ port: 3000, logLevel: 'info' });
+  });
+
+  it('name every variable that is missing or wrong, each with what to do', () => {
+    const read = () => readApiSettings({ AMQP_URL: 'http://localhost', PORT: '70000', RELAY: 'maybe' });
+    expect(read).toThrow(SettingsError);
+    expect(read).toThrow(/^DATABASE_URL is not set: give a PostgreSQL URL/m);
+    expect(read).toThrow(/^AMQP_URL must be an AMQP URL/m);
+    expect(read).toThrow(/^PORT .*65535/m);
+    expect(read).toThrow(/^RELAY .*"on"\|"off"\|"only"/m);
+  });
+
+  it('are all described in docs/operations.md, and nothing else is', async () => {
+    const text = await readFile(new URL('../../docs/operations.md', import.meta.url), 'utf8');
+    const section = text.slice(text.indexOf('## Settings'), text.indexOf('## ', text.indexOf('## Settings') + 3));
+    const described = [...section.matchAll(/^\| `([A-Z_]+)` \|/gm)].map((match) => match[1]);
+    const known = new Set([...settingNames.api, ...settingNames.worker]);
+    expect(new Set(described)).toEqual(known);
+    expect(described).toHaveLength(known.size);
+  });
+});
