@@ -5,6 +5,8 @@
 //             broker that lost its disk, confirms what then never arrives.
 // All state is here and bounded; a new term starts from the whole outbox.
 import { setTimeout as delay } from 'node:timers/promises';
+import type pg from 'pg';
+import type { BrokerSession } from '../shared/broker.ts';
 import type { Logger } from '../shared/logging.ts';
 import { declareTopology, type Topology } from '../shared/topology.ts';
 import {
@@ -19,7 +21,6 @@ import { OutboxCursor } from './outbox-cursor.ts';
 import { PublishTimes } from './publish-times.ts';
 import { createPublisher, type PublishOutcome } from './publisher.ts';
 import { Rejections } from './rejections.ts';
-import type { Term } from './relay.ts';
 
 const READ_ROWS_MAX = 1000;
 const REMOVE_ROWS_MAX = 5000;
@@ -31,6 +32,31 @@ const LOSS_CHECK_EVERY_MS = 500;
 const PATIENCE_MAX_MS = 60_000;
 /** A broker that confirms nothing for so long, unblocked, gets a new connection. */
 const CONFIRM_TIMEOUT_MS = 60_000;
+
+/** Since the start of the process. */
+export interface RelayCounts {
+  confirmed: number;
+  /** Publishes that some queue refused, or that no queue was bound for. */
+  rejected: number;
+  /** Rejected events given up after the ledger had them: a subscriber with a full queue missed them. */
+  abandoned: number;
+  /** Events published again because the ledger lacked them. */
+  republished: number;
+}
+
+/** What a term of office shares with its relay. */
+export interface Term {
+  session: BrokerSession;
+  /** Aborted when the session or the lock is lost. */
+  signal: AbortSignal;
+  /** Holds the lock; the connection for reading. */
+  reader: pg.Client;
+  remover: pg.Client;
+  counts: RelayCounts;
+  blocked(): boolean;
+  /** Resolves at the next wake() or after the time. */
+  wokenOr(timeoutMs: number): Promise<void>;
+}
 
 export interface PumpOptions {
   topology: Topology;

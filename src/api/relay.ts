@@ -5,54 +5,22 @@ import pg from 'pg';
 import { type BrokerSession, keepBrokerLink } from '../shared/broker.ts';
 import { connectionOptions } from '../shared/database.ts';
 import type { Running } from '../shared/lifecycle.ts';
-import type { Logger } from '../shared/logging.ts';
-import type { Topology } from '../shared/topology.ts';
-import { runPump } from './relay-pump.ts';
+import { type PumpOptions, type RelayCounts, runPump } from './relay-pump.ts';
 
 /** Any number, the same for every relay. Advisory locks are per database. */
 const LOCK_KEY = 7_252_310_002;
 const LOCK_RETRY_MS = 1000;
 
-export interface RelayOptions {
+export interface RelayOptions extends PumpOptions {
   databaseUrl: string;
   amqpUrl: string;
-  topology: Topology;
-  log: Logger;
   statementTimeoutMs: number;
-  relayInFlightMax: number;
-  relayIdleMs: number;
-  relayRepublishMs: number;
-}
-
-/** Since the start of the process. */
-export interface RelayCounts {
-  confirmed: number;
-  /** Publishes that some queue refused, or that no queue was bound for. */
-  rejected: number;
-  /** Rejected events given up after the ledger had them: a subscriber with a full queue missed them. */
-  abandoned: number;
-  /** Events published again because the ledger lacked them. */
-  republished: number;
 }
 
 export interface Relay extends Running {
   /** Tells the relay that this process has just committed changes. */
   wake(): void;
   state(): { active: boolean; broker: 'connected' | 'disconnected' | 'blocked' } & RelayCounts;
-}
-
-/** What a term of office shares with its relay. */
-export interface Term {
-  session: BrokerSession;
-  /** Aborted when the session or the lock is lost. */
-  signal: AbortSignal;
-  /** Holds the lock; the connection for reading. */
-  reader: pg.Client;
-  remover: pg.Client;
-  counts: RelayCounts;
-  blocked(): boolean;
-  /** Resolves at the next wake() or after the time. */
-  wokenOr(timeoutMs: number): Promise<void>;
 }
 
 export function startRelay(options: RelayOptions): Relay {
