@@ -10,10 +10,11 @@ import { type Shown, showFirstUpdate } from './first-update.ts';
 import { isPortFree } from './free-port.ts';
 import { queueState } from './ledger-queue.ts';
 import { startPostgres } from './postgres.ts';
-import { knownProcess, signal, waitForExit } from './process-end.ts';
+import { isAlive, knownProcess, signal, waitForExit } from './process-end.ts';
 import { takeLock } from './process-lock.mjs';
 import { findBroker, type RunningBroker } from './rabbitmq.ts';
 import { dataFolder, type Runtime, readRuntime, removeRuntime, writeRuntime } from './runtime.ts';
+import { keepAlive, type Revival } from './server-revival.ts';
 import { type Service, startService } from './service-process.ts';
 import { explainFileError, SetupProblem } from './setup-problem.ts';
 
@@ -40,6 +41,8 @@ interface Database {
   url: string;
   description: string;
   stop: () => Promise<void>;
+  /** Absent where the server is not ours to start again. */
+  revival?: Revival;
 }
 
 /** Returns after an orderly end. Throws SetupProblem, with everything stopped again, when it cannot run. */
@@ -50,7 +53,9 @@ export async function start(options: StartOptions): Promise<void> {
   try {
     await run(options, dir, stops);
   } finally {
-    for (const stop of stops.reverse()) await stop();
+    // One that fails must not keep the rest running.
+    for (const stop of stops.reverse())
+      await stop().catch((error) => options.say(`Stopping: ${(error as Error).message}`));
     lock.release();
   }
 }
@@ -78,11 +83,14 @@ async function run(options: StartOptions, dir: string, stops: (() => Promise<voi
 
   const database = env.DATABASE_URL ? await givenDatabase(env.DATABASE_URL) : await embeddedDatabase(dir, say);
   stops.push(database.stop);
+  const givenUp = new AbortController();
+  stops.push(keepAlive('PostgreSQL', database.revival, say, givenUp));
   say(`PostgreSQL: ${database.description}`);
   if (interrupted.aborted) return;
 
   const broker = await findBroker({ dir, env, say });
   stops.push(broker.stop);
+  stops.push(keepAlive('RabbitMQ', broker.revival, say, givenUp));
   say(`RabbitMQ: ${broker.description}`);
   if (interrupted.aborted) return;
 
@@ -92,7 +100,6 @@ async function run(options: StartOptions, dir: string, stops: (() => Promise<voi
   await migrateDatabase(database.url, say);
   if (interrupted.aborted) return;
 
-  const givenUp = new AbortController();
   const url = `http://${host === '0.0.0.0' || host === '::' ? '127.0.0.1' : host}:${port}`;
   const own = knownProcess(process.pid);
   if (!own) throw new Error('This process cannot be found');
@@ -169,17 +176,18 @@ async function ensurePortFree(host: string, port: number): Promise<void> {
 }
 
 async function embeddedDatabase(dir: string, say: (line: string) => void): Promise<Database> {
-  const server = await startPostgres({
-    dir,
-    sharedDir: SHARED_DIR,
-    port: POSTGRES_PORT_PREFERRED,
-    database: 'balance',
-    say,
-  });
+  const settings = { dir, sharedDir: SHARED_DIR, port: POSTGRES_PORT_PREFERRED, database: 'balance', say };
+  let server = await startPostgres(settings);
   return {
     url: server.url,
     description: `embedded, port ${server.port}, data in ${server.dataDir}`,
-    stop: server.stop,
+    stop: () => server.stop(),
+    revival: {
+      isRunning: () => isAlive(server.process),
+      start: async () => {
+        server = await startPostgres({ ...settings, portFixed: true });
+      },
+    },
   };
 }
 

@@ -7,7 +7,7 @@ const TAIL_BYTES_MAX = 64 * 1024;
 
 export interface LogFile {
   fd: number;
-  /** What was written since it was opened, as far as the limit of a tail goes. */
+  /** What was written since it was opened, as far as the limit of a tail goes; also after it was closed. */
   written: () => string;
   close: () => void;
 }
@@ -25,11 +25,6 @@ export function openLog(path: string): LogFile {
       open = false;
     },
   };
-}
-
-export function lastLines(path: string, count: number): string[] {
-  if (!existsSync(path)) return [];
-  return readEnd(path, 0).trimEnd().split('\n').slice(-count);
 }
 
 function readEnd(path: string, start: number): string {

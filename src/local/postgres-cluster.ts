@@ -108,9 +108,18 @@ function initdb(binaries: PostgresBinaries, account: ServerAccount, args: string
     child.once('error', reject);
     child.once('close', (code, killedBy) => {
       if (code === 0) return resolve();
-      const reason =
-        /(?:error|FATAL|could not)[^\n]*/.exec(output)?.[0] ?? (killedBy ? `killed by ${killedBy}` : output.trim());
-      reject(new SetupProblem(`PostgreSQL could not make its data folder: ${reason}`));
+      if (isDiskFull(output)) {
+        return reject(new SetupProblem('The disk is full: make room, or set DATA_DIR to a folder on another one.'));
+      }
+      const said = /(?:error|FATAL|could not)[^\n]*/.exec(output)?.[0] ?? output.trim();
+      reject(
+        new SetupProblem(`PostgreSQL could not make its data folder: ${killedBy ? `killed by ${killedBy}` : said}`),
+      );
     });
   });
+}
+
+/** Whether that is what PostgreSQL says in its output. */
+export function isDiskFull(output: string): boolean {
+  return /No space left on device|wrote only \d+ of \d+ bytes/.test(output);
 }

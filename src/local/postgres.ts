@@ -9,7 +9,7 @@ import pg from 'pg';
 import { freePort, samePort } from './free-port.ts';
 import { type LogFile, openLog } from './log-file.ts';
 import { type PostgresBinaries, postgresBinaries } from './postgres-binaries.ts';
-import { checkCluster, createCluster } from './postgres-cluster.ts';
+import { checkCluster, createCluster, isDiskFull } from './postgres-cluster.ts';
 import { isAlive, type KnownProcess, knownProcess, signal, waitForExit } from './process-end.ts';
 import { canReach, type ServerAccount, serverAccount } from './server-account.ts';
 import { explainFileError, SetupProblem } from './setup-problem.ts';
@@ -256,9 +256,9 @@ async function adoptRunning(
   const pid = Math.abs(Number(lines[0]));
   const port = Number(lines[3]);
   const server = knownProcess(pid);
-  if (!server) return undefined; // PostgreSQL itself recognises a file whose process is gone
-  if (!isPostgres(pid)) {
-    // The number went to another program since: PostgreSQL would refuse to start for as long as that runs.
+  if (!server || !isPostgres(pid)) {
+    // PostgreSQL refuses to start while anything has that number: a program that got it since, or the killed server
+    // itself where nobody collects the dead. It still notices by its shared memory when a part of that one lives.
     rmSync(pidFile, { force: true });
     return undefined;
   }
@@ -326,7 +326,7 @@ function writeSettings(file: string, settings: Settings): void {
 }
 
 function explainEnd(said: string, dataDir: string, logFile: string): SetupProblem {
-  if (said.includes('No space left on device')) {
+  if (isDiskFull(said)) {
     return new SetupProblem(`The disk that holds ${dataDir} is full: make room and start again, no data was lost.`);
   }
   const reason =

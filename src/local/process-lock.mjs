@@ -45,8 +45,8 @@ export function takeLock(path, note = {}) {
   mkdirSync(dirname(path), { recursive: true });
   const mine = `${path}.${process.pid}-${randomBytes(4).toString('hex')}`;
   const record = { pid: process.pid, identity: processIdentity(process.pid), ...note };
-  writeFileSync(mine, JSON.stringify(record), { mode: 0o600 });
   try {
+    writeFileSync(mine, JSON.stringify(record), { mode: 0o600 });
     // Each round either takes the lock, meets a living holder, or removes one dead holder's file.
     for (let round = 0; round < 50; round += 1) {
       try {

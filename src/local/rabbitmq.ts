@@ -7,6 +7,7 @@ import { installRabbitmqServer } from './install-broker.ts';
 import { findRabbitmqServer } from './machine-broker.ts';
 import { startPrivateBroker } from './private-broker.ts';
 import type { KnownProcess } from './process-end.ts';
+import type { Revival } from './server-revival.ts';
 import { SetupProblem } from './setup-problem.ts';
 
 const PROBE_TIMEOUT_MS = 5_000;
@@ -31,6 +32,8 @@ export interface RunningBroker {
   description: string;
   /** true when others use it too: it is not ours to stop. */
   shared: boolean;
+  /** Absent where the broker is not ours to start again, or Docker's to watch. */
+  revival?: Revival;
   stop: () => Promise<void>;
 }
 
@@ -107,5 +110,6 @@ async function privateNode(options: BrokerOptions, say: (line: string) => void):
     description: `RabbitMQ ${node.version}, a private node on port ${node.port}`,
     shared: false,
     stop: node.stop,
+    revival: { isRunning: () => node.isRunning, start: node.start },
   };
 }

@@ -1,7 +1,7 @@
 // The API or the worker as a process of its own: restarted when it crashes, given up when it keeps crashing, stopped
 // in order. It is in a session of its own, so that Ctrl-C reaches it only through us.
 import { type ChildProcess, spawn } from 'node:child_process';
-import { lastLines, openLog } from './log-file.ts';
+import { openLog } from './log-file.ts';
 import { type KnownProcess, knownProcess, signal, waitForExit } from './process-end.ts';
 import { SetupProblem } from './setup-problem.ts';
 
@@ -25,7 +25,7 @@ export interface ServiceOptions {
   /** Told about the first start and every restart. */
   onStart: (process: KnownProcess) => void;
   /** It keeps crashing; the problem says how it ended. */
-  onGivenUp: (problem: SetupProblem) => void;
+  onGivenUp: (problem: unknown) => void;
 }
 
 export interface Service {
@@ -36,6 +36,8 @@ export interface Service {
 interface Life {
   child: ChildProcess;
   known: KnownProcess;
+  /** What it has logged so far. */
+  logged: () => string;
   /** Resolves with how it ended. */
   ended: Promise<string>;
 }
@@ -54,11 +56,14 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     for (;;) {
       const startedAt = performance.now();
       let how = await life.ended;
+      let logged = life.logged();
       if (isStopping) return;
       crashes = performance.now() - startedAt > STABLE_AFTER_MS ? 1 : crashes + 1;
       for (; ; crashes += 1) {
         if (crashes >= CRASHES_IN_A_ROW_MAX) {
-          return options.onGivenUp(problemWith(options, `ended ${crashes} times in a row, last with ${how}`));
+          return options.onGivenUp(
+            new SetupProblem(describe(options, `ended ${crashes} times in a row (${how})`, logged)),
+          );
         }
         options.say(
           `The ${options.name} ended unexpectedly (${how}) and is started again; its log: ${options.logFile}`,
@@ -71,13 +76,15 @@ export async function startService(options: ServiceOptions): Promise<Service> {
           break;
         } catch (error) {
           if (isStopping) return;
-          how = (error as Error).message.split('\n')[0] ?? 'no reason given';
+          if (!(error instanceof StartFailure)) throw error;
+          how = error.how;
+          logged = error.logged;
         }
       }
       options.say(`The ${options.name} is back`);
     }
   };
-  const supervising = supervise();
+  const supervising = supervise().catch(options.onGivenUp);
 
   return {
     stop: async (hurry) => {
@@ -103,7 +110,7 @@ async function launch(options: ServiceOptions): Promise<Life> {
   });
   child.on('error', () => undefined);
   const known = child.pid === undefined ? undefined : knownProcess(child.pid);
-  if (!known) throw problemWith(options, `could not be started (${await ended})`);
+  if (!known) throw new StartFailure(options, await ended, log.written());
   options.onStart(known);
   const ready = new Promise<'ready'>((resolve) => {
     child.on('message', (message) => message === 'ready' && resolve('ready'));
@@ -111,12 +118,10 @@ async function launch(options: ServiceOptions): Promise<Life> {
   const timeout = new AbortController();
   const result = await Promise.race([ready, ended, wait(READY_TIMEOUT_MS, timeout.signal)]);
   timeout.abort();
-  if (result === 'ready') return { child, known, ended };
+  if (result === 'ready') return { child, known, logged: log.written, ended };
   signal(known, 'SIGKILL');
-  throw problemWith(
-    options,
-    result === undefined ? `is not ready after ${READY_TIMEOUT_MS / 1000} s` : `ended with ${result}`,
-  );
+  const how = result ?? `not ready after ${READY_TIMEOUT_MS / 1000} s`;
+  throw new StartFailure(options, how, log.written());
 }
 
 async function end({ known }: Life, hurry: AbortSignal): Promise<void> {
@@ -131,9 +136,20 @@ async function end({ known }: Life, hurry: AbortSignal): Promise<void> {
   await waitForExit(known, KILL_TIMEOUT_MS);
 }
 
-function problemWith(options: ServiceOptions, what: string): SetupProblem {
-  const tail = lastLines(options.logFile, TAIL_LINES).map((line) => `  ${line}`);
-  return new SetupProblem([`The ${options.name} ${what}. The end of ${options.logFile}:`, ...tail].join('\n'));
+class StartFailure extends SetupProblem {
+  readonly how: string;
+  readonly logged: string;
+
+  constructor(options: ServiceOptions, how: string, logged: string) {
+    super(describe(options, `did not start (${how})`, logged));
+    this.how = how;
+    this.logged = logged;
+  }
+}
+
+function describe({ name, logFile }: ServiceOptions, what: string, logged: string): string {
+  const tail = logged.trimEnd().split('\n').slice(-TAIL_LINES);
+  return [`The ${name} ${what}. The end of ${logFile}:`, ...tail].join('\n  ');
 }
 
 function wait(ms: number, cancel?: AbortSignal): Promise<undefined> {

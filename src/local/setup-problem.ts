@@ -15,6 +15,11 @@ export function explainFileError(error: unknown, dir: string): unknown {
       },
     );
   }
+  if (code === 'EEXIST' || code === 'ENOTDIR') {
+    return new SetupProblem(`${file} cannot be made, a file is in its way: set DATA_DIR to another folder.`, {
+      cause: error,
+    });
+  }
   if (code === 'ENOSPC') {
     return new SetupProblem(`The disk that holds ${dir} is full: make room, or set DATA_DIR to another folder.`, {
       cause: error,
