@@ -52,9 +52,10 @@ async function measure(settings: LoadSettings, client: pg.Client): Promise<boole
 
   const { requests, generatorPauseMs } = parseRecording(await readFile(requestsFile, 'utf8'));
   const outcomes = countOutcomes(requests);
+  const missed = artillery.conditions.filter((line) => line.startsWith('fail') && !line.endsWith('(optional)'));
   const problems = [
-    ...artillery.conditions.filter((line) => line.startsWith('fail') && !line.endsWith('(optional)')),
-    ...(artillery.isGood ? [] : ['artillery ended with an error']),
+    ...missed.map((line) => line.replace('fail: ', 'not true: ')),
+    ...(artillery.isGood || missed.length > 0 ? [] : ['artillery ended with an error']),
     // By the answers themselves, not only by artillery's counters.
     ...(outcomes['200'] === settings.accepted && outcomes['400'] === settings.declined
       ? []
