@@ -273,7 +273,7 @@ function screen(facts: {
   return `
   Running at ${runtime.url}
 ${shown ? `\n  ${shown.command}\n  ${shown.answer}\n` : ''}
-  History      curl -s ${runtime.url}/v1/accounts/demo/entries
+  History      curl -s ${runtime.url}/v1/accounts/${shown ? 'demo' : '{id}'}/entries
   Events       npm run example:subscriber
   Proof        npm run verify
   Database     ${runtime.databaseUrl}
