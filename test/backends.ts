@@ -51,7 +51,7 @@ const theReaper = () => {
  * chose, by way of the same variable.
  */
 export async function chooseBackend(say: (line: string) => void): Promise<{ backend: Backend; reason: string }> {
-  const wanted = process.env[KIND_VARIABLE];
+  const wanted = process.env[KIND_VARIABLE] || undefined;
   if (wanted !== undefined && wanted !== 'docker' && wanted !== 'local') {
     throw new Error(`${KIND_VARIABLE} is "docker" or "local", not "${wanted}"`);
   }

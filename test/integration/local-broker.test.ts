@@ -74,7 +74,6 @@ describe.skipIf(!findRabbitmqServer())('a private node', () => {
     await broker.start();
     const adopted = await start();
     expect(adopted).toMatchObject({ adopted: true, url: broker.url, pid: broker.pid });
-    // A queue counts nothing until it has chosen its leader, a moment after the broker lets clients in.
     await expect.poll(() => usingChannel(broker.url, countKept), { timeout: 20_000 }).toBe(1);
     await broker.kill();
     broker.wipe();
@@ -88,7 +87,9 @@ describe.skipIf(!findRabbitmqServer())('a private node', () => {
 });
 
 async function publishKept(channel: amqp.ConfirmChannel): Promise<number> {
-  await channel.assertQueue('kept', { arguments: { 'x-queue-type': 'quorum' } });
+  // A classic queue: RabbitMQ (3.10 and 4.0 alike) forgets what a quorum queue is about when it is killed within
+  // seconds of declaring it, and that queue then answers nobody.
+  await channel.assertQueue('kept', { durable: true });
   channel.sendToQueue('kept', Buffer.from('x'), { persistent: true });
   await channel.waitForConfirms();
   return countKept(channel);
