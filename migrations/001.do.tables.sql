@@ -1,4 +1,4 @@
--- The four tables. One writer each: the API writes account, request and outbox, the worker writes ledger.
+-- The tables. One writer each: the API writes account, request, outbox and relay_progress, the worker writes ledger.
 --
 -- Keys start with account_id and no foreign keys connect the tables: a foreign key would make each insert take a
 -- share lock on the hot account row, and verify (npm run verify) proves what they would promise, and more.
@@ -43,8 +43,14 @@ COMMENT ON TABLE request IS 'Idempotency: the first answer to a key. amount and 
 
 -- Changes on their way to RabbitMQ and the ledger. position is given under the account's lock, so within one account
 -- it rises with version; across accounts it is neither gapless nor in commit order (the relay copes with both).
+--
+-- Insert-only: deleting row by row would leave dead rows that an old snapshot (a backup, a forgotten transaction) keeps
+-- alive, and the queue would slow down. Instead positions alternate between two partitions in blocks, and a partition
+-- is truncated when the ledger holds all of it. Read all of outbox always: either partition may hold what is current.
+CREATE SEQUENCE outbox_position AS bigint;
+
 CREATE TABLE outbox (
-  position bigint GENERATED ALWAYS AS IDENTITY,
+  position bigint NOT NULL DEFAULT nextval('outbox_position'),
   account_id text COLLATE "C" NOT NULL,
   version bigint NOT NULL,
   amount bigint NOT NULL,
@@ -52,13 +58,28 @@ CREATE TABLE outbox (
   reference text,
   traceparent text,
   created_at timestamptz(3) NOT NULL,
-  CONSTRAINT outbox_pk PRIMARY KEY (account_id, version),
-  CONSTRAINT outbox_position_unique UNIQUE (position),
   CONSTRAINT outbox_amount_not_zero CHECK (amount <> 0)
-) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_cost_delay = 0);
--- autovacuum: the table is a queue; it is emptied as fast as it fills, so it is vacuumed by count, not by share.
+) PARTITION BY LIST (((position >> 17) & 1)); -- blocks of 131,072 positions, about 20 MB
+ALTER SEQUENCE outbox_position OWNED BY outbox.position;
 
-COMMENT ON TABLE outbox IS 'Accepted changes whose event is not yet both confirmed by RabbitMQ and recorded in the ledger.';
+-- The keys are each partition's own: a key of the whole would have to hold the partitioning expression, which it cannot.
+CREATE TABLE outbox_even PARTITION OF outbox (
+  CONSTRAINT outbox_even_pk PRIMARY KEY (account_id, version),
+  CONSTRAINT outbox_even_position_unique UNIQUE (position)
+) FOR VALUES IN (0) WITH (autovacuum_enabled = false);
+CREATE TABLE outbox_odd PARTITION OF outbox (
+  CONSTRAINT outbox_odd_pk PRIMARY KEY (account_id, version),
+  CONSTRAINT outbox_odd_position_unique UNIQUE (position)
+) FOR VALUES IN (1) WITH (autovacuum_enabled = false);
+-- autovacuum: nothing is ever deleted, and truncation starts them afresh.
+
+COMMENT ON TABLE outbox IS 'Accepted changes, until their event is both confirmed by RabbitMQ and recorded in the ledger, and somewhat longer.';
+
+-- How far the relay has got: everything up to the highest of these positions is confirmed and recorded, so a new relay
+-- starts behind it. Insert-only for the same reason, and truncated now and then.
+CREATE TABLE relay_progress (
+  position bigint CONSTRAINT relay_progress_pk PRIMARY KEY
+) WITH (autovacuum_enabled = false);
 
 -- The audit ledger: one entry for each accepted change, for ever.
 CREATE TABLE ledger (

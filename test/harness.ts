@@ -250,17 +250,26 @@ export async function createAccount(url: string, id: string, balance = 0): Promi
 
 /** The state of the database as `npm run verify` sees it. */
 export async function verified({ pool }: Database): Promise<Verification> {
-  return verify(pool as unknown as pg.Client);
+  const client = await pool.connect();
+  try {
+    return await verify(client);
+  } finally {
+    client.release();
+  }
 }
 
-/** Waits until the outbox is empty, then proves the ledger. */
+/** Waits until the ledger holds every accepted change, then proves it. */
 export async function drained(database: Database, timeoutMs = 30_000): Promise<Verification> {
-  await until('the outbox is empty', async () => (await outboxRows(database)) === 0, timeoutMs);
+  await until('the ledger holds everything', async () => (await pendingChanges(database)) === 0, timeoutMs);
   return verified(database);
 }
 
-export async function outboxRows({ pool }: Database): Promise<number> {
-  return (await pool.query('SELECT count(*) AS rows FROM outbox')).rows[0].rows;
+/** Accepted changes that the ledger lacks. */
+export async function pendingChanges({ pool }: Database): Promise<number> {
+  const { rows } = await pool.query(
+    'SELECT count(*) AS rows FROM outbox WHERE NOT EXISTS (SELECT FROM ledger WHERE (ledger.account_id, ledger.version) = (outbox.account_id, outbox.version))',
+  );
+  return rows[0].rows;
 }
 
 export async function ledgerRows({ pool }: Database): Promise<number> {

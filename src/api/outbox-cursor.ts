@@ -17,8 +17,13 @@ interface Gap extends Range {
 }
 
 export class OutboxCursor {
-  #behind = 0;
+  #behind: number;
   #gaps: Gap[] = [];
+
+  /** @param behind everything up to this position is done with. */
+  constructor(behind = 0) {
+    this.#behind = behind;
+  }
 
   /** The last position read. */
   get behind(): number {

@@ -57,61 +57,35 @@ export async function drawTransactionId(client: pg.Client): Promise<number> {
   return rows[0].id;
 }
 
-const REMOVE = `
+const EXAMINE = `
   WITH examined AS (
-    SELECT position, account_id, version FROM outbox
-    WHERE position > $1 AND position < $2
-    ORDER BY position
-    LIMIT $3
-  ),
-  removed AS (
-    DELETE FROM outbox
-    USING examined, ledger
-    WHERE outbox.account_id = examined.account_id AND outbox.version = examined.version
-      AND examined.position <> ALL ($4::bigint[])
-      AND NOT EXISTS (
-        SELECT FROM unnest($5::bigint[], $6::bigint[]) AS gap (first, last)
-        WHERE examined.position BETWEEN gap.first AND gap.last
-      )
-      AND ledger.account_id = examined.account_id AND ledger.version = examined.version
+    SELECT outbox.position, ledger.account_id IS NOT NULL AS recorded
+    FROM (SELECT * FROM outbox WHERE position > $1 AND position < $2 ORDER BY position LIMIT $3) outbox
+    LEFT JOIN ledger
+      ON ledger.account_id = outbox.account_id AND ledger.version = outbox.version
       AND ledger.amount = outbox.amount AND ledger.balance = outbox.balance
       AND ledger.reference IS NOT DISTINCT FROM outbox.reference AND ledger.created_at = outbox.created_at
-    RETURNING outbox.position
   )
-  SELECT count(*) AS examined, count(removed.position) AS removed,
-         max(examined.position) AS last, max(removed.position) AS "lastRemoved",
-         min(examined.position) FILTER (WHERE removed.position IS NULL) AS "firstKept"
-  FROM examined
-  LEFT JOIN removed ON removed.position = examined.position`;
+  SELECT count(*) AS examined, max(position) AS last,
+         max(position) FILTER (WHERE recorded) AS "lastRecorded",
+         min(position) FILTER (WHERE NOT recorded) AS "firstUnrecorded"
+  FROM examined`;
 
-export interface Removal {
+/** Positions are null where there is none. */
+export interface Examination {
   examined: number;
-  removed: number;
-  /** Positions; null where there is none. */
   last: number | null;
-  lastRemoved: number | null;
-  firstKept: number | null;
+  lastRecorded: number | null;
+  firstUnrecorded: number | null;
 }
 
-/**
- * Looks at up to `limit` rows between two positions, both excluded, and deletes those that the ledger holds: all but
- * the ones to keep and the ones in gaps, whose event is not confirmed.
- */
-export async function removeRecorded(
+/** Looks up to `limit` rows between two positions, both excluded, up in the ledger. */
+export async function examine(
   client: pg.Client,
   range: { above: number; below: number; limit: number },
-  keep: readonly number[],
-  gaps: readonly Range[],
-): Promise<Removal> {
-  const values = [
-    range.above,
-    range.below,
-    range.limit,
-    keep,
-    gaps.map((gap) => gap.first),
-    gaps.map((gap) => gap.last),
-  ];
-  return (await client.query<Removal>({ name: 'outbox_remove', text: REMOVE, values })).rows[0] as Removal;
+): Promise<Examination> {
+  const values = [range.above, range.below, range.limit];
+  return (await client.query<Examination>({ name: 'outbox_examine', text: EXAMINE, values })).rows[0] as Examination;
 }
 
 const READ_UNRECORDED = `
@@ -133,11 +107,64 @@ export async function readUnrecorded(
   return (await client.query<OutboxRow>({ name: 'outbox_unrecorded', text: READ_UNRECORDED, values })).rows;
 }
 
-/** Which of these positions are no longer in the outbox. */
-export async function findRemoved(client: pg.Client, positions: readonly number[]): Promise<number[]> {
-  const { rows } = await client.query<{ position: number }>(
-    'SELECT position FROM unnest($1::bigint[]) AS position WHERE NOT EXISTS (SELECT FROM outbox WHERE outbox.position = position.position)',
-    [positions],
-  );
-  return rows.map((row) => row.position);
+/** The position up to which everything is confirmed and recorded, as far as a relay has noted it; 0 at first. */
+export async function readProgress(client: pg.Client): Promise<number> {
+  const { rows } = await client.query('SELECT coalesce(max(position), 0) AS position FROM relay_progress');
+  return rows[0].position;
 }
+
+export async function noteProgress(client: pg.Client, position: number): Promise<void> {
+  await client.query({
+    name: 'outbox_progress',
+    text: 'INSERT INTO relay_progress VALUES ($1) ON CONFLICT DO NOTHING',
+    values: [position],
+  });
+}
+
+const PARTITIONS = ['outbox_even', 'outbox_odd'] as const;
+/** Below it a partition is not worth the truncation. */
+const PARTITION_BYTES_MIN = 2 * 1024 * 1024;
+/** The rows of relay_progress are tiny, but each restart reads their highest. */
+const PROGRESS_BYTES_MIN = 1024 * 1024;
+/** A waiting TRUNCATE holds up whoever comes behind it, so it gives up soon and tries again later. */
+const TRUNCATE_LOCK_TIMEOUT_MS = 40;
+
+/**
+ * Truncates the partitions in which nothing lies above a position, which is to be confirmed and recorded up to there.
+ * Nothing happens where somebody holds a lock for longer than a moment (a backup does): later, then.
+ */
+export async function truncateRecorded(client: pg.Client, upTo: number): Promise<void> {
+  for (const partition of PARTITIONS) {
+    if (await isWorthIt(client, partition, PARTITION_BYTES_MIN)) {
+      await truncate(client, partition, `SELECT FROM ${partition} WHERE position > ${upTo}`);
+    }
+  }
+  if (await isWorthIt(client, 'relay_progress', PROGRESS_BYTES_MIN)) {
+    await truncate(client, 'relay_progress', `SELECT FROM relay_progress WHERE position > ${upTo}`, upTo);
+  }
+}
+
+async function isWorthIt(client: pg.Client, table: string, bytesMin: number): Promise<boolean> {
+  return (await client.query('SELECT pg_relation_size($1) >= $2 AS large', [table, bytesMin])).rows[0].large;
+}
+
+/** @param unless a query: with the table locked, rows of it mean that the table is still needed. */
+async function truncate(client: pg.Client, table: string, unless: string, progress?: number): Promise<void> {
+  await client.query('BEGIN');
+  try {
+    await client.query(`SET LOCAL lock_timeout = ${TRUNCATE_LOCK_TIMEOUT_MS}`);
+    await client.query(`LOCK TABLE ${table} IN ACCESS EXCLUSIVE MODE`);
+    // Looked at again under the lock: a late writer may have chosen this partition in the meantime.
+    const { rows } = await client.query(`SELECT EXISTS (${unless}) AS needed`);
+    if (!rows[0].needed) {
+      await client.query(`TRUNCATE ${table}`);
+      if (progress !== undefined) await noteProgress(client, progress);
+    }
+    await client.query('COMMIT');
+  } catch (error) {
+    await client.query('ROLLBACK');
+    if ((error as { code?: string }).code !== LOCK_NOT_AVAILABLE) throw error;
+  }
+}
+
+const LOCK_NOT_AVAILABLE = '55P03';

@@ -48,21 +48,24 @@ export class Rejections {
     return due;
   }
 
-  /** Positions that stay in the outbox even when the ledger has them. */
-  kept(): number[] {
-    if (this.full) return [];
-    const kept = [...this.#byPosition.values()].filter((rejection) => rejection.attempts < ATTEMPTS_MAX);
-    return kept.map((rejection) => rejection.row.position);
+  /** The lowest position whose event is still owed to some queue, even when the ledger has it. */
+  firstOwed(): number {
+    let first = Number.POSITIVE_INFINITY;
+    if (this.full) return first;
+    for (const { row, attempts } of this.#byPosition.values()) {
+      if (attempts < ATTEMPTS_MAX) first = Math.min(first, row.position);
+    }
+    return first;
   }
 
-  /** Positions that are free to go as soon as the ledger has them. */
-  letGo(): number[] {
-    const kept = new Set(this.kept());
-    return [...this.#byPosition.keys()].filter((position) => !kept.has(position));
-  }
-
-  /** Forgets rows that left the outbox although some queue never took their event. */
-  abandon(positions: readonly number[]): void {
-    for (const position of positions) this.#byPosition.delete(position);
+  /** Forgets what the ledger has up to a position. Returns how many events some queue never took. */
+  abandon(upTo: number): number {
+    let abandoned = 0;
+    for (const position of this.#byPosition.keys()) {
+      if (position > upTo) continue;
+      this.#byPosition.delete(position);
+      abandoned += 1;
+    }
+    return abandoned;
   }
 }

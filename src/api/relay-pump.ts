@@ -1,9 +1,10 @@
 // One term of the active relay. Two loops over the outbox:
 //   publish   reads what lies behind the cursor and publishes it, many in flight;
-//   remove    deletes what was confirmed *and* recorded in the ledger, tries rejected events again, and publishes again
-//             what the ledger still lacks although it was confirmed long ago: a deleted or purged ledger queue, or a
-//             broker that lost its disk, confirms what then never arrives.
-// All state is here and bounded; a new term starts from the whole outbox.
+//   record    moves the floor, up to which everything is confirmed *and* recorded in the ledger, and truncates what
+//             lies below it; tries rejected events again; and publishes again what the ledger still lacks although it
+//             was confirmed long ago: a deleted or purged ledger queue, or a broker that lost its disk, confirms what
+//             then never arrives.
+// All state is here and bounded; a new term starts from the floor that the last one noted.
 import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
 import type { BrokerSession } from '../shared/broker.ts';
@@ -11,11 +12,13 @@ import type { Logger } from '../shared/logging.ts';
 import { declareTopology, type Topology } from '../shared/topology.ts';
 import {
   drawTransactionId,
-  findRemoved,
+  examine,
+  noteProgress,
   type OutboxRow,
   readOutbox,
+  readProgress,
   readUnrecorded,
-  removeRecorded,
+  truncateRecorded,
 } from './outbox.ts';
 import { OutboxCursor } from './outbox-cursor.ts';
 import { PublishTimes } from './publish-times.ts';
@@ -23,9 +26,12 @@ import { createPublisher, type PublishOutcome } from './publisher.ts';
 import { Rejections } from './rejections.ts';
 
 const READ_ROWS_MAX = 1000;
-const REMOVE_ROWS_MAX = 5000;
-const REMOVE_PAUSE_MIN_MS = 20;
-const REMOVE_PAUSE_MAX_MS = 500;
+const EXAMINE_ROWS_MAX = 5000;
+const EXAMINE_PAUSE_MIN_MS = 20;
+const EXAMINE_PAUSE_MAX_MS = 500;
+/** After a failover, what was done since the last note is published again. */
+const NOTE_EVERY_MS = 250;
+const TRUNCATE_EVERY_MS = 500;
 /** A late row is waited for this often: its transaction is committing right now. */
 const GAP_PAUSE_MS = 5;
 const LOSS_CHECK_EVERY_MS = 500;
@@ -51,7 +57,7 @@ export interface Term {
   signal: AbortSignal;
   /** Holds the lock; the connection for reading. */
   reader: pg.Client;
-  remover: pg.Client;
+  maintainer: pg.Client;
   counts: RelayCounts;
   blocked(): boolean;
   /** Resolves at the next wake() or after the time. */
@@ -68,7 +74,7 @@ export interface PumpOptions {
 
 /** Runs until the term's signal is aborted. Throws when a connection fails. */
 export async function runPump(term: Term, options: PumpOptions): Promise<void> {
-  const { session, signal, reader, remover, counts } = term;
+  const { session, signal, reader, maintainer, counts } = term;
   const { topology, log, relayInFlightMax, relayIdleMs, relayRepublishMs } = options;
 
   const channel = await session.connection.createConfirmChannel();
@@ -77,10 +83,11 @@ export async function runPump(term: Term, options: PumpOptions): Promise<void> {
   await declareTopology(channel, topology);
   const publisher = createPublisher(channel, session, topology);
 
-  const cursor = new OutboxCursor();
+  const noted = await readProgress(reader);
+  const cursor = new OutboxCursor(noted);
   const times = new PublishTimes(3 * Math.max(PATIENCE_MAX_MS, relayRepublishMs));
   const rejections = new Rejections();
-  /** Published for the first time, not yet answered: these and everything behind them stay. */
+  /** Published for the first time, not yet answered: the floor stays below them. */
   const unconfirmed = new Set<number>();
   let inFlight = 0;
   let topologyInDoubt = false;
@@ -116,7 +123,7 @@ export async function runPump(term: Term, options: PumpOptions): Promise<void> {
     });
   }
 
-  /** Resolves when an event was confirmed, so that its removal is soon due, or after the time. */
+  /** Resolves when an event was confirmed, so that the ledger soon has it, or after the time. */
   async function confirmedOr(timeoutMs: number): Promise<void> {
     const pause = new AbortController();
     onConfirm = () => pause.abort();
@@ -152,50 +159,57 @@ export async function runPump(term: Term, options: PumpOptions): Promise<void> {
     }
   }
 
-  // Everything up to `floor` is gone from the outbox. `recordedUpTo` is the highest position the ledger was seen to hold.
-  let floor = 0;
-  let recordedUpTo = 0;
+  /** Everything up to here is confirmed, or let go, and recorded. */
+  let floor = noted;
+  /** The highest position that the ledger was seen to hold. */
+  let recordedUpTo = noted;
 
-  async function removeLoop(): Promise<void> {
+  async function recordLoop(): Promise<void> {
     let above = floor;
-    let pauseMs = REMOVE_PAUSE_MIN_MS;
+    let pauseMs = EXAMINE_PAUSE_MIN_MS;
+    let notedAtMs = Date.now();
+    let notedFloor = floor;
     let lossCheckedAtMs = Date.now();
+    let truncatedAtMs = Date.now();
     while (!signal.aborted) {
-      await delay(REMOVE_PAUSE_MIN_MS, undefined, { signal }).catch(() => {}); // the ledger is a few milliseconds behind
-      if (pauseMs > REMOVE_PAUSE_MIN_MS) await confirmedOr(pauseMs);
-      if (signal.aborted) return;
+      await delay(EXAMINE_PAUSE_MIN_MS, undefined, { signal }).catch(() => {}); // the ledger is a few milliseconds behind
+      if (pauseMs > EXAMINE_PAUSE_MIN_MS) await confirmedOr(pauseMs);
+      if (signal.aborted) break;
       for (const row of rejections.takeDue(Date.now(), relayInFlightMax)) publish(row);
       if (topologyInDoubt) {
         topologyInDoubt = false;
         await declareTopology(channel, topology);
       }
-      let below = cursor.behind + 1;
-      for (const position of unconfirmed) below = Math.min(below, position);
-      const letGo = rejections.letGo();
-      const removal = await removeRecorded(
-        remover,
-        { above, below, limit: REMOVE_ROWS_MAX },
-        rejections.kept(),
-        cursor.gaps,
+      let below = Math.min(
+        cursor.behind + 1,
+        rejections.firstOwed(),
+        cursor.gaps[0]?.first ?? Number.POSITIVE_INFINITY,
       );
-      recordedUpTo = Math.max(recordedUpTo, removal.lastRemoved ?? 0);
-      if (above === floor) {
-        const cleared = removal.firstKept === null ? (removal.last ?? floor) : removal.firstKept - 1;
-        floor = Math.max(floor, Math.min(cleared, (cursor.gaps[0]?.first ?? Number.POSITIVE_INFINITY) - 1));
+      for (const position of unconfirmed) below = Math.min(below, position);
+      const floorBefore = floor;
+      const found = await examine(maintainer, { above, below, limit: EXAMINE_ROWS_MAX });
+      recordedUpTo = Math.max(recordedUpTo, found.lastRecorded ?? 0);
+      if (above === floor) floor = found.firstUnrecorded === null ? (found.last ?? floor) : found.firstUnrecorded - 1;
+      // Behind a long stretch that the ledger lacks there may be what it has: on, and then from the floor again.
+      above = found.examined === EXAMINE_ROWS_MAX && floor === floorBefore ? (found.last ?? floor) : floor;
+      pauseMs = floor > floorBefore ? EXAMINE_PAUSE_MIN_MS : Math.min(EXAMINE_PAUSE_MAX_MS, pauseMs * 2);
+      counts.abandoned += rejections.abandon(floor);
+      const nowMs = Date.now();
+      if (floor > notedFloor && nowMs - notedAtMs >= NOTE_EVERY_MS) {
+        await noteProgress(maintainer, floor);
+        notedFloor = floor;
+        notedAtMs = nowMs;
       }
-      // On through a long outbox while there is something to remove, else again from its beginning.
-      above = removal.removed > 0 && removal.examined === REMOVE_ROWS_MAX ? (removal.last ?? floor) : floor;
-      pauseMs = removal.removed > 0 ? REMOVE_PAUSE_MIN_MS : Math.min(REMOVE_PAUSE_MAX_MS, pauseMs * 2);
-      if (letGo.length > 0) {
-        const gone = await findRemoved(remover, letGo);
-        rejections.abandon(gone);
-        counts.abandoned += gone.length;
+      if (nowMs - truncatedAtMs >= TRUNCATE_EVERY_MS) {
+        await truncateRecorded(maintainer, floor);
+        truncatedAtMs = nowMs;
       }
-      if (Date.now() - lossCheckedAtMs >= LOSS_CHECK_EVERY_MS) {
-        lossCheckedAtMs = Date.now();
-        await republishLost(lossCheckedAtMs);
+      if (nowMs - lossCheckedAtMs >= LOSS_CHECK_EVERY_MS) {
+        lossCheckedAtMs = nowMs;
+        await republishLost(nowMs);
       }
     }
+    if (floor > notedFloor) await noteProgress(maintainer, floor).catch(() => {}); // fewer repeats for the next one
   }
 
   let patienceMs = relayRepublishMs;
@@ -215,7 +229,7 @@ export async function runPump(term: Term, options: PumpOptions): Promise<void> {
     let total = 0;
     let firstPosition = 0;
     do {
-      rows = await readUnrecorded(remover, { above, upTo, limit: await room() });
+      rows = await readUnrecorded(maintainer, { above, upTo, limit: await room() });
       firstPosition ||= rows[0]?.position ?? 0;
       above = rows.at(-1)?.position ?? upTo;
       total += rows.length;
@@ -229,5 +243,5 @@ export async function runPump(term: Term, options: PumpOptions): Promise<void> {
     lastPass = { atMs: nowMs, firstPosition };
   }
 
-  await Promise.all([publishLoop(), removeLoop()]);
+  await Promise.all([publishLoop(), recordLoop()]);
 }

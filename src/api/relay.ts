@@ -71,7 +71,7 @@ export function startRelay(options: RelayOptions): Relay {
     const over = new AbortController();
     const signal = AbortSignal.any([session.signal, over.signal]);
     const clients = [createClient(options), createClient(options)] as const;
-    const [reader, remover] = clients;
+    const [reader, maintainer] = clients;
     for (const client of clients) {
       client.on('error', (error) => over.abort(error));
       client.on('end', () => over.abort(new Error('connection to PostgreSQL ended')));
@@ -81,10 +81,10 @@ export function startRelay(options: RelayOptions): Relay {
       while (!(await acquireLock(reader))) {
         await delay(LOCK_RETRY_MS, undefined, { signal });
       }
-      await remover.connect();
+      await maintainer.connect();
       active = true;
       log.info('this relay is the active one');
-      await runPump({ session, signal, reader, remover, counts, blocked: () => blocked, wokenOr }, options);
+      await runPump({ session, signal, reader, maintainer, counts, blocked: () => blocked, wokenOr }, options);
     } finally {
       for (const client of clients) destroy(client);
     }

@@ -79,10 +79,24 @@ const VERIFY = `
          ), '[]') AS offenders
   FROM judged`;
 
-/** Reads only. Takes a time that grows with the ledger: about a million entries in a second or two. */
-export async function verify(client: Pick<pg.Client, 'query'>): Promise<Verification> {
-  const { rows } = await client.query(VERIFY, [OFFENDERS_MAX]);
-  const [row] = rows;
+// TRUNCATE is not MVCC-safe: a snapshot from before the relay truncated a part of the outbox would find it empty, and
+// perhaps not yet the ledger entries that made it dispensable. So the parts are held first, and looked at then.
+const HOLD = 'LOCK TABLE outbox IN ACCESS SHARE MODE';
+
+/**
+ * Reads only. Takes a time that grows with the ledger: about a million entries in a second or two.
+ * @param client one connection, outside a transaction: not a pool.
+ */
+export async function verify(client: Pick<pg.ClientBase, 'query'>): Promise<Verification> {
+  await client.query('BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY');
+  const [row] = await (async () => {
+    try {
+      await client.query(HOLD);
+      return (await client.query(VERIFY, [OFFENDERS_MAX])).rows;
+    } finally {
+      await client.query('ROLLBACK');
+    }
+  })();
   return {
     accounts: Number(row.accounts),
     ledgerEntries: Number(row.ledger_entries),

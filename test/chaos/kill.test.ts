@@ -17,7 +17,7 @@ import {
   insertAccounts,
   ledgerRows,
   onCleanUp,
-  outboxRows,
+  pendingChanges,
   type Spawned,
   send,
   spawnProcess,
@@ -180,7 +180,7 @@ it('heals when the broker lost its disk with confirmed events on it', async () =
   const { database, url } = await system();
   for (let count = 0; count < 20; count += 1) await applyDirectly(database.pool, 'a', 1);
   await until('all are confirmed', async () => (await send(url, 'GET', '/readyz')).body.relay.confirmed >= 20);
-  expect(await outboxRows(database)).toBe(20);
+  expect(await pendingChanges(database)).toBe(20);
   await server.restartEmpty();
   const worker = await startWorkerHere(database, broker);
   expect(await drained(database, HEAL_TIMEOUT_MS)).toMatchObject({ ledgerEntries: 20, offendingAccounts: 0 });

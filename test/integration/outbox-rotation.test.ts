@@ -1,0 +1,145 @@
+// The outbox is emptied by truncating partitions: it stays small whatever snapshot somebody holds, and loses nothing.
+import pg from 'pg';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { connectionOptions } from '../../src/shared/database.ts';
+import {
+  applyDirectly,
+  cleanUp,
+  createBroker,
+  createDatabase,
+  type Database,
+  drained,
+  insertAccounts,
+  onCleanUp,
+  send,
+  startApiHere,
+  startWorkerHere,
+  until,
+  verified,
+} from '../harness.ts';
+
+/** Well over what makes a partition worth truncating. */
+const CHANGES = 30_000;
+const BATCH = 1000;
+const SMALL_BYTES = 1024 * 1024;
+const GROWN_BYTES = 3 * 1024 * 1024;
+
+let database: Database;
+
+beforeEach(async () => {
+  database = await createDatabase();
+  const broker = createBroker();
+  await startApiHere(database, broker);
+  await startWorkerHere(database, broker);
+  await insertAccounts(database, 'a', 'b');
+});
+afterEach(cleanUp);
+
+async function session(): Promise<pg.Client> {
+  const client = new pg.Client(connectionOptions(database.url, 'test session'));
+  await client.connect();
+  onCleanUp(() => client.end());
+  return client;
+}
+
+async function applyMany(changes: number): Promise<void> {
+  const { pool } = database;
+  for (let done = 0; done < changes; done += BATCH) {
+    await pool.query(
+      `SELECT count(*) FROM apply_balance_updates(array_fill('a'::text, ARRAY[$1::int]), array_fill(1::bigint, ARRAY[$1::int]),
+         array_fill(NULL::text, ARRAY[$1::int]), array_fill(NULL::text, ARRAY[$1::int]), array_fill(NULL::text, ARRAY[$1::int]), now())`,
+      [BATCH],
+    );
+  }
+}
+
+async function outboxBytes(): Promise<number> {
+  const { rows } = await database.pool.query(
+    `SELECT pg_total_relation_size('outbox_even') + pg_total_relation_size('outbox_odd') AS bytes`,
+  );
+  return rows[0].bytes;
+}
+
+it('is small again after a burst, although a session holds a snapshot from before it', async () => {
+  const holder = await session();
+  await holder.query('BEGIN ISOLATION LEVEL REPEATABLE READ');
+  await holder.query('SELECT count(*) FROM account');
+  await applyMany(CHANGES);
+  expect(await outboxBytes()).toBeGreaterThan(GROWN_BYTES); // else there is nothing to show
+  expect(await drained(database)).toMatchObject({ ledgerEntries: CHANGES, offendingAccounts: 0 });
+  await until('the outbox is small', async () => (await outboxBytes()) <= SMALL_BYTES);
+  expect(await verified(database)).toMatchObject({ ledgerEntries: CHANGES, pendingChanges: 0, offendingAccounts: 0 });
+});
+
+it('verifies at every instant while partitions are truncated', async () => {
+  let truncated = false;
+  const proving = (async () => {
+    while (!truncated) expect((await verified(database)).offenders).toEqual([]);
+  })();
+  await applyMany(CHANGES);
+  await drained(database);
+  await until('a partition was truncated', async () => (await outboxBytes()) <= SMALL_BYTES);
+  truncated = true;
+  await proving;
+});
+
+it('waits with truncation for a reader, without stopping updates or events', async () => {
+  const reader = await session();
+  await reader.query('BEGIN');
+  await reader.query('SELECT count(*) FROM outbox'); // holds the partitions, as pg_dump does
+  await applyMany(CHANGES);
+  await drained(database);
+  await until('truncation was tried', async () => {
+    const { rows } = await database.pool.query(
+      `SELECT 1 FROM pg_stat_activity WHERE application_name = 'highload-balance relay' AND query LIKE 'ROLLBACK%'
+       OR (application_name = 'highload-balance relay' AND query LIKE 'LOCK TABLE outbox%')`,
+    );
+    return rows.length > 0;
+  });
+  for (let count = 0; count < 50; count += 1) {
+    const startedAt = performance.now();
+    await applyDirectly(database.pool, 'b', 1);
+    expect(performance.now() - startedAt).toBeLessThan(1000);
+  }
+  expect(await drained(database)).toMatchObject({ ledgerEntries: CHANGES + 50, offendingAccounts: 0 });
+  expect(await outboxBytes()).toBeGreaterThan(GROWN_BYTES);
+  await reader.query('COMMIT');
+  await until('the outbox is small', async () => (await outboxBytes()) <= SMALL_BYTES);
+});
+
+it('keeps a change that commits after everything around it was recorded', async () => {
+  const late = await session();
+  await late.query('BEGIN');
+  await applyDirectly(late, 'b', 1);
+  await applyMany(CHANGES);
+  await until('the others are recorded', async () => {
+    const { rows } = await database.pool.query('SELECT count(*) AS count FROM ledger');
+    return rows[0].count === CHANGES;
+  });
+  await late.query('COMMIT');
+  expect(await drained(database)).toMatchObject({ ledgerEntries: CHANGES + 1, offendingAccounts: 0 });
+  await until('the outbox is small', async () => (await outboxBytes()) <= SMALL_BYTES);
+  expect(await verified(database)).toMatchObject({ ledgerEntries: CHANGES + 1, offendingAccounts: 0 });
+});
+
+it('does not publish again at a restart what an earlier relay had seen recorded', async () => {
+  await cleanUp();
+  database = await createDatabase();
+  const broker = createBroker();
+  await insertAccounts(database, 'a');
+  const first = await startApiHere(database, broker);
+  await startWorkerHere(database, broker);
+  await applyMany(BATCH);
+  await drained(database);
+  await until('the progress is noted', async () => {
+    const { rows } = await database.pool.query('SELECT max(position) AS position FROM relay_progress');
+    return rows[0].position >= BATCH;
+  });
+  await first.stop();
+  const second = await startApiHere(database, broker);
+  const relay = async () => (await send(second.url, 'GET', '/readyz')).body.relay;
+  await until('the second is active', async () => (await relay()).active);
+  await applyMany(BATCH);
+  await drained(database);
+  expect((await relay()).confirmed).toBe(BATCH);
+});
