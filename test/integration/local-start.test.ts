@@ -5,10 +5,12 @@ import os from 'node:os';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import amqp from 'amqplib';
 import { afterEach, beforeEach, expect, inject, it } from 'vitest';
 import { freePort } from '../../src/local/free-port.ts';
 import { isAlive, knownProcess, signal } from '../../src/local/process-end.ts';
 import { type Runtime, readRuntime } from '../../src/local/runtime.ts';
+import { type Topology, topologyOf } from '../../src/shared/topology.ts';
 import { type Reaper, startReaper } from '../reaper.ts';
 
 const MAIN = fileURLToPath(new URL('../../src/local/main.ts', import.meta.url));
@@ -31,7 +33,10 @@ beforeEach(async () => {
     AMQP_NAMESPACE: `start-${path.basename(dir).slice(-6)}`,
   };
 });
-afterEach(() => reaper.close());
+afterEach(async () => {
+  await reaper.close();
+  await deleteTopology(topologyOf(String(env.AMQP_NAMESPACE)));
+});
 
 interface Run {
   child: ChildProcess;
@@ -77,6 +82,15 @@ async function call(method: 'GET' | 'POST', target: string, body?: unknown) {
   });
   // biome-ignore lint/suspicious/noExplicitAny: answers of several shapes, each checked by the test that asks
   return (await response.json()) as any;
+}
+
+// The broker may be the machine's own: nothing of ours stays on it.
+async function deleteTopology({ eventsExchange, ledgerQueue, deadLetters }: Topology): Promise<void> {
+  const connection = await amqp.connect(inject('amqpUrl'), { timeout: 10_000 });
+  const channel = await connection.createChannel();
+  for (const queue of [ledgerQueue, deadLetters]) await channel.deleteQueue(queue);
+  for (const exchange of [eventsExchange, deadLetters]) await channel.deleteExchange(exchange);
+  await connection.close();
 }
 
 const entriesOf = async (id: string) => (await call('GET', `/v1/accounts/${id}/entries`)).entries;
