@@ -1,5 +1,12 @@
 // The HTTP application, apart from listening: paths, methods and what answers them.
-import express, { type ErrorRequestHandler, type Express, type RequestHandler } from 'express';
+import type { RequestListener } from 'node:http';
+import express, {
+  type ErrorRequestHandler,
+  type Express,
+  type Request,
+  type RequestHandler,
+  type Response,
+} from 'express';
 import type { Logger } from '../shared/logging.ts';
 import { type AccountRoutesOptions, accountRoutes } from './account-routes.ts';
 import { type BalanceUpdateOptions, postBalanceUpdate } from './balance-update-route.ts';
@@ -10,7 +17,7 @@ export type AppOptions = AccountRoutesOptions & BalanceUpdateOptions & HealthOpt
 
 type Methods = Partial<Record<'get' | 'post' | 'patch', RequestHandler>>;
 
-export function createApp(options: AppOptions): Express {
+export function createApp(options: AppOptions): RequestListener {
   const app = newApp();
   const accounts = accountRoutes(options);
   route(app, '/v1/balance-updates', { post: postBalanceUpdate(options) }); // the hot one first: express tries in order
@@ -21,7 +28,7 @@ export function createApp(options: AppOptions): Express {
 }
 
 /** What a process serves that only relays: its health. */
-export function createHealthApp(options: HealthOptions & { log: Logger }): Express {
+export function createHealthApp(options: HealthOptions & { log: Logger }): RequestListener {
   return finish(newApp(), options);
 }
 
@@ -35,12 +42,13 @@ function newApp(): Express {
   return app;
 }
 
-function finish(app: Express, options: HealthOptions & { log: Logger }): Express {
+function finish(app: Express, options: HealthOptions & { log: Logger }): RequestListener {
   route(app, '/livez', { get: livez });
   route(app, '/readyz', { get: readyz(options) });
   app.use((_request, response) => sendProblem(response, 'not_found'));
   app.use(answerErrors(options.log));
-  return app;
+  // Express leaves a request target without a path (`http://[`) to its caller, or answers it with a page of HTML.
+  return (request, response) => app(request as Request, response as Response, () => sendProblem(response, 'not_found'));
 }
 
 function route(app: Express, path: string, methods: Methods): void {
@@ -60,9 +68,8 @@ function answerErrors(log: Logger): ErrorRequestHandler {
       if (error.code === 'payload_too_large') response.setHeader('connection', 'close');
       sendProblem(response, error.code, error.details);
     } else if (error instanceof URIError) {
-      sendProblem(response, 'invalid_request', {
-        errors: [{ where: 'path', what: 'is not correctly percent-encoded' }],
-      });
+      // Express decodes the path before it looks at the method: not_found is right whatever else is wrong.
+      sendProblem(response, 'not_found', { detail: 'The path is not correctly percent-encoded.' });
     } else {
       log.error({ err: error, method: request.method }, 'request failed');
       sendProblem(response, 'internal');

@@ -70,6 +70,7 @@ function describe(update: BalanceUpdate, result: Exclude<UpdateResult, { outcome
           : 'A repeat may double it: compare the entries of the account first, and send an Idempotency-Key next time.',
         accountId,
       };
+    case 'unavailable':
     case 'internal':
       return { detail: 'Nothing was changed.', accountId };
     default:

@@ -3,6 +3,9 @@ import type { IncomingMessage } from 'node:http';
 import type { z } from 'zod';
 import { type InvalidInput, RequestProblem } from './problems.ts';
 
+/** A body can hold thousands of mistakes; these are enough to mend them. */
+const ERRORS_MAX = 20;
+
 /** Checks one part of a request. @param where how to name a place in it, from the issue's path. */
 export function check<Schema extends z.ZodType>(
   schema: Schema,
@@ -16,7 +19,7 @@ export function check<Schema extends z.ZodType>(
       ? issue.keys.map((key) => ({ where: where([...issue.path, key]), what: 'is not known here: leave it out' }))
       : [{ where: where(issue.path), what: issue.message }],
   );
-  throw new RequestProblem('invalid_request', { errors });
+  throw new RequestProblem('invalid_request', { errors: errors.slice(0, ERRORS_MAX) });
 }
 
 /** Place in the path or query, for {@link check}. */

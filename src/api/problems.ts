@@ -10,15 +10,15 @@ interface Problem {
 }
 
 export const problems = {
+  headers_too_large: { status: 431, title: 'The request headers are too large' },
+  request_timeout: { status: 408, title: 'The request did not arrive in time' },
   not_found: { status: 404, title: 'There is nothing at this path' },
   method_not_allowed: { status: 405, title: 'This path does not take this method' },
-  request_timeout: { status: 408, title: 'The request did not arrive in time' },
-  headers_too_large: { status: 431, title: 'The request headers are too large' },
   payload_too_large: { status: 413, title: 'The request body is too large' },
   unsupported_media_type: { status: 415, title: 'The request body must be application/json' },
   invalid_request: { status: 400, title: 'The request is not valid' },
   overloaded: { status: 503, title: 'Too many updates are waiting; nothing was changed', retryAfterS: 1 },
-  unavailable: { status: 503, title: 'The database is not available; nothing was changed', retryAfterS: 1 },
+  unavailable: { status: 503, title: 'The database is not available', retryAfterS: 1 },
   idempotency_key_reused: { status: 422, title: 'This idempotency key was used for another request' },
   account_exists: { status: 409, title: 'The account exists with other values' },
   account_not_found: { status: 404, title: 'There is no such account' },

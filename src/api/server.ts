@@ -1,11 +1,11 @@
 // Listens. Every wait on a client is bounded, and what never becomes a request gets a problem document too.
-import { createServer, type RequestListener } from 'node:http';
+import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import type { Running } from '../shared/lifecycle.ts';
-import { type ProblemCode, problemDocument, problems } from './problems.ts';
+import { type ProblemCode, problemDocument, problems, sendProblem } from './problems.ts';
 
-const HEADERS_TIMEOUT_MS = 10_000;
-const REQUEST_TIMEOUT_MS = 30_000;
+/** How long a client may take to send a request. Node looks for late ones every checkMs. */
+const TIMEOUTS = { headersMs: 10_000, requestMs: 30_000, checkMs: 1000 };
 /** Above the usual 60 s of a load balancer, so that it is the one to close an idle connection. */
 const KEEP_ALIVE_TIMEOUT_MS = 65_000;
 const HEADER_BYTES_MAX = 16_384;
@@ -20,24 +20,50 @@ export interface HttpServer extends Running {
 }
 
 /** @throws the listen error (EADDRINUSE, EACCES). */
-export async function startServer(listener: RequestListener, host: string, port: number): Promise<HttpServer> {
+export async function startServer(
+  listener: RequestListener,
+  host: string,
+  port: number,
+  timeouts = TIMEOUTS,
+): Promise<HttpServer> {
+  const underWay = new WeakMap<Socket, Set<ServerResponse>>();
+  const onRequest = (request: IncomingMessage, response: ServerResponse) => {
+    const ofThisSocket = underWay.get(request.socket) ?? new Set();
+    underWay.set(request.socket, ofThisSocket.add(response));
+    response.once('close', () => ofThisSocket.delete(response));
+    if (stopping) response.setHeader('connection', 'close');
+    if (request.headers.host === undefined && request.httpVersion === '1.1') {
+      response.setHeader('connection', 'close');
+      sendProblem(response, 'invalid_request', { errors: [{ where: 'header Host', what: 'is required' }] });
+      return;
+    }
+    listener(request, response);
+  };
   const server = createServer(
     {
       maxHeaderSize: HEADER_BYTES_MAX,
-      headersTimeout: HEADERS_TIMEOUT_MS,
-      requestTimeout: REQUEST_TIMEOUT_MS,
+      headersTimeout: timeouts.headersMs,
+      requestTimeout: timeouts.requestMs,
+      connectionsCheckingInterval: timeouts.checkMs,
+      requireHostHeader: false, // Node's own refusal has no problem document
       keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
       noDelay: true,
     },
-    (request, response) => {
-      if (stopping) response.setHeader('connection', 'close');
-      listener(request, response);
-    },
+    onRequest,
   );
   let stopping: Promise<void> | undefined;
   server.maxConnections = CONNECTIONS_MAX;
+  server.on('checkExpectation', onRequest); // an unknown Expect counts as none; Node's refusal has no problem document
   server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
     if (error.code === 'ECONNRESET' || !socket.writable) return socket.destroy();
+    // Rubbish behind a complete request: that one may be taking effect, so it gets its own answer and no other.
+    const complete = [...(underWay.get(socket) ?? [])].findLast(
+      ({ req, writableEnded }) => req.complete && !writableEnded,
+    );
+    if (complete) {
+      complete.setHeader('connection', 'close');
+      return;
+    }
     const code: ProblemCode =
       error.code === 'HPE_HEADER_OVERFLOW'
         ? 'headers_too_large'
