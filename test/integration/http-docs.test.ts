@@ -1,0 +1,54 @@
+// docs/api.md shows what the service really answers: its examples, sent one after the other to a new system.
+import { readFile } from 'node:fs/promises';
+import { afterAll, expect, it } from 'vitest';
+import { cleanUp, createBroker, createDatabase, send, startApiHere, startWorkerHere, until } from '../harness.ts';
+import { deliver } from '../http-client.ts';
+
+afterAll(cleanUp);
+
+const TIME = /\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z/g;
+
+interface HttpBlock {
+  start: string;
+  headers: [string, string][];
+  body: string;
+}
+
+function parse(block: string): HttpBlock {
+  const [head = '', body = ''] = block.trim().split('\n\n');
+  const [start = '', ...lines] = head.split('\n');
+  return { start, headers: lines.map((line) => line.split(': ', 2) as [string, string]), body };
+}
+
+it('answers every example in docs/api.md as it is written there', async () => {
+  const docs = await readFile(new URL('../../docs/api.md', import.meta.url), 'utf8');
+  const blocks = [...docs.matchAll(/^```http\n(.*?)^```$/gms)].map(([, block]) => parse(block as string));
+  expect(blocks.length).toBeGreaterThanOrEqual(16);
+
+  const database = await createDatabase();
+  const broker = createBroker();
+  const { url } = await startApiHere(database, broker);
+  await startWorkerHere(database, broker);
+  while (blocks.length > 0) {
+    const [request, answer] = blocks.splice(0, 2) as [HttpBlock, HttpBlock];
+    const [method = '', path = ''] = request.start.split(' ');
+    if (path.includes('/entries')) {
+      await until('the ledger has caught up', async () => {
+        const { body } = await send(url, 'GET', path);
+        return body.ledgerVersion === body.version;
+      });
+    }
+    const real = await deliver(url, {
+      method,
+      path,
+      headers: request.headers,
+      ...(request.body ? { body: request.body } : {}),
+    });
+    expect(`HTTP/1.1 ${real.status}`, request.start).toBe(answer.start);
+    for (const [name, value] of answer.headers) expect(real.headers.get(name), name).toBe(value);
+    for (const name of ['location', 'idempotent-replayed', 'retry-after', 'allow']) {
+      expect(answer.headers.some(([shown]) => shown.toLowerCase() === name)).toBe(real.headers.has(name));
+    }
+    expect(JSON.stringify(real.body).replace(TIME, 'a time')).toBe(answer.body.replace(TIME, 'a time'));
+  }
+});
