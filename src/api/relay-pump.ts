@@ -7,7 +7,7 @@
 // All state is here and bounded; a new term starts from the floor that the last one noted.
 import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
-import type { BrokerSession } from '../shared/broker.ts';
+import { answered, type BrokerSession } from '../shared/broker.ts';
 import type { Logger } from '../shared/logging.ts';
 import { declareTopology, type Topology } from '../shared/topology.ts';
 import {
@@ -37,7 +37,7 @@ const GAP_PAUSE_MS = 5;
 const LOSS_CHECK_EVERY_MS = 500;
 const PATIENCE_MAX_MS = 60_000;
 /** A broker that confirms nothing for so long, unblocked, gets a new connection. */
-const CONFIRM_TIMEOUT_MS = 60_000;
+const CONFIRM_TIMEOUT_MS = 30_000;
 
 /** Since the start of the process. */
 export interface RelayCounts {
@@ -77,10 +77,11 @@ export async function runPump(term: Term, options: PumpOptions): Promise<void> {
   const { session, signal, reader, maintainer, counts } = term;
   const { topology, log, relayInFlightMax, relayIdleMs, relayRepublishMs } = options;
 
-  const channel = await session.connection.createConfirmChannel();
+  const channel = await answered('opening a channel', session.connection.createConfirmChannel());
   channel.on('error', session.end);
   channel.on('close', () => session.end(new Error('channel closed')));
-  await declareTopology(channel, topology);
+  const declare = () => answered('declaring the queues', declareTopology(channel, topology));
+  await declare();
   const publisher = createPublisher(channel, session, topology);
 
   const noted = await readProgress(reader);
@@ -178,7 +179,7 @@ export async function runPump(term: Term, options: PumpOptions): Promise<void> {
       for (const row of rejections.takeDue(Date.now(), relayInFlightMax)) publish(row);
       if (topologyInDoubt) {
         topologyInDoubt = false;
-        await declareTopology(channel, topology);
+        await declare();
       }
       let below = Math.min(
         cursor.behind + 1,
@@ -221,7 +222,7 @@ export async function runPump(term: Term, options: PumpOptions): Promise<void> {
     if (old <= floor || nowMs - lastPass.atMs < patienceMs) return;
     // Lost is what later events have overtaken, or anything old when the queue has nothing left to deliver. A queue
     // that is merely long needs patience, not more messages.
-    const { ledgerQueueMessages } = await declareTopology(channel, topology);
+    const { ledgerQueueMessages } = await declare();
     const overtaken = recordedUpTo > old ? times.publishedBefore(2 * patienceMs, nowMs) : 0;
     const upTo = ledgerQueueMessages === 0 ? old : overtaken;
     let above = floor;

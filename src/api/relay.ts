@@ -10,6 +10,8 @@ import { type PumpOptions, type RelayCounts, runPump } from './relay-pump.ts';
 /** Any number, the same for every relay. Advisory locks are per database. */
 const LOCK_KEY = 7_252_310_002;
 const LOCK_RETRY_MS = 1000;
+/** For the last note of progress. */
+const RUN_OUT_MS = 1000;
 
 export interface RelayOptions extends PumpOptions {
   databaseUrl: string;
@@ -55,23 +57,13 @@ export function startRelay(options: RelayOptions): Relay {
       blocked = false;
       log.info('RabbitMQ is unblocked');
     });
-    while (!session.signal.aborted) {
-      try {
-        await serveTerm(session);
-      } catch (error) {
-        if (!session.signal.aborted) log.warn({ err: error }, 'relay interrupted');
-      } finally {
-        active = false;
-      }
-      await delay(LOCK_RETRY_MS, undefined, { signal: session.signal }).catch(() => {});
-    }
-  }
-
-  async function serveTerm(session: BrokerSession): Promise<void> {
+    // One term a session: whatever ends the term ends the session, so nothing half-open outlives it.
     const over = new AbortController();
     const signal = AbortSignal.any([session.signal, over.signal]);
     const clients = [createClient(options), createClient(options)] as const;
     const [reader, maintainer] = clients;
+    // A query may never be answered; soon after the end nobody waits for it.
+    signal.addEventListener('abort', () => setTimeout(() => clients.forEach(destroy), RUN_OUT_MS), { once: true });
     for (const client of clients) {
       client.on('error', (error) => over.abort(error));
       client.on('end', () => over.abort(new Error('connection to PostgreSQL ended')));
@@ -86,7 +78,8 @@ export function startRelay(options: RelayOptions): Relay {
       log.info('this relay is the active one');
       await runPump({ session, signal, reader, maintainer, counts, blocked: () => blocked, wokenOr }, options);
     } finally {
-      for (const client of clients) destroy(client);
+      active = false;
+      over.abort(new Error('term over')); // ends the loop that did not fail
     }
   }
 

@@ -7,6 +7,10 @@ import type { Logger } from './logging.ts';
 
 const CONNECT_TIMEOUT_MS = 5000;
 const CLOSE_TIMEOUT_MS = 2000;
+/** Declaring and consuming take milliseconds; a broker that needs longer is asked again in a new session. */
+const REQUEST_TIMEOUT_MS = 10_000;
+/** How long the work in a session that is over may take to notice. */
+const RUN_OUT_MS = 3000;
 /** Notices a peer that vanished without a word, within two beats. */
 const HEARTBEAT_S = 10;
 const BACKOFF_MIN_MS = 100;
@@ -18,6 +22,27 @@ export interface BrokerSession {
   signal: AbortSignal;
   /** Ends the session; the link opens the next one. */
   end(reason: Error): void;
+}
+
+/** Thrown when the broker leaves a request unanswered. */
+export class BrokerTimeout extends Error {
+  override name = 'BrokerTimeout';
+}
+
+/** The answer to a request to the broker, in a bounded time: amqplib itself waits for ever. @throws BrokerTimeout */
+export async function answered<T>(what: string, request: PromiseLike<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const timeout = new Promise<never>((_, reject) => {
+    timer = setTimeout(
+      () => reject(new BrokerTimeout(`RabbitMQ did not answer within ${REQUEST_TIMEOUT_MS} ms: ${what}`)),
+      REQUEST_TIMEOUT_MS,
+    );
+  });
+  try {
+    return await Promise.race([request, timeout]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 export interface BrokerLink {
@@ -105,8 +130,12 @@ async function runSession(
   stopping.addEventListener('abort', onStop);
   if (stopping.aborted) onStop();
   connection.on('close', (error?: Error) => end(error ?? new Error('connection closed')));
+  // A run that hangs on an unanswered request goes on only when its connection is closed, so it is not waited for long.
+  const ranOut = new Promise<void>((resolve) => {
+    over.signal.addEventListener('abort', () => setTimeout(resolve, RUN_OUT_MS).unref());
+  });
   try {
-    await run({ connection, signal: over.signal, end });
+    await Promise.race([run({ connection, signal: over.signal, end }), ranOut]);
   } finally {
     end(new Error('session over'));
     stopping.removeEventListener('abort', onStop);

@@ -5,7 +5,7 @@
 //   4. when the session ends, everything unacknowledged goes back to the queue and comes again: harmless.
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Channel, ConsumeMessage } from 'amqplib';
-import { type BrokerLink, type BrokerSession, keepBrokerLink } from '../shared/broker.ts';
+import { answered, type BrokerLink, type BrokerSession, BrokerTimeout, keepBrokerLink } from '../shared/broker.ts';
 import type { Pool } from '../shared/database.ts';
 import { type BalanceChange, decodeEvent } from '../shared/events.ts';
 import type { Running } from '../shared/lifecycle.ts';
@@ -24,6 +24,8 @@ export interface ConsumerCounts {
   malformed: number;
   /** Events that no accepted change stands behind: somebody else publishes to the exchange. */
   forged: number;
+  /** Attempts to record that failed because of the database; the messages were kept and tried again. */
+  retries: number;
 }
 
 export interface Consumer extends Running {
@@ -42,7 +44,7 @@ export interface ConsumerOptions {
 }
 
 export function startConsumer(options: ConsumerOptions): Consumer {
-  const counts: ConsumerCounts = { recorded: 0, duplicates: 0, malformed: 0, forged: 0 };
+  const counts: ConsumerCounts = { recorded: 0, duplicates: 0, malformed: 0, forged: 0, retries: 0 };
   const link = keepBrokerLink({
     url: options.amqpUrl,
     service: 'worker',
@@ -54,11 +56,9 @@ export function startConsumer(options: ConsumerOptions): Consumer {
 
 async function consume(session: BrokerSession, options: ConsumerOptions, counts: ConsumerCounts): Promise<void> {
   const { topology, pool, log, prefetch, batchRowsMax } = options;
-  const channel = await session.connection.createChannel();
-  channel.on('error', session.end);
-  channel.on('close', () => session.end(new Error('channel closed')));
-  await declareTopology(channel, topology);
-  await channel.prefetch(prefetch);
+  const channel = await openChannel(session);
+  await answered('declaring the queues', declareTopology(channel, topology));
+  await answered('setting the prefetch', channel.prefetch(prefetch));
 
   const waiting: ConsumeMessage[] = []; // bounded by prefetch
   let wake = () => {};
@@ -67,7 +67,12 @@ async function consume(session: BrokerSession, options: ConsumerOptions, counts:
     else session.end(new Error('consumer cancelled by RabbitMQ')); // the queue was deleted, or its node went away
     wake();
   };
-  await channel.consume(topology.ledgerQueue, onMessage);
+  try {
+    await answered('consuming the ledger queue', channel.consume(topology.ledgerQueue, onMessage));
+  } catch (error) {
+    if (error instanceof BrokerTimeout) await deleteBrokenQueue(session, topology, log);
+    throw error;
+  }
   session.signal.addEventListener('abort', () => wake());
 
   while (!session.signal.aborted) {
@@ -81,6 +86,24 @@ async function consume(session: BrokerSession, options: ConsumerOptions, counts:
     const refused = await record(batch, pool, log, session.signal, counts);
     if (refused) settle(channel, batch, refused);
   }
+}
+
+async function openChannel(session: BrokerSession): Promise<Channel> {
+  const channel = await answered('opening a channel', session.connection.createChannel());
+  channel.on('error', session.end);
+  channel.on('close', () => session.end(new Error('channel closed')));
+  return channel;
+}
+
+/**
+ * A broker that was killed soon after a quorum queue was declared can come back with a queue that answers nothing, for
+ * good (seen with 3.10 and 4.0). A new one takes its place; what was in the old one is still in the outbox, and is
+ * published again.
+ */
+async function deleteBrokenQueue(session: BrokerSession, topology: Topology, log: Logger): Promise<void> {
+  log.error({ queue: topology.ledgerQueue }, 'the ledger queue answers nothing: replacing it');
+  const channel = await openChannel(session);
+  await answered('deleting the ledger queue', channel.deleteQueue(topology.ledgerQueue));
 }
 
 /** The messages to refuse, or undefined when the session ended before the database answered. */
@@ -121,6 +144,7 @@ async function record(
       });
       break;
     } catch (error) {
+      counts.retries += 1;
       log.error({ err: error, attempt, messages: changes.length }, 'recording failed, trying again');
       const pauseMs = Math.min(DATABASE_RETRY_MAX_MS, DATABASE_RETRY_MIN_MS * 2 ** Math.min(attempt, 10));
       await delay(pauseMs, undefined, { signal }).catch(() => {});
