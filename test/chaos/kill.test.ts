@@ -188,3 +188,13 @@ it('heals when the broker lost its disk with confirmed events on it', async () =
   expect(worker.consumer.counts.forged).toBe(0);
   expect(await ledgerRows(database)).toBe(20);
 });
+
+it('replaces a ledger queue that answers nothing after its broker was killed straight after declaring it', async () => {
+  const { database, url } = await system();
+  await startWorkerHere(database, broker);
+  await until('the queues are declared', async () => (await send(url, 'GET', '/readyz')).body.relay.active);
+  await server.kill();
+  await server.start();
+  await send(url, 'POST', '/v1/balance-updates', { accountId: 'a', amount: 1 });
+  expect(await drained(database, HEAL_TIMEOUT_MS)).toMatchObject({ ledgerEntries: 1, offendingAccounts: 0 });
+});
