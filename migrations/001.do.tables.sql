@@ -13,7 +13,7 @@ CREATE TABLE account (
   status text NOT NULL DEFAULT 'open',
   created_at timestamptz(3) NOT NULL,
   updated_at timestamptz(3) NOT NULL,
-  CONSTRAINT account_id_form CHECK (account_id ~ '^[A-Za-z0-9._:-]{1,64}$'),
+  CONSTRAINT account_id_form CHECK (account_id ~ '^(?!\.{1,2}$)[A-Za-z0-9._:-]{1,64}$'),
   CONSTRAINT account_balance_in_range CHECK (balance BETWEEN -9007199254740991 AND 9007199254740991),
   CONSTRAINT account_version_in_range CHECK (version BETWEEN 0 AND 9007199254740991),
   CONSTRAINT account_overdraft_limit_in_range CHECK (overdraft_limit BETWEEN 0 AND 9007199254740991),

@@ -4,10 +4,13 @@ import { z } from 'zod';
 /** Largest size of an amount or a balance: 2^53 - 1 minor units, exact in every JSON client. */
 export const AMOUNT_MAX = Number.MAX_SAFE_INTEGER;
 
-/** Chosen by the client. */
+/** Chosen by the client. Not "." or "..": URL libraries resolve those away, so the account could not be read by its path. */
 export const accountId = z
   .string()
-  .regex(/^[A-Za-z0-9._:-]{1,64}$/, 'must be 1 to 64 characters of A-Z a-z 0-9 . _ : -');
+  .regex(
+    /^(?!\.{1,2}$)[A-Za-z0-9._:-]{1,64}$/,
+    'must be 1 to 64 characters of A-Z a-z 0-9 . _ : - and not "." or ".."',
+  );
 
 /** Minor units: a credit is positive, a debit negative. */
 export const amount = z
