@@ -54,6 +54,8 @@ describe('accountId', () => {
   it.each([
     ['empty', '""'],
     ['65 characters', JSON.stringify('a'.repeat(65))],
+    ['one dot', '"."'],
+    ['two dots', '".."'],
     ['of spaces', '" "'],
     ['padded', '"alice "'],
     ['ended by a newline', '"alice\\n"'],
