@@ -4,7 +4,7 @@ import { AMOUNT_MAX } from '../../src/shared/balance.ts';
 import { decodeEvent, encodeEvent } from '../../src/shared/events.ts';
 
 const changes = fc.record({
-  accountId: fc.stringMatching(/^[A-Za-z0-9._:-]{1,64}$/),
+  accountId: fc.stringMatching(/^[A-Za-z0-9._:-]{1,64}$/).filter((id) => id !== '.' && id !== '..'),
   version: fc.integer({ min: 1, max: AMOUNT_MAX }),
   amount: fc.integer({ min: -AMOUNT_MAX, max: AMOUNT_MAX }).filter((amount) => amount !== 0),
   balance: fc.integer({ min: -AMOUNT_MAX, max: AMOUNT_MAX }),
