@@ -1,11 +1,12 @@
 // /v1/accounts: create, read, change, and the history of one account.
-import type { Request, RequestHandler, Response } from 'express';
+import type { Request, RequestHandler } from 'express';
 import { z } from 'zod';
 import { accountId, overdraftLimit } from '../shared/balance.ts';
 import type { Pool } from '../shared/database.ts';
 import { eventId } from '../shared/events.ts';
-import { type Account, changeAccount, createAccount, findAccount, listEntries } from './account-store.ts';
+import { changeAccount, createAccount, findAccount, listEntries } from './account-store.ts';
 import { check, inPath, inQuery } from './input.ts';
+import { sendJson } from './json-answer.ts';
 import { readJsonBody } from './json-body.ts';
 import { type ProblemDetails, RequestProblem } from './problems.ts';
 
@@ -51,12 +52,12 @@ export function accountRoutes({ pool, bodyBytesMax }: AccountRoutesOptions) {
       });
     }
     if (created) response.status(201).setHeader('location', `/v1/accounts/${encodeURIComponent(account.id)}`);
-    send(response, account);
+    sendJson(response, account);
   };
 
   const read: RequestHandler = async (request, response) => {
     const id = idOf(request);
-    send(response, found(id, await inDatabase(() => findAccount(pool, id))));
+    sendJson(response, found(id, await inDatabase(() => findAccount(pool, id))));
   };
 
   const change: RequestHandler = async (request, response) => {
@@ -67,7 +68,7 @@ export function accountRoutes({ pool, bodyBytesMax }: AccountRoutesOptions) {
     if (result === 'overdraft_limit_too_low') {
       throw new RequestProblem(result, { detail: 'Credit the account first, or set a higher limit.', accountId: id });
     }
-    send(response, found(id, result === 'account_not_found' ? undefined : result));
+    sendJson(response, found(id, result === 'account_not_found' ? undefined : result));
   };
 
   const entries: RequestHandler = async (request, response) => {
@@ -75,7 +76,7 @@ export function accountRoutes({ pool, bodyBytesMax }: AccountRoutesOptions) {
     const { limit, cursor } = check(entriesQuery, request.query, inQuery);
     const page = found(id, await inDatabase(() => listEntries(pool, id, cursor, limit)));
     const last = page.entries.at(-1);
-    send(response, {
+    sendJson(response, {
       accountId: id,
       version: page.version,
       ledgerVersion: page.ledgerVersion,
@@ -113,11 +114,4 @@ async function inDatabase<T>(query: () => Promise<T>): Promise<T> {
     const details: ProblemDetails = { detail: 'Repeat the request: it takes effect once, however often it is sent.' };
     throw Object.assign(new RequestProblem('unavailable', details), { cause });
   }
-}
-
-function send(response: Response, body: Account | object): void {
-  const text = JSON.stringify(body);
-  response.setHeader('content-type', 'application/json');
-  response.setHeader('content-length', Buffer.byteLength(text));
-  response.end(text);
 }

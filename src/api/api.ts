@@ -23,12 +23,10 @@ export async function startApi(settings: ApiSettings, log: Logger): Promise<Runn
     pool,
     schemaVersion: await expectedSchemaVersion(),
     relayState: () => relay?.state() ?? { active: false },
+    laneCounts: () => lanes.counts(),
     log,
   };
-  const app =
-    settings.relay === 'only'
-      ? createHealthApp(health)
-      : createApp({ ...health, lanes, bodyBytesMax: settings.bodyBytesMax });
+  const app = settings.relay === 'only' ? createHealthApp(health) : createApp({ ...settings, ...health, lanes });
 
   async function stopRest(): Promise<void> {
     await lanes.stop();

@@ -9,7 +9,7 @@ import express, {
 } from 'express';
 import type { Logger } from '../shared/logging.ts';
 import { type AccountRoutesOptions, accountRoutes } from './account-routes.ts';
-import { type BalanceUpdateOptions, postBalanceUpdate } from './balance-update-route.ts';
+import { type BalanceUpdateOptions, balanceUpdateRoutes } from './balance-update-routes.ts';
 import { type HealthOptions, livez, readyz } from './health-routes.ts';
 import { RequestProblem, sendProblem } from './problems.ts';
 
@@ -20,7 +20,9 @@ type Methods = Partial<Record<'get' | 'post' | 'patch', RequestHandler>>;
 export function createApp(options: AppOptions): RequestListener {
   const app = newApp();
   const accounts = accountRoutes(options);
-  route(app, '/v1/balance-updates', { post: postBalanceUpdate(options) }); // the hot one first: express tries in order
+  const updates = balanceUpdateRoutes(options);
+  route(app, '/v1/balance-updates', { post: updates.single }); // the hot one first: express tries in order
+  route(app, '/v1/balance-updates/bulk', { post: updates.bulk });
   route(app, '/v1/accounts', { post: accounts.create });
   route(app, '/v1/accounts/:id', { get: accounts.read, patch: accounts.change });
   route(app, '/v1/accounts/:id/entries', { get: accounts.entries });

@@ -8,13 +8,14 @@ export interface HealthOptions {
   schemaVersion: number;
   /** What /readyz tells beside: state that does not decide readiness. */
   relayState: () => object;
+  laneCounts: () => object;
 }
 
 export const livez: RequestHandler = (_request, response) => {
   response.json({ status: 'ok' });
 };
 
-export function readyz({ pool, schemaVersion, relayState }: HealthOptions): RequestHandler {
+export function readyz({ pool, schemaVersion, relayState, laneCounts }: HealthOptions): RequestHandler {
   return async (_request, response) => {
     const database = await present(pool).then(
       // A newer schema is fine: in a rolling upgrade the migration comes before the processes.
@@ -23,7 +24,9 @@ export function readyz({ pool, schemaVersion, relayState }: HealthOptions): Requ
       () => 'unavailable',
     );
     const ready = database === 'ok';
-    response.status(ready ? 200 : 503).json({ status: ready ? 'ok' : 'unavailable', database, relay: relayState() });
+    response
+      .status(ready ? 200 : 503)
+      .json({ status: ready ? 'ok' : 'unavailable', database, relay: relayState(), lanes: laneCounts() });
   };
 }
 

@@ -1,6 +1,6 @@
 // Turns the parts of a request into checked values, or into invalid_request with a list of what is wrong and where.
 import type { IncomingMessage } from 'node:http';
-import type { z } from 'zod';
+import { z } from 'zod';
 import { type InvalidInput, RequestProblem } from './problems.ts';
 
 /** A body can hold thousands of mistakes; these are enough to mend them. */
@@ -26,7 +26,8 @@ export function check<Schema extends z.ZodType>(
 export const inPath = (path: PropertyKey[]) => `path ${String(path[0] ?? '')}`.trim();
 export const inQuery = (path: PropertyKey[]) => `query ${String(path[0] ?? '')}`.trim();
 
-const IDEMPOTENCY_KEY_MAX = 255;
+/** In a header, and in the body of a bulk request. */
+export const idempotencyKey = z.string().regex(/^[\x20-\x7e]{1,255}$/, 'must be 1 to 255 printable ASCII characters');
 
 /** The Idempotency-Key header, bare or as a quoted string of RFC 8941; null when there is none. */
 export function idempotencyKeyOf(request: IncomingMessage): string | null {
@@ -34,10 +35,7 @@ export function idempotencyKeyOf(request: IncomingMessage): string | null {
   if (raw === undefined) return null;
   if (request.headersDistinct['idempotency-key']?.length !== 1) throw invalidKey('is sent more than once');
   const key = unquote(String(raw));
-  if (key.length < 1 || key.length > IDEMPOTENCY_KEY_MAX || !/^[\x20-\x7e]+$/.test(key)) {
-    throw invalidKey(`must be 1 to ${IDEMPOTENCY_KEY_MAX} printable ASCII characters`);
-  }
-  return key;
+  return check(idempotencyKey, key, () => 'header Idempotency-Key');
 }
 
 function unquote(value: string): string {

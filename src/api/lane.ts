@@ -42,18 +42,36 @@ export interface LaneOptions {
   onChange: () => void;
 }
 
+/** Who waits for an answer: a client with one update, or one with many at once. */
+export type Priority = 'single' | 'bulk';
+
+/** Since the start of the process, except for what waits now. */
+export interface LaneCounts {
+  /** Updates waiting now. */
+  waiting: number;
+  batches: number;
+  updates: number;
+  largestBatch: number;
+  /** Sum over batches of how long the first update in it had waited. */
+  waitedMs: number;
+}
+
 export interface Lane {
-  /** Never rejects. */
-  submit(update: BalanceUpdate): Promise<UpdateResult>;
+  /** Never rejects. Updates of one priority keep their order. */
+  submit(update: BalanceUpdate, priority: Priority): Promise<UpdateResult>;
+  counts(): LaneCounts;
   /** Answers everything that waits, then disconnects. New updates are refused as unavailable. */
   stop(): Promise<void>;
 }
 
 interface Job {
   update: BalanceUpdate;
+  submittedAtMs: number;
   resolve(result: UpdateResult): void;
 }
 
+/** Part of a batch that is kept for bulk updates while there are some. */
+const BULK_SHARE_MIN = 0.25;
 /** How long keyed updates of unknown outcome wait for the database to come back, to be settled under their key. */
 const SETTLE_TIMEOUT_MS = 8000;
 const SETTLE_RETRY_MS = 200;
@@ -76,15 +94,28 @@ interface AppliedRow {
 
 export function createLane(options: LaneOptions): Lane {
   const { log, batchRowsMax, queueRowsMax, onChange } = options;
-  let queue: Job[] = [];
+  // Two queues, so that a client with thousands of updates does not put itself before all the others.
+  const queues: Record<Priority, Job[]> = { single: [], bulk: [] };
+  const counts = { batches: 0, updates: 0, largestBatch: 0, waitedMs: 0 };
   let working: Promise<void> | undefined;
   let stopped = false;
   const link = createLink(options);
 
+  /** Singles first, and the rest of the batch for bulk, which always gets a part. */
+  function takeBatch(): Job[] {
+    const bulkShare = queues.bulk.length > 0 ? Math.ceil(batchRowsMax * BULK_SHARE_MIN) : 0;
+    const singles = take(queues, 'single', Math.max(1, batchRowsMax - bulkShare));
+    const batch = singles.concat(take(queues, 'bulk', batchRowsMax - singles.length));
+    counts.batches += 1;
+    counts.updates += batch.length;
+    counts.largestBatch = Math.max(counts.largestBatch, batch.length);
+    counts.waitedMs += performance.now() - (batch[0]?.submittedAtMs ?? 0);
+    return batch;
+  }
+
   async function work(): Promise<void> {
-    while (queue.length > 0) {
-      const batch = queue.length <= batchRowsMax ? queue : queue.slice(0, batchRowsMax);
-      queue = queue.length <= batchRowsMax ? [] : queue.slice(batchRowsMax);
+    while (queues.single.length + queues.bulk.length > 0) {
+      const batch = takeBatch();
       try {
         await apply(batch);
       } catch (error) {
@@ -166,21 +197,33 @@ export function createLane(options: LaneOptions): Lane {
   }
 
   return {
-    submit(update) {
+    submit(update, priority) {
       if (stopped) return Promise.resolve({ outcome: 'unavailable' });
+      const queue = queues[priority];
       if (queue.length >= queueRowsMax) return Promise.resolve({ outcome: 'overloaded' });
       return new Promise((resolve) => {
-        queue.push({ update, resolve });
+        queue.push({ update, submittedAtMs: performance.now(), resolve });
         // After the present turn of the event loop, so that requests that arrived together go together.
         working ??= Promise.resolve().then(work);
       });
     },
+    counts: () => ({ waiting: queues.single.length + queues.bulk.length, ...counts }),
     async stop() {
       stopped = true;
       await working;
       await link.close();
     },
   };
+}
+
+function take(queues: Record<Priority, Job[]>, priority: Priority, limit: number): Job[] {
+  const queue = queues[priority];
+  if (queue.length <= limit) {
+    queues[priority] = [];
+    return queue;
+  }
+  queues[priority] = queue.slice(limit);
+  return queue.slice(0, limit);
 }
 
 function answerAll(batch: Job[], outcome: 'unavailable' | 'outcome_unknown' | 'internal'): void {

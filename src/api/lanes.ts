@@ -1,17 +1,38 @@
 // Spreads balance updates over a fixed number of lanes. An account always uses the same lane of a process, so a hot
 // account's updates meet in one batch instead of queueing for its row on several connections.
-import { type BalanceUpdate, createLane, type LaneOptions, type UpdateResult } from './lane.ts';
+import {
+  type BalanceUpdate,
+  createLane,
+  type LaneCounts,
+  type LaneOptions,
+  type Priority,
+  type UpdateResult,
+} from './lane.ts';
 
 export interface Lanes {
-  /** Never rejects. Results of one account come in the order of submission. */
-  submit(update: BalanceUpdate): Promise<UpdateResult>;
+  /** Never rejects. Updates of one account and priority take effect in the order of submission. */
+  submit(update: BalanceUpdate, priority: Priority): Promise<UpdateResult>;
+  /** Of all lanes together. */
+  counts(): LaneCounts;
   stop(): Promise<void>;
 }
 
 export function createLanes(count: number, options: LaneOptions): Lanes {
   const lanes = Array.from({ length: count }, () => createLane(options));
   return {
-    submit: (update) => lanes[hash(update.accountId) % count]!.submit(update),
+    submit: (update, priority) => lanes[hash(update.accountId) % count]!.submit(update, priority),
+    counts() {
+      const total = { waiting: 0, batches: 0, updates: 0, largestBatch: 0, waitedMs: 0 };
+      for (const lane of lanes) {
+        const one = lane.counts();
+        total.waiting += one.waiting;
+        total.batches += one.batches;
+        total.updates += one.updates;
+        total.largestBatch = Math.max(total.largestBatch, one.largestBatch);
+        total.waitedMs += one.waitedMs;
+      }
+      return total;
+    },
     async stop() {
       await Promise.all(lanes.map((lane) => lane.stop()));
     },

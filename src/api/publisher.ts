@@ -1,7 +1,14 @@
 // Publishes outbox rows on a confirm channel and says of each what the broker made of it.
 import type { ConfirmChannel } from 'amqplib';
 import type { BrokerSession } from '../shared/broker.ts';
-import { EVENT_CONTENT_TYPE, encodeEvent, eventId, eventType } from '../shared/events.ts';
+import {
+  EVENT_BATCH_CONTENT_TYPE,
+  EVENT_CONTENT_TYPE,
+  encodeEvent,
+  encodeEventBatch,
+  eventId,
+  eventType,
+} from '../shared/events.ts';
 import type { Topology } from '../shared/topology.ts';
 import type { OutboxRow } from './outbox.ts';
 
@@ -13,8 +20,11 @@ import type { OutboxRow } from './outbox.ts';
 export type PublishOutcome = 'confirmed' | 'rejected' | 'unroutable';
 
 export interface Publisher {
-  /** Calls back once for every row, unless the session ends first: then the row is simply not confirmed. */
-  publish(row: OutboxRow, done: (outcome: PublishOutcome) => void): void;
+  /**
+   * Publishes rows as one message. Calls back once, unless the session ends first: then they are simply not confirmed.
+   * @param rows one, or several in the order of their positions.
+   */
+  publish(rows: readonly OutboxRow[], done: (outcome: PublishOutcome) => void): void;
   /** Milliseconds since the oldest publish that waits for its confirm; 0 when none does. */
   oldestWaitMs(): number;
 }
@@ -27,8 +37,9 @@ export function createPublisher(channel: ConfirmChannel, session: BrokerSession,
   channel.on('return', (message) => returned.add(String(message.properties.messageId)));
 
   return {
-    publish(row, done) {
-      const id = eventId(row.accountId, row.version);
+    publish(rows, done) {
+      const first = rows[0] as OutboxRow;
+      const id = eventId(first.accountId, first.version);
       published += 1;
       const number = published;
       waiting.set(number, Date.now());
@@ -37,20 +48,27 @@ export function createPublisher(channel: ConfirmChannel, session: BrokerSession,
         if (session.signal.aborted) return; // amqplib fails all that is open when a channel closes
         done(returned.delete(id) ? 'unroutable' : error ? 'rejected' : 'confirmed');
       };
-      channel.publish(
-        topology.eventsExchange,
-        eventType(row.amount),
-        encodeEvent(row),
-        {
-          persistent: true,
-          mandatory: true,
-          messageId: id,
-          contentType: EVENT_CONTENT_TYPE,
-          timestamp: Math.floor(row.createdAt.getTime() / 1000),
-          headers: row.traceparent === null ? {} : { traceparent: row.traceparent },
-        },
-        onConfirm,
-      );
+      const properties = {
+        persistent: true,
+        mandatory: true,
+        messageId: id,
+        timestamp: Math.floor(first.createdAt.getTime() / 1000),
+      };
+      const routingKey = eventType(first.amount);
+      if (rows.length === 1) {
+        const headers = first.traceparent === null ? {} : { traceparent: first.traceparent };
+        const message = { ...properties, contentType: EVENT_CONTENT_TYPE, headers };
+        channel.publish(topology.eventsExchange, routingKey, encodeEvent(first), message, onConfirm);
+      } else {
+        // Both kinds in one message keep their order; CC brings it to the queues that are bound for the other kind only.
+        const other = rows.find((row) => eventType(row.amount) !== routingKey);
+        const message = {
+          ...properties,
+          contentType: EVENT_BATCH_CONTENT_TYPE,
+          ...(other ? { CC: eventType(other.amount) } : {}),
+        };
+        channel.publish(topology.eventsExchange, routingKey, encodeEventBatch(rows), message, onConfirm);
+      }
     },
     oldestWaitMs() {
       const [oldest] = waiting.values();

@@ -70,12 +70,13 @@ export interface PumpOptions {
   relayInFlightMax: number;
   relayIdleMs: number;
   relayRepublishMs: number;
+  eventsPerMessageMax: number;
 }
 
 /** Runs until the term's signal is aborted. Throws when a connection fails. */
 export async function runPump(term: Term, options: PumpOptions): Promise<void> {
   const { session, signal, reader, maintainer, counts } = term;
-  const { topology, log, relayInFlightMax, relayIdleMs, relayRepublishMs } = options;
+  const { topology, log, relayInFlightMax, relayIdleMs, relayRepublishMs, eventsPerMessageMax } = options;
 
   const channel = await answered('opening a channel', session.connection.createConfirmChannel());
   channel.on('error', session.end);
@@ -95,22 +96,28 @@ export async function runPump(term: Term, options: PumpOptions): Promise<void> {
   let onAnswer = () => {};
   let onConfirm = () => {};
 
-  function publish(row: OutboxRow): void {
-    inFlight += 1;
-    publisher.publish(row, (outcome: PublishOutcome) => {
-      inFlight -= 1;
-      if (outcome === 'confirmed') {
-        counts.confirmed += 1;
-        rejections.delete(row);
-        onConfirm();
-      } else {
-        counts.rejected += 1;
-        topologyInDoubt ||= outcome === 'unroutable';
-        rejections.add(row, Date.now());
+  /** As one message. */
+  function publish(rows: readonly OutboxRow[]): void {
+    inFlight += rows.length;
+    publisher.publish(rows, (outcome: PublishOutcome) => {
+      inFlight -= rows.length;
+      topologyInDoubt ||= outcome === 'unroutable';
+      if (outcome === 'confirmed') counts.confirmed += rows.length;
+      else counts.rejected += rows.length;
+      for (const row of rows) {
+        if (outcome === 'confirmed') rejections.delete(row);
+        else rejections.add(row, Date.now());
+        unconfirmed.delete(row.position);
       }
-      unconfirmed.delete(row.position);
+      if (outcome === 'confirmed') onConfirm();
       onAnswer();
     });
+  }
+
+  function publishAll(rows: readonly OutboxRow[]): void {
+    for (let first = 0; first < rows.length; first += eventsPerMessageMax) {
+      publish(rows.slice(first, first + eventsPerMessageMax));
+    }
   }
 
   /** Resolves when a publish was answered, or after the time. */
@@ -151,10 +158,8 @@ export async function runPump(term: Term, options: PumpOptions): Promise<void> {
       const page = await readOutbox(reader, cursor.behind, cursor.gaps, limit);
       cursor.advance(page, limit);
       if (cursor.unbounded) cursor.bound(await drawTransactionId(reader));
-      for (const row of page.rows) {
-        unconfirmed.add(row.position);
-        publish(row);
-      }
+      for (const row of page.rows) unconfirmed.add(row.position);
+      publishAll(page.rows);
       times.note(cursor.behind, Date.now());
       if (page.rows.length === 0) await term.wokenOr(cursor.gaps.length > 0 ? GAP_PAUSE_MS : relayIdleMs);
     }
@@ -176,7 +181,7 @@ export async function runPump(term: Term, options: PumpOptions): Promise<void> {
       await delay(EXAMINE_PAUSE_MIN_MS, undefined, { signal }).catch(() => {}); // the ledger is a few milliseconds behind
       if (pauseMs > EXAMINE_PAUSE_MIN_MS) await confirmedOr(pauseMs);
       if (signal.aborted) break;
-      for (const row of rejections.takeDue(Date.now(), relayInFlightMax)) publish(row);
+      for (const row of rejections.takeDue(Date.now(), relayInFlightMax)) publish([row]);
       if (topologyInDoubt) {
         topologyInDoubt = false;
         await declare();
@@ -234,7 +239,7 @@ export async function runPump(term: Term, options: PumpOptions): Promise<void> {
       firstPosition ||= rows[0]?.position ?? 0;
       above = rows.at(-1)?.position ?? upTo;
       total += rows.length;
-      for (const row of rows) publish(row);
+      publishAll(rows);
     } while (rows.length > 0 && !signal.aborted);
     if (total === 0) return;
     counts.republished += total;

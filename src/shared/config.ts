@@ -25,6 +25,8 @@ const apiSettings = z.object({
   logLevel,
   host: z.string().default('0.0.0.0'),
   port: whole(0, 65_535, 3000),
+  /** Processes behind the port, each with lanes of its own. More than cores gain nothing. */
+  apiProcesses: whole(1, 64, 1),
   /** Whether this process moves the outbox to RabbitMQ: on, off, or only (then it serves no HTTP). */
   relay: z.enum(['on', 'off', 'only']).default('on'),
   /** Connections that apply balance updates. An account always uses the same one of a process. */
@@ -39,8 +41,12 @@ const apiSettings = z.object({
   poolMax: whole(1, 100, 4),
   /** Largest request body. */
   bodyBytesMax: whole(1024, 16_777_216, 16_384),
+  /** Largest body of a bulk request: 1,000 updates with the longest key and reference fit. */
+  bulkBodyBytesMax: whole(1024, 16_777_216, 2_097_152),
   /** Events published but not yet confirmed. */
   relayInFlightMax: whole(1, 100_000, 2000),
+  /** Events in one RabbitMQ message; above 1, messages under load are CloudEvents batches. */
+  eventsPerMessageMax: whole(1, 1000, 1),
   /** Pause of an idle relay before it looks again for changes that other processes made. */
   relayIdleMs: whole(1, 60_000, 50),
   /** Age at which a confirmed event that the ledger still lacks is published again. */

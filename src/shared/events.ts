@@ -3,6 +3,8 @@ import { z } from 'zod';
 import { AMOUNT_MAX, accountId, amount, reference, timestamp, version } from './balance.ts';
 
 export const EVENT_CONTENT_TYPE = 'application/cloudevents+json';
+/** A message with several events: a JSON array of them. */
+export const EVENT_BATCH_CONTENT_TYPE = 'application/cloudevents-batch+json';
 export const EVENT_SOURCE = '/highload-balance';
 
 /** An accepted change, as the outbox holds it and the ledger keeps it. */
@@ -28,6 +30,8 @@ export const balanceEvent = z
     subject: accountId,
     time: timestamp,
     datacontenttype: z.literal('application/json'),
+    /** In a batch; a message with one event has it as a header. */
+    traceparent: z.string().optional(),
     data: z.strictObject({
       accountId,
       version,
@@ -55,8 +59,21 @@ export function eventType(changeAmount: number): z.infer<typeof type> {
   return changeAmount > 0 ? 'balance.credited' : 'balance.debited';
 }
 
+/** The body of a message with one event. */
 export function encodeEvent(change: BalanceChange): Buffer {
-  const event: BalanceEvent = {
+  return Buffer.from(JSON.stringify(toEvent(change)));
+}
+
+/** The body of a message with several events. */
+export function encodeEventBatch(changes: readonly (BalanceChange & { traceparent: string | null })[]): Buffer {
+  const events = changes.map((change) =>
+    change.traceparent === null ? toEvent(change) : { ...toEvent(change), traceparent: change.traceparent },
+  );
+  return Buffer.from(JSON.stringify(events));
+}
+
+function toEvent(change: BalanceChange): BalanceEvent {
+  return {
     specversion: '1.0',
     id: eventId(change.accountId, change.version),
     source: EVENT_SOURCE,
@@ -72,19 +89,23 @@ export function encodeEvent(change: BalanceChange): Buffer {
       ...(change.reference === null ? {} : { reference: change.reference }),
     },
   };
-  return Buffer.from(JSON.stringify(event));
 }
 
-/** The change in a message body, or undefined when the body is not an event of ours. Never throws. */
-export function decodeEvent(body: Buffer): BalanceChange | undefined {
+/** The changes in a message body of either form, or undefined when it is not all events of ours. Never throws. */
+export function decodeEvents(body: Buffer): BalanceChange[] | undefined {
   let json: unknown;
   try {
     json = JSON.parse(body.toString());
   } catch {
     return undefined;
   }
-  const event = balanceEvent.safeParse(json);
-  if (!event.success) return undefined;
-  const { data, time } = event.data;
-  return { ...data, reference: data.reference ?? null, createdAt: new Date(time) };
+  if (Array.isArray(json) && json.length === 0) return undefined;
+  const changes: BalanceChange[] = [];
+  for (const one of Array.isArray(json) ? json : [json]) {
+    const event = balanceEvent.safeParse(one);
+    if (!event.success) return undefined;
+    const { data, time } = event.data;
+    changes.push({ ...data, reference: data.reference ?? null, createdAt: new Date(time) });
+  }
+  return changes;
 }

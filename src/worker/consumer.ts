@@ -7,7 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Channel, ConsumeMessage } from 'amqplib';
 import { answered, type BrokerLink, type BrokerSession, BrokerTimeout, keepBrokerLink } from '../shared/broker.ts';
 import type { Pool } from '../shared/database.ts';
-import { type BalanceChange, decodeEvent } from '../shared/events.ts';
+import { type BalanceChange, decodeEvents } from '../shared/events.ts';
 import type { Running } from '../shared/lifecycle.ts';
 import type { Logger } from '../shared/logging.ts';
 import { declareTopology, type Topology } from '../shared/topology.ts';
@@ -82,7 +82,7 @@ async function consume(session: BrokerSession, options: ConsumerOptions, counts:
       });
       continue;
     }
-    const batch = waiting.splice(0, batchRowsMax);
+    const batch = takeBatch(waiting, batchRowsMax);
     const refused = await record(batch, pool, log, session.signal, counts);
     if (refused) settle(channel, batch, refused);
   }
@@ -106,9 +106,29 @@ async function deleteBrokenQueue(session: BrokerSession, topology: Topology, log
   await answered('deleting the ledger queue', channel.deleteQueue(topology.ledgerQueue));
 }
 
+/** Messages from the front until their events are enough for one statement: a message may hold several. */
+function takeBatch(waiting: ConsumeMessage[], rowsMax: number): Delivery[] {
+  const batch: Delivery[] = [];
+  let rows = 0;
+  for (const message of waiting) {
+    const changes = decodeEvents(message.content);
+    batch.push({ message, changes });
+    rows += changes?.length ?? 0;
+    if (rows >= rowsMax) break;
+  }
+  waiting.splice(0, batch.length);
+  return batch;
+}
+
+interface Delivery {
+  message: ConsumeMessage;
+  /** Undefined when it is no event of ours. */
+  changes: BalanceChange[] | undefined;
+}
+
 /** The messages to refuse, or undefined when the session ended before the database answered. */
 async function record(
-  batch: readonly ConsumeMessage[],
+  batch: readonly Delivery[],
   pool: Pool,
   log: Logger,
   signal: AbortSignal,
@@ -116,12 +136,13 @@ async function record(
 ): Promise<Set<ConsumeMessage> | undefined> {
   const refused = new Set<ConsumeMessage>();
   const changes: BalanceChange[] = [];
-  const messages: ConsumeMessage[] = [];
-  for (const message of batch) {
-    const change = decodeEvent(message.content);
-    if (change) {
-      changes.push(change);
-      messages.push(message);
+  const messages: ConsumeMessage[] = []; // of each change
+  for (const { message, changes: ofMessage } of batch) {
+    if (ofMessage) {
+      for (const change of ofMessage) {
+        changes.push(change);
+        messages.push(message);
+      }
     } else {
       refused.add(message);
       counts.malformed += 1;
@@ -154,11 +175,11 @@ async function record(
 }
 
 /** Refused ones first, one by one; then a single acknowledgement covers the rest up to the last good one. */
-function settle(channel: Channel, batch: readonly ConsumeMessage[], refused: ReadonlySet<ConsumeMessage>): void {
+function settle(channel: Channel, batch: readonly Delivery[], refused: ReadonlySet<ConsumeMessage>): void {
   try {
     for (const message of refused) channel.nack(message, false, false);
-    const lastGood = batch.findLast((message) => !refused.has(message));
-    if (lastGood) channel.ack(lastGood, true);
+    const lastGood = batch.findLast(({ message }) => !refused.has(message));
+    if (lastGood) channel.ack(lastGood.message, true);
   } catch {
     // The channel closed meanwhile: all of it is delivered again and found to be recorded.
   }

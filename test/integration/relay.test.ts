@@ -271,7 +271,14 @@ it('loses nothing when two relays both believe that they are the active one', as
           blocked: () => false,
           wokenOr: (timeoutMs) => new Promise((resolve) => setTimeout(resolve, timeoutMs)),
         },
-        { topology: broker.topology, log, relayInFlightMax: 100, relayIdleMs: 5, relayRepublishMs: 500 },
+        {
+          topology: broker.topology,
+          log,
+          relayInFlightMax: 100,
+          relayIdleMs: 5,
+          relayRepublishMs: 500,
+          eventsPerMessageMax: 1,
+        },
       ),
   });
   onCleanUp(async () => {

@@ -1,0 +1,110 @@
+// POST /v1/balance-updates: one credit or debit, answered with the balance that it left; and /bulk: many, each standing
+// alone, answered with one result each.
+import type { RequestHandler } from 'express';
+import { z } from 'zod';
+import { accountId, amount, reference } from '../shared/balance.ts';
+import { eventId } from '../shared/events.ts';
+import { check, idempotencyKey, idempotencyKeyOf, traceparentOf } from './input.ts';
+import { sendJson } from './json-answer.ts';
+import { readJsonBody } from './json-body.ts';
+import type { BalanceUpdate, UpdateResult } from './lane.ts';
+import type { Lanes } from './lanes.ts';
+import { type ProblemDetails, problemDocument, sendProblem } from './problems.ts';
+
+export const balanceUpdateBody = z.strictObject({ accountId, amount, reference: reference.optional() });
+
+/** Updates in one bulk request. */
+const BULK_UPDATES_MAX = 1000;
+
+export const bulkBody = z.strictObject({
+  updates: z
+    .array(balanceUpdateBody.extend({ idempotencyKey: idempotencyKey.optional() }))
+    .min(1, `must hold 1 to ${BULK_UPDATES_MAX} updates`)
+    .max(BULK_UPDATES_MAX, `must hold 1 to ${BULK_UPDATES_MAX} updates`),
+});
+
+export interface BalanceUpdateOptions {
+  lanes: Lanes;
+  bodyBytesMax: number;
+  bulkBodyBytesMax: number;
+}
+
+export function balanceUpdateRoutes({ lanes, bodyBytesMax, bulkBodyBytesMax }: BalanceUpdateOptions) {
+  const single: RequestHandler = async (request, response) => {
+    const body = check(balanceUpdateBody, await readJsonBody(request, bodyBytesMax));
+    const update: BalanceUpdate = {
+      accountId: body.accountId,
+      amount: body.amount,
+      reference: body.reference ?? null,
+      idempotencyKey: idempotencyKeyOf(request),
+      traceparent: traceparentOf(request),
+    };
+    const result = await lanes.submit(update, 'single');
+    if ('replayed' in result && result.replayed) response.setHeader('idempotent-replayed', 'true');
+    if (result.outcome === 'applied') sendJson(response, applied(update, result));
+    else sendProblem(response, result.outcome, describe(update, result));
+  };
+
+  const bulk: RequestHandler = async (request, response) => {
+    const { updates } = check(bulkBody, await readJsonBody(request, bulkBodyBytesMax));
+    const traceparent = traceparentOf(request);
+    const results = await Promise.all(
+      updates.map(async ({ accountId, amount, reference, idempotencyKey }) => {
+        const update: BalanceUpdate = {
+          accountId,
+          amount,
+          reference: reference ?? null,
+          idempotencyKey: idempotencyKey ?? null,
+          traceparent,
+        };
+        const result = await lanes.submit(update, 'bulk');
+        const replayed = 'replayed' in result && result.replayed;
+        if (result.outcome === 'applied') return { status: 200, replayed, ...applied(update, result) };
+        return { ...problemDocument(result.outcome, describe(update, result)), replayed };
+      }),
+    );
+    sendJson(response, { results });
+  };
+
+  return { single, bulk };
+}
+
+function applied({ accountId, amount }: BalanceUpdate, { balance, version, createdAt }: AppliedResult) {
+  return { accountId, amount, balance, version, eventId: eventId(accountId, version), createdAt };
+}
+
+type AppliedResult = Extract<UpdateResult, { balance: number }>;
+
+/** The part of a refusal that is about this update. A replayed refusal reads like the first. */
+function describe(update: BalanceUpdate, result: Exclude<UpdateResult, { outcome: 'applied' }>): ProblemDetails {
+  const { accountId, amount } = update;
+  switch (result.outcome) {
+    case 'insufficient_funds':
+    case 'balance_out_of_range': {
+      const { balance, version } = result;
+      const detail =
+        result.outcome === 'insufficient_funds'
+          ? `The balance is ${balance}: with the overdraft limit it does not cover a debit of ${-amount}.`
+          : `The balance is ${balance}: with ${amount} it would leave the range.`;
+      return { detail, accountId, balance, version };
+    }
+    case 'account_not_found':
+      return { detail: 'Create it first: POST /v1/accounts.', accountId };
+    case 'account_frozen':
+      return { detail: 'It takes no updates until it is open again: PATCH /v1/accounts/{id}.', accountId };
+    case 'idempotency_key_reused':
+      return { detail: 'Its amount or reference was different. Use a new key for a new update.', accountId };
+    case 'outcome_unknown':
+      return {
+        detail: update.idempotencyKey
+          ? 'Send it again under the same Idempotency-Key: it takes effect at most once.'
+          : 'A repeat may double it: compare the entries of the account first, and send an Idempotency-Key next time.',
+        accountId,
+      };
+    case 'unavailable':
+    case 'internal':
+      return { detail: 'Nothing was changed.', accountId };
+    default:
+      return { accountId };
+  }
+}

@@ -1,0 +1,58 @@
+// Several API processes behind one port (node:cluster). Each has lanes of its own, which is safe: PostgreSQL's row lock
+// orders them. One that dies is replaced; one relay in the fleet is active, whichever process it is in.
+import cluster, { type Worker } from 'node:cluster';
+import { once } from 'node:events';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Running } from '../shared/lifecycle.ts';
+import type { Logger } from '../shared/logging.ts';
+
+/** Pause before a dead process is replaced, so that one that cannot start does not use up a core. */
+const RESTART_PAUSE_MS = 1000;
+/** Below the time that the primary itself has to stop. */
+const STOP_TIMEOUT_MS = 23_000;
+
+/** Starts the processes and returns when all of them listen. @throws when one ends before that. */
+export async function startCluster(count: number, log: Logger): Promise<Running> {
+  let stopping: Promise<void> | undefined;
+
+  async function keepOne(started?: () => void, failed?: (error: Error) => void): Promise<void> {
+    let onStart = started;
+    while (!stopping) {
+      const child = cluster.fork();
+      child.once('listening', () => {
+        onStart?.();
+        onStart = undefined;
+      });
+      const [code, signal] = await once(child, 'exit');
+      if (stopping) return;
+      log.error({ pid: child.process.pid, code, signal }, 'an api process ended; starting another');
+      if (onStart) return failed?.(new Error(`an api process ended with ${signal ?? code} before it listened`));
+      await delay(RESTART_PAUSE_MS);
+    }
+  }
+
+  async function stopAll(): Promise<void> {
+    const children = Object.values(cluster.workers ?? {}) as Worker[];
+    for (const child of children) child.process.kill('SIGTERM');
+    const gone = Promise.all(children.filter((child) => !child.isDead()).map((child) => once(child, 'exit')));
+    const timeout = new AbortController();
+    await Promise.race([gone, delay(STOP_TIMEOUT_MS, undefined, { signal: timeout.signal }).catch(() => {})]);
+    timeout.abort();
+    for (const child of children) if (!child.isDead()) child.process.kill('SIGKILL');
+  }
+
+  const stop = () => {
+    stopping ??= stopAll();
+    return stopping;
+  };
+  try {
+    await Promise.all(
+      Array.from({ length: count }, () => new Promise<void>((started, failed) => void keepOne(started, failed))),
+    );
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+  log.info({ processes: count }, 'all api processes listen');
+  return { stop };
+}
