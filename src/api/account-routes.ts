@@ -109,7 +109,7 @@ async function inDatabase<T>(query: () => Promise<T>): Promise<T> {
   } catch (cause) {
     const code = (cause as { code?: string }).code ?? '';
     // A connection failure has no SQLSTATE, or one of these classes; anything else is a defect.
-    const away = !/^[0-9A-Z]{5}$/.test(code) || /^(08|53|57)/.test(code);
+    const away = !/^[0-9A-Z]{5}$/.test(code) || /^(08|25|53|57)/.test(code);
     if (!away) throw cause;
     const details: ProblemDetails = { detail: 'Repeat the request: it takes effect once, however often it is sent.' };
     throw Object.assign(new RequestProblem('unavailable', details), { cause });

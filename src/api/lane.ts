@@ -134,7 +134,7 @@ export function createLane(options: LaneOptions): Lane {
       const effect = effectOf(error);
       log.warn({ err: error, effect, updates: batch.length }, 'a batch of balance updates failed');
       if (effect === 'rolled back') await applyEach(batch);
-      else if (effect === 'refused') answerAll(batch, refusalOf(error));
+      else if (effect === 'refused') refuse(batch, error);
       else await settle(batch);
     }
   }
@@ -154,11 +154,18 @@ export function createLane(options: LaneOptions): Lane {
           const effect = effectOf(error);
           if (effect === 'rolled back' && isTransient(error) && attempt < ROLLBACK_RETRIES) continue;
           if (effect === 'unknown') await settle([job]);
-          else answerAll([job], effect === 'refused' ? refusalOf(error) : 'internal');
+          else if (effect === 'refused') refuse([job], error);
+          else answerAll([job], 'internal');
           break;
         }
       }
     }
+  }
+
+  /** The connection goes too: it may be bound to a server that was demoted, or to a statement that is gone. */
+  function refuse(batch: Job[], error: unknown): void {
+    link.discard();
+    answerAll(batch, refusalOf(error));
   }
 
   /** The outcome is unknown: a key finds it out, without one nothing safe can be done. */
@@ -170,9 +177,9 @@ export function createLane(options: LaneOptions): Lane {
     );
     const keyed = batch.filter((job) => job.update.idempotencyKey !== null);
     if (keyed.length === 0) return;
-    const deadline = Date.now() + SETTLE_TIMEOUT_MS;
+    const deadline = performance.now() + SETTLE_TIMEOUT_MS;
     while (!(await link.ready())) {
-      if (Date.now() > deadline) return answerAll(keyed, 'outcome_unknown');
+      if (performance.now() > deadline) return answerAll(keyed, 'outcome_unknown');
       await delay(SETTLE_RETRY_MS);
     }
     try {
@@ -294,21 +301,26 @@ function createLink(options: Pick<LaneOptions, 'databaseUrl' | 'statementTimeout
 }
 
 /**
+ * By SQLSTATE alone: the severity is in the server's language.
  * - rolled back: the server undid the statement because of something in it
  * - refused: the server undid it for a reason that has nothing to do with the updates
  * - unknown: anything else; the statement may have been committed
  */
 function effectOf(error: unknown): 'rolled back' | 'refused' | 'unknown' {
-  if (!(error instanceof pg.DatabaseError) || error.severity !== 'ERROR' || !error.code) return 'unknown';
+  if (!(error instanceof pg.DatabaseError) || !error.code) return 'unknown';
+  if (error.code === QUERY_CANCELED) return 'refused'; // the server's timeout: no commit was begun
   const sqlClass = error.code.slice(0, 2);
   if (sqlClass === '22' || sqlClass === '23' || sqlClass === '40') return 'rolled back';
-  return sqlClass === '57' || sqlClass === '08' ? 'unknown' : 'refused';
+  // Connection, shutdown, system and internal errors can come with the end of the session, at any moment.
+  return ['08', '57', '58', 'XX'].includes(sqlClass) ? 'unknown' : 'refused';
 }
 
-/** Out of resources or read-only (a standby after a failover) passes; anything else is a defect of the installation. */
+const QUERY_CANCELED = '57014';
+
+/** A timeout, a lack of resources, or a read-only standby passes; anything else is a defect of the installation. */
 function refusalOf(error: unknown): 'unavailable' | 'internal' {
   const code = (error as pg.DatabaseError).code ?? '';
-  return code.startsWith('53') || code.startsWith('25') ? 'unavailable' : 'internal';
+  return /^(53|25|57)/.test(code) ? 'unavailable' : 'internal';
 }
 
 function isTransient(error: unknown): boolean {

@@ -13,31 +13,21 @@ export interface Range {
   last: number;
 }
 
-export interface OutboxPage {
-  /** In order of position, which within one account is the order of versions. */
-  rows: OutboxRow[];
-  /** Every transaction with a lower id has ended, and this page shows what it wrote. */
-  oldestRunning: number;
-}
+/** In order of position, which within one account is the order of versions. */
+export type OutboxPage = readonly OutboxRow[];
 
 const READ = `
-  SELECT pg_snapshot_xmin(snapshot)::text::bigint AS "oldestRunning",
-         page.position, page.account_id AS "accountId", page.version, page.amount, page.balance, page.reference,
-         page.traceparent, page.created_at AS "createdAt"
-  FROM pg_current_snapshot() AS snapshot
-  LEFT JOIN (
-    SELECT * FROM (
-      SELECT late.* FROM unnest($2::bigint[], $3::bigint[]) AS gap (first, last)
-      CROSS JOIN LATERAL (
-        SELECT * FROM outbox WHERE position BETWEEN gap.first AND gap.last ORDER BY position LIMIT $4
-      ) late
-      UNION ALL
-      SELECT * FROM (SELECT * FROM outbox WHERE position > $1 ORDER BY position LIMIT $4) next
-    ) found
-    ORDER BY position
-    LIMIT $4
-  ) page ON true
-  ORDER BY page.position`;
+  SELECT position, account_id AS "accountId", version, amount, balance, reference, traceparent, created_at AS "createdAt"
+  FROM (
+    SELECT late.* FROM unnest($2::bigint[], $3::bigint[]) AS gap (first, last)
+    CROSS JOIN LATERAL (
+      SELECT * FROM outbox WHERE position BETWEEN gap.first AND gap.last ORDER BY position LIMIT $4
+    ) late
+    UNION ALL
+    SELECT * FROM (SELECT * FROM outbox WHERE position > $1 ORDER BY position LIMIT $4) next
+  ) found
+  ORDER BY position
+  LIMIT $4`;
 
 /** The first `limit` rows that lie behind a position or in one of the gaps before it, from one snapshot. */
 export async function readOutbox(
@@ -47,14 +37,18 @@ export async function readOutbox(
   limit: number,
 ): Promise<OutboxPage> {
   const values = [behind, gaps.map((gap) => gap.first), gaps.map((gap) => gap.last), limit];
-  const { rows } = await client.query({ name: 'outbox_read', text: READ, values });
-  return { rows: rows[0].position === null ? [] : rows, oldestRunning: rows[0].oldestRunning };
+  return (await client.query<OutboxRow>({ name: 'outbox_read', text: READ, values })).rows;
 }
 
-/** A transaction id above every one that was given before the call. Uses one up; writes nothing. */
-export async function drawTransactionId(client: pg.Client): Promise<number> {
-  const { rows } = await client.query('SELECT pg_current_xact_id()::text::bigint AS id');
-  return rows[0].id;
+const WRITERS = `
+  SELECT virtualtransaction AS writer FROM pg_locks
+  WHERE locktype = 'relation' AND relation = 'outbox'::regclass AND mode = 'RowExclusiveLock' AND granted
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`;
+
+/** The transactions that are inserting into the outbox, or have and are not over. */
+export async function readWriters(client: pg.Client): Promise<string[]> {
+  const { rows } = await client.query<{ writer: string }>({ name: 'outbox_writers', text: WRITERS });
+  return rows.map((row) => row.writer);
 }
 
 const EXAMINE = `
@@ -107,10 +101,22 @@ export async function readUnrecorded(
   return (await client.query<OutboxRow>({ name: 'outbox_unrecorded', text: READ_UNRECORDED, values })).rows;
 }
 
-/** The position up to which everything is confirmed and recorded, as far as a relay has noted it; 0 at first. */
-export async function readProgress(client: pg.Client): Promise<number> {
-  const { rows } = await client.query('SELECT coalesce(max(position), 0) AS position FROM relay_progress');
-  return rows[0].position;
+const PROGRESS = `
+  SELECT coalesce((SELECT max(position) FROM relay_progress), 0) AS noted, last_value AS drawn FROM outbox_position`;
+
+/**
+ * The position behind which a new relay starts: what the last one noted, if that can be true. It cannot where a database
+ * was moved in a way that leaves its sequences behind (logical replication does), or where something below is missing
+ * from the ledger; then everything is gone through from the beginning.
+ */
+export async function startPosition(client: pg.Client): Promise<number> {
+  const { noted, drawn } = (await client.query(PROGRESS)).rows[0];
+  if (noted > drawn) {
+    await client.query('DELETE FROM relay_progress WHERE position > $1', [drawn]);
+    return 0;
+  }
+  const missing = await readUnrecorded(client, { above: 0, upTo: noted, limit: 1 });
+  return missing.length > 0 ? 0 : noted;
 }
 
 export async function noteProgress(client: pg.Client, position: number): Promise<void> {
@@ -131,39 +137,35 @@ const TRUNCATE_LOCK_TIMEOUT_MS = 40;
 
 /**
  * Truncates the partitions in which nothing lies above a position, which is to be confirmed and recorded up to there.
- * Nothing happens where somebody holds a lock for longer than a moment (a backup does): later, then.
+ * @returns false when somebody else's lock was in the way (a backup's, for as long as it runs): try again later.
  */
-export async function truncateRecorded(client: pg.Client, upTo: number): Promise<void> {
+export async function truncateRecorded(client: pg.Client, upTo: number): Promise<boolean> {
+  let done = true;
   for (const partition of PARTITIONS) {
-    if (await isWorthIt(client, partition, PARTITION_BYTES_MIN)) {
-      await truncate(client, partition, `SELECT FROM ${partition} WHERE position > ${upTo}`);
-    }
+    done &&= await truncate(client, partition, PARTITION_BYTES_MIN, upTo);
   }
-  if (await isWorthIt(client, 'relay_progress', PROGRESS_BYTES_MIN)) {
-    await truncate(client, 'relay_progress', `SELECT FROM relay_progress WHERE position > ${upTo}`, upTo);
-  }
+  return done && (await truncate(client, 'relay_progress', PROGRESS_BYTES_MIN, upTo));
 }
 
-async function isWorthIt(client: pg.Client, table: string, bytesMin: number): Promise<boolean> {
-  return (await client.query('SELECT pg_relation_size($1) >= $2 AS large', [table, bytesMin])).rows[0].large;
-}
-
-/** @param unless a query: with the table locked, rows of it mean that the table is still needed. */
-async function truncate(client: pg.Client, table: string, unless: string, progress?: number): Promise<void> {
+async function truncate(client: pg.Client, table: string, bytesMin: number, upTo: number): Promise<boolean> {
+  const needed = `EXISTS (SELECT FROM ${table} WHERE position > ${upTo})`;
+  const looked = await client.query(`SELECT pg_relation_size($1) < $2 OR ${needed} AS stays`, [table, bytesMin]);
+  if (looked.rows[0].stays) return true;
   await client.query('BEGIN');
   try {
     await client.query(`SET LOCAL lock_timeout = ${TRUNCATE_LOCK_TIMEOUT_MS}`);
     await client.query(`LOCK TABLE ${table} IN ACCESS EXCLUSIVE MODE`);
-    // Looked at again under the lock: a late writer may have chosen this partition in the meantime.
-    const { rows } = await client.query(`SELECT EXISTS (${unless}) AS needed`);
-    if (!rows[0].needed) {
+    // Once more under the lock: a late writer may have chosen this table in the meantime.
+    if (!(await client.query(`SELECT ${needed} AS stays`)).rows[0].stays) {
       await client.query(`TRUNCATE ${table}`);
-      if (progress !== undefined) await noteProgress(client, progress);
+      if (table === 'relay_progress') await noteProgress(client, upTo);
     }
     await client.query('COMMIT');
+    return true;
   } catch (error) {
     await client.query('ROLLBACK');
-    if ((error as { code?: string }).code !== LOCK_NOT_AVAILABLE) throw error;
+    if ((error as { code?: string }).code === LOCK_NOT_AVAILABLE) return false;
+    throw error;
   }
 }
 

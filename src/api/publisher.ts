@@ -33,7 +33,8 @@ export function createPublisher(channel: ConfirmChannel, session: BrokerSession,
   const returned = new Set<string>();
   const waiting = new Map<number, number>(); // publish number -> time; insertion order is age
   let published = 0;
-  // RabbitMQ confirms what it could not route: only the return before the confirm tells.
+  // RabbitMQ confirms what it could not route: only the return before the confirm tells. (Of two copies of one event in
+  // flight, only one is then taken for unroutable; the ledger lacks the event all the same, so it comes again.)
   channel.on('return', (message) => returned.add(String(message.properties.messageId)));
 
   return {
@@ -42,7 +43,7 @@ export function createPublisher(channel: ConfirmChannel, session: BrokerSession,
       const id = eventId(first.accountId, first.version);
       published += 1;
       const number = published;
-      waiting.set(number, Date.now());
+      waiting.set(number, performance.now());
       const onConfirm = (error: unknown) => {
         waiting.delete(number);
         if (session.signal.aborted) return; // amqplib fails all that is open when a channel closes
@@ -72,7 +73,7 @@ export function createPublisher(channel: ConfirmChannel, session: BrokerSession,
     },
     oldestWaitMs() {
       const [oldest] = waiting.values();
-      return oldest === undefined ? 0 : Date.now() - oldest;
+      return oldest === undefined ? 0 : performance.now() - oldest;
     },
   };
 }

@@ -25,6 +25,10 @@ export class Rejections {
     return this.#byPosition.size >= ROWS_MAX;
   }
 
+  has(position: number): boolean {
+    return this.#byPosition.has(position);
+  }
+
   add(row: OutboxRow, nowMs: number): void {
     const attempts = (this.#byPosition.get(row.position)?.attempts ?? 0) + 1;
     const dueAtMs = nowMs + Math.min(PAUSE_MAX_MS, PAUSE_MIN_MS * 2 ** (attempts - 1));

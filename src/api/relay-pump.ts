@@ -11,13 +11,13 @@ import { answered, type BrokerSession } from '../shared/broker.ts';
 import type { Logger } from '../shared/logging.ts';
 import { declareTopology, type Topology } from '../shared/topology.ts';
 import {
-  drawTransactionId,
   examine,
   noteProgress,
   type OutboxRow,
   readOutbox,
-  readProgress,
   readUnrecorded,
+  readWriters,
+  startPosition,
   truncateRecorded,
 } from './outbox.ts';
 import { OutboxCursor } from './outbox-cursor.ts';
@@ -32,8 +32,11 @@ const EXAMINE_PAUSE_MAX_MS = 500;
 /** After a failover, what was done since the last note is published again. */
 const NOTE_EVERY_MS = 250;
 const TRUNCATE_EVERY_MS = 500;
+const TRUNCATE_PAUSE_MAX_MS = 30_000;
 /** A late row is waited for this often: its transaction is committing right now. */
 const GAP_PAUSE_MS = 5;
+/** With more gaps nothing further is read until some are closed; each costs an index probe a page. */
+const GAPS_MAX = 10_000;
 const LOSS_CHECK_EVERY_MS = 500;
 const PATIENCE_MAX_MS = 60_000;
 /** A broker that confirms nothing for so long, unblocked, gets a new connection. */
@@ -64,6 +67,16 @@ export interface Term {
   wokenOr(timeoutMs: number): Promise<void>;
 }
 
+/** Events to be published again, as far as that has got. */
+interface LostPass {
+  above: number;
+  upTo: number;
+  atMs: number;
+  /** Of the first event that was lost; 0 while there is none. */
+  firstPosition: number;
+  events: number;
+}
+
 export interface PumpOptions {
   topology: Topology;
   log: Logger;
@@ -85,7 +98,7 @@ export async function runPump(term: Term, options: PumpOptions): Promise<void> {
   await declare();
   const publisher = createPublisher(channel, session, topology);
 
-  const noted = await readProgress(reader);
+  const noted = await startPosition(reader);
   const cursor = new OutboxCursor(noted);
   const times = new PublishTimes(3 * Math.max(PATIENCE_MAX_MS, relayRepublishMs));
   const rejections = new Rejections();
@@ -106,7 +119,7 @@ export async function runPump(term: Term, options: PumpOptions): Promise<void> {
       else counts.rejected += rows.length;
       for (const row of rows) {
         if (outcome === 'confirmed') rejections.delete(row);
-        else rejections.add(row, Date.now());
+        else rejections.add(row, now());
         unconfirmed.delete(row.position);
       }
       if (outcome === 'confirmed') onConfirm();
@@ -119,6 +132,8 @@ export async function runPump(term: Term, options: PumpOptions): Promise<void> {
       publish(rows.slice(first, first + eventsPerMessageMax));
     }
   }
+
+  const freeSlots = () => Math.max(0, relayInFlightMax - inFlight);
 
   /** Resolves when a publish was answered, or after the time. */
   function answeredOr(timeoutMs: number): Promise<void> {
@@ -139,6 +154,8 @@ export async function runPump(term: Term, options: PumpOptions): Promise<void> {
     onConfirm = () => {};
   }
 
+  const now = () => performance.now(); // no step of the wall clock stretches an interval
+
   async function room(): Promise<number> {
     while (!signal.aborted) {
       if (publisher.oldestWaitMs() > CONFIRM_TIMEOUT_MS && !term.blocked()) {
@@ -155,13 +172,15 @@ export async function runPump(term: Term, options: PumpOptions): Promise<void> {
     while (!signal.aborted) {
       const limit = await room();
       if (signal.aborted) return;
-      const page = await readOutbox(reader, cursor.behind, cursor.gaps, limit);
+      // In this order: who is gone before the page is read has left the page whatever it will ever leave.
+      if (cursor.gaps.length > 0) cursor.noteWriters(await readWriters(reader));
+      const behind = cursor.gaps.length > GAPS_MAX ? Number.MAX_SAFE_INTEGER : cursor.behind;
+      const page = await readOutbox(reader, behind, cursor.gaps, limit);
       cursor.advance(page, limit);
-      if (cursor.unbounded) cursor.bound(await drawTransactionId(reader));
-      for (const row of page.rows) unconfirmed.add(row.position);
-      publishAll(page.rows);
-      times.note(cursor.behind, Date.now());
-      if (page.rows.length === 0) await term.wokenOr(cursor.gaps.length > 0 ? GAP_PAUSE_MS : relayIdleMs);
+      for (const row of page) unconfirmed.add(row.position);
+      publishAll(page);
+      times.note(cursor.behind, now());
+      if (page.length === 0) await term.wokenOr(cursor.gaps.length > 0 ? GAP_PAUSE_MS : relayIdleMs);
     }
   }
 
@@ -173,16 +192,18 @@ export async function runPump(term: Term, options: PumpOptions): Promise<void> {
   async function recordLoop(): Promise<void> {
     let above = floor;
     let pauseMs = EXAMINE_PAUSE_MIN_MS;
-    let notedAtMs = Date.now();
+    let notedAtMs = now();
     let notedFloor = floor;
-    let lossCheckedAtMs = Date.now();
-    let truncatedAtMs = Date.now();
+    let lossCheckedAtMs = now();
+    let truncatedAtMs = now();
+    let truncatePauseMs = TRUNCATE_EVERY_MS;
+    let lostPass: LostPass | undefined;
     while (!signal.aborted) {
       await delay(EXAMINE_PAUSE_MIN_MS, undefined, { signal }).catch(() => {}); // the ledger is a few milliseconds behind
       if (pauseMs > EXAMINE_PAUSE_MIN_MS) await confirmedOr(pauseMs);
       if (signal.aborted) break;
-      for (const row of rejections.takeDue(Date.now(), relayInFlightMax)) publish([row]);
-      if (topologyInDoubt) {
+      for (const row of rejections.takeDue(now(), freeSlots())) publish([row]);
+      if (topologyInDoubt && !term.blocked()) {
         topologyInDoubt = false;
         await declare();
       }
@@ -200,53 +221,66 @@ export async function runPump(term: Term, options: PumpOptions): Promise<void> {
       above = found.examined === EXAMINE_ROWS_MAX && floor === floorBefore ? (found.last ?? floor) : floor;
       pauseMs = floor > floorBefore ? EXAMINE_PAUSE_MIN_MS : Math.min(EXAMINE_PAUSE_MAX_MS, pauseMs * 2);
       counts.abandoned += rejections.abandon(floor);
-      const nowMs = Date.now();
+      const nowMs = now();
       if (floor > notedFloor && nowMs - notedAtMs >= NOTE_EVERY_MS) {
         await noteProgress(maintainer, floor);
         notedFloor = floor;
         notedAtMs = nowMs;
       }
-      if (nowMs - truncatedAtMs >= TRUNCATE_EVERY_MS) {
-        await truncateRecorded(maintainer, floor);
+      if (nowMs - truncatedAtMs >= truncatePauseMs) {
+        const done = await truncateRecorded(maintainer, floor);
+        truncatePauseMs = done ? TRUNCATE_EVERY_MS : Math.min(TRUNCATE_PAUSE_MAX_MS, truncatePauseMs * 2);
         truncatedAtMs = nowMs;
       }
-      if (nowMs - lossCheckedAtMs >= LOSS_CHECK_EVERY_MS) {
+      if (!lostPass && nowMs - lossCheckedAtMs >= LOSS_CHECK_EVERY_MS) {
         lossCheckedAtMs = nowMs;
-        await republishLost(nowMs);
+        lostPass = await findLost(nowMs);
       }
+      if (lostPass && (await republish(lostPass))) lostPass = undefined;
     }
     if (floor > notedFloor) await noteProgress(maintainer, floor).catch(() => {}); // fewer repeats for the next one
   }
 
   let patienceMs = relayRepublishMs;
-  let lastPass = { atMs: 0, firstPosition: 0 };
+  let lastPass = { atMs: Number.NEGATIVE_INFINITY, firstPosition: 0 };
 
-  /** Publishes again what should be in the ledger by now. Patience doubles while it is always the same event. */
-  async function republishLost(nowMs: number): Promise<void> {
+  /**
+   * Where events that should be in the ledger by now may be missing from it. Lost is what later events have overtaken,
+   * or anything old when the queue has nothing left to deliver; a queue that is merely long needs patience, not more
+   * messages.
+   */
+  async function findLost(nowMs: number): Promise<LostPass | undefined> {
     const old = times.publishedBefore(patienceMs, nowMs);
-    if (old <= floor || nowMs - lastPass.atMs < patienceMs) return;
-    // Lost is what later events have overtaken, or anything old when the queue has nothing left to deliver. A queue
-    // that is merely long needs patience, not more messages.
+    if (old <= floor || nowMs - lastPass.atMs < patienceMs || term.blocked()) return undefined;
     const { ledgerQueueMessages } = await declare();
     const overtaken = recordedUpTo > old ? times.publishedBefore(2 * patienceMs, nowMs) : 0;
     const upTo = ledgerQueueMessages === 0 ? old : overtaken;
-    let above = floor;
-    let rows: OutboxRow[] = [];
-    let total = 0;
-    let firstPosition = 0;
-    do {
-      rows = await readUnrecorded(maintainer, { above, upTo, limit: await room() });
-      firstPosition ||= rows[0]?.position ?? 0;
-      above = rows.at(-1)?.position ?? upTo;
-      total += rows.length;
-      publishAll(rows);
-    } while (rows.length > 0 && !signal.aborted);
-    if (total === 0) return;
-    counts.republished += total;
-    log.warn({ events: total, patienceMs }, 'published events again that were confirmed but are not in the ledger');
-    patienceMs =
-      firstPosition === lastPass.firstPosition ? Math.min(PATIENCE_MAX_MS, patienceMs * 2) : relayRepublishMs;
-    lastPass = { atMs: nowMs, firstPosition };
+    return upTo > floor ? { above: floor, upTo, atMs: nowMs, firstPosition: 0, events: 0 } : undefined;
+  }
+
+  /** Publishes again as much of a pass as there are free slots for, and says whether that was all of it. */
+  async function republish(pass: LostPass): Promise<boolean> {
+    const limit = Math.min(READ_ROWS_MAX, freeSlots());
+    if (limit === 0 || term.blocked()) return false;
+    const rows = await readUnrecorded(maintainer, { above: pass.above, upTo: pass.upTo, limit });
+    const lost = rows.filter(({ position }) => !unconfirmed.has(position) && !rejections.has(position));
+    publishAll(lost);
+    pass.firstPosition ||= lost[0]?.position ?? 0;
+    pass.events += lost.length;
+    pass.above = rows.at(-1)?.position ?? pass.upTo;
+    if (rows.length === limit) return false;
+    if (pass.events > 0) {
+      counts.republished += pass.events;
+      log.warn(
+        { events: pass.events, patienceMs },
+        'published events again that were confirmed but are not in the ledger',
+      );
+      // Patience doubles while it is always the same event.
+      patienceMs =
+        pass.firstPosition === lastPass.firstPosition ? Math.min(PATIENCE_MAX_MS, patienceMs * 2) : relayRepublishMs;
+      lastPass = pass;
+    }
+    return true;
   }
 
   await Promise.all([publishLoop(), recordLoop()]);

@@ -28,7 +28,7 @@ export interface Relay extends Running {
 export function startRelay(options: RelayOptions): Relay {
   const { log } = options;
   const counts: RelayCounts = { confirmed: 0, rejected: 0, abandoned: 0, republished: 0 };
-  let active = false;
+  let activeSession: BrokerSession | undefined;
   let blocked = false;
   let awake = false;
   let onWake: (() => void) | undefined;
@@ -57,6 +57,7 @@ export function startRelay(options: RelayOptions): Relay {
       blocked = false;
       log.info('RabbitMQ is unblocked');
     });
+    if (session.signal.aborted) return;
     // One term a session: whatever ends the term ends the session, so nothing half-open outlives it.
     const over = new AbortController();
     const signal = AbortSignal.any([session.signal, over.signal]);
@@ -74,11 +75,11 @@ export function startRelay(options: RelayOptions): Relay {
         await delay(LOCK_RETRY_MS, undefined, { signal });
       }
       await maintainer.connect();
-      active = true;
+      activeSession = session;
       log.info('this relay is the active one');
       await runPump({ session, signal, reader, maintainer, counts, blocked: () => blocked, wokenOr }, options);
     } finally {
-      active = false;
+      if (activeSession === session) activeSession = undefined;
       over.abort(new Error('term over')); // ends the loop that did not fail
     }
   }
@@ -90,7 +91,11 @@ export function startRelay(options: RelayOptions): Relay {
   };
   return {
     wake,
-    state: () => ({ active, broker: link.connected ? (blocked ? 'blocked' : 'connected') : 'disconnected', ...counts }),
+    state: () => ({
+      active: activeSession !== undefined,
+      broker: link.connected ? (blocked ? 'blocked' : 'connected') : 'disconnected',
+      ...counts,
+    }),
     async stop() {
       const stopped = link.stop();
       wake();

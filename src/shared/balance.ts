@@ -35,4 +35,7 @@ export const overdraftLimit = z
 /** Counts the accepted changes of an account: 1, 2, 3, without a gap. */
 export const version = z.int().min(1);
 
-export const timestamp = z.iso.datetime({ precision: 3 });
+/** UTC, in milliseconds. PostgreSQL knows no year 0. */
+export const timestamp = z.iso
+  .datetime({ precision: 3 })
+  .refine((text) => !text.startsWith('0000'), 'must be after year 0');

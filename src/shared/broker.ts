@@ -72,8 +72,8 @@ export function keepBrokerLink(options: {
         const connection = await connect(url, service);
         connected = true;
         log.info('connected to RabbitMQ');
-        await runSession(connection, stopping.signal, run);
-        if (!stopping.signal.aborted) log.warn('RabbitMQ session ended');
+        const reason = await runSession(connection, stopping.signal, run);
+        if (!stopping.signal.aborted) log.warn({ reason }, 'RabbitMQ session ended');
       } catch (error) {
         if (!stopping.signal.aborted) log.warn({ err: error, attempt }, 'RabbitMQ session failed');
       } finally {
@@ -123,7 +123,7 @@ async function runSession(
   connection: ChannelModel,
   stopping: AbortSignal,
   run: (session: BrokerSession) => Promise<void>,
-): Promise<void> {
+): Promise<string> {
   const over = new AbortController();
   const end = (reason: Error) => over.abort(reason);
   const onStop = () => end(stopping.reason);
@@ -136,6 +136,7 @@ async function runSession(
   });
   try {
     await Promise.race([run({ connection, signal: over.signal, end }), ranOut]);
+    return String(over.signal.reason?.message ?? 'its work was done');
   } finally {
     end(new Error('session over'));
     stopping.removeEventListener('abort', onStop);

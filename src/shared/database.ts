@@ -28,13 +28,20 @@ export function connectionOptions(
 ): pg.ClientConfig {
   return {
     types,
-    ...(plans === 'indexed plans' ? { options: INDEXED_PLANS } : {}),
-    connectionString: databaseUrl,
+    ...(plans === 'indexed plans' ? withIndexedPlans(databaseUrl) : { connectionString: databaseUrl }),
     application_name: `highload-balance ${service}`,
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
     keepAlive: true,
     keepAliveInitialDelayMillis: 10_000,
   };
+}
+
+/** Options in the URL would replace ours, so ours join them there. */
+function withIndexedPlans(databaseUrl: string): pg.ClientConfig {
+  if (!/[?&]options=/.test(databaseUrl)) return { connectionString: databaseUrl, options: INDEXED_PLANS };
+  const url = new URL(databaseUrl);
+  url.searchParams.set('options', `${url.searchParams.get('options')} ${INDEXED_PLANS}`);
+  return { connectionString: url.href };
 }
 
 /** A pool for short statements. Its broken idle connections are dropped in silence: the next query opens a new one. */

@@ -13,6 +13,8 @@ import type { Logger } from '../shared/logging.ts';
 import { declareTopology, type Topology } from '../shared/topology.ts';
 import { recordChanges } from './ledger.ts';
 
+/** Sessions in a row in which the queue did not answer, of 10 s each: a queue that is only slow to recover has time. */
+const UNANSWERED_MAX = 4;
 const DATABASE_RETRY_MIN_MS = 100;
 const DATABASE_RETRY_MAX_MS = 5000;
 
@@ -45,16 +47,22 @@ export interface ConsumerOptions {
 
 export function startConsumer(options: ConsumerOptions): Consumer {
   const counts: ConsumerCounts = { recorded: 0, duplicates: 0, malformed: 0, forged: 0, retries: 0 };
+  const unanswered = { inRow: 0 };
   const link = keepBrokerLink({
     url: options.amqpUrl,
     service: 'worker',
     log: options.log,
-    run: (session) => consume(session, options, counts),
+    run: (session) => consume(session, options, counts, unanswered),
   });
   return { link, counts, stop: () => link.stop() };
 }
 
-async function consume(session: BrokerSession, options: ConsumerOptions, counts: ConsumerCounts): Promise<void> {
+async function consume(
+  session: BrokerSession,
+  options: ConsumerOptions,
+  counts: ConsumerCounts,
+  unanswered: { inRow: number },
+): Promise<void> {
   const { topology, pool, log, prefetch, batchRowsMax } = options;
   const channel = await openChannel(session);
   await answered('declaring the queues', declareTopology(channel, topology));
@@ -69,8 +77,13 @@ async function consume(session: BrokerSession, options: ConsumerOptions, counts:
   };
   try {
     await answered('consuming the ledger queue', channel.consume(topology.ledgerQueue, onMessage));
+    unanswered.inRow = 0;
   } catch (error) {
-    if (error instanceof BrokerTimeout) await deleteBrokenQueue(session, topology, log);
+    if (error instanceof BrokerTimeout) {
+      unanswered.inRow += 1;
+      log.error({ queue: topology.ledgerQueue, inRow: unanswered.inRow }, 'the ledger queue does not answer');
+      if (unanswered.inRow % UNANSWERED_MAX === 0) await replaceQueue(session, topology, log);
+    }
     throw error;
   }
   session.signal.addEventListener('abort', () => wake());
@@ -100,8 +113,8 @@ async function openChannel(session: BrokerSession): Promise<Channel> {
  * good (seen with 3.10 and 4.0). A new one takes its place; what was in the old one is still in the outbox, and is
  * published again.
  */
-async function deleteBrokenQueue(session: BrokerSession, topology: Topology, log: Logger): Promise<void> {
-  log.error({ queue: topology.ledgerQueue }, 'the ledger queue answers nothing: replacing it');
+async function replaceQueue(session: BrokerSession, topology: Topology, log: Logger): Promise<void> {
+  log.error({ queue: topology.ledgerQueue }, 'replacing the ledger queue');
   const channel = await openChannel(session);
   await answered('deleting the ledger queue', channel.deleteQueue(topology.ledgerQueue));
 }
@@ -135,18 +148,18 @@ async function record(
   counts: ConsumerCounts,
 ): Promise<Set<ConsumeMessage> | undefined> {
   const refused = new Set<ConsumeMessage>();
+  const refuseMalformed = (message: ConsumeMessage) => {
+    refused.add(message);
+    counts.malformed += 1;
+    log.error({ messageId: message.properties.messageId }, 'dead-lettered a malformed message');
+  };
   const changes: BalanceChange[] = [];
   const messages: ConsumeMessage[] = []; // of each change
   for (const { message, changes: ofMessage } of batch) {
-    if (ofMessage) {
-      for (const change of ofMessage) {
-        changes.push(change);
-        messages.push(message);
-      }
-    } else {
-      refused.add(message);
-      counts.malformed += 1;
-      log.error({ messageId: message.properties.messageId }, 'dead-lettered a malformed message');
+    if (!ofMessage) refuseMalformed(message);
+    for (const change of ofMessage ?? []) {
+      changes.push(change);
+      messages.push(message);
     }
   }
   for (let attempt = 1; changes.length > 0; attempt += 1) {
@@ -165,6 +178,18 @@ async function record(
       });
       break;
     } catch (error) {
+      if (isDataException(error)) {
+        // A value that the database does not take, though the contract does: each message alone, so that it hurts no other.
+        if (batch.length === 1) refuseMalformed(batch[0]?.message as ConsumeMessage);
+        else {
+          for (const delivery of batch.filter(({ message }) => !refused.has(message))) {
+            const alone = await record([delivery], pool, log, signal, counts);
+            if (!alone) return undefined;
+            for (const message of alone) refused.add(message);
+          }
+        }
+        break;
+      }
       counts.retries += 1;
       log.error({ err: error, attempt, messages: changes.length }, 'recording failed, trying again');
       const pauseMs = Math.min(DATABASE_RETRY_MAX_MS, DATABASE_RETRY_MIN_MS * 2 ** Math.min(attempt, 10));
@@ -172,6 +197,10 @@ async function record(
     }
   }
   return refused;
+}
+
+function isDataException(error: unknown): boolean {
+  return (error as { code?: string }).code?.startsWith('22') ?? false;
 }
 
 /** Refused ones first, one by one; then a single acknowledgement covers the rest up to the last good one. */

@@ -1,6 +1,6 @@
 // Writes ledger entries: the only writer of the ledger table, and it only inserts.
 import type { Pool } from '../shared/database.ts';
-import type { BalanceChange } from '../shared/events.ts';
+import { type BalanceChange, eventId } from '../shared/events.ts';
 
 /**
  * - recorded: the entry is in the ledger now
@@ -28,21 +28,16 @@ const RECORD = `
       AND outbox.balance = delivered.balance
       AND outbox.reference IS NOT DISTINCT FROM delivered.reference
       AND outbox.created_at = delivered.created_at
-  ),
-  inserted AS (
-    INSERT INTO ledger (account_id, version, amount, balance, reference, created_at)
-    SELECT account_id, version, amount, balance, reference, created_at
-    FROM genuine
-    ORDER BY account_id COLLATE "C", version
-    ON CONFLICT (account_id, version) DO NOTHING
-    RETURNING account_id, version
   )
-  SELECT genuine.item::integer AS item
+  INSERT INTO ledger (account_id, version, amount, balance, reference, created_at)
+  SELECT account_id, version, amount, balance, reference, created_at
   FROM genuine
-  JOIN inserted ON inserted.account_id = genuine.account_id AND inserted.version = genuine.version`;
+  ORDER BY account_id COLLATE "C", version
+  ON CONFLICT (account_id, version) DO NOTHING
+  RETURNING account_id AS "accountId", version, amount, balance, reference, created_at AS "createdAt"`;
 
-// A statement of its own: the snapshot of the one above is older than an entry that it collided with. The relay
-// deletes an outbox row only when the ledger holds it, so what is in neither was never accepted.
+// A statement of its own: the snapshot of the one above is older than an entry that it collided with. A row leaves the
+// outbox only when the ledger holds it, so what is in neither was never accepted.
 const COMPARE = `
   WITH ${DELIVERED}
   SELECT delivered.item::integer AS item
@@ -58,29 +53,35 @@ const COMPARE = `
  * changes finds duplicates. Throws when the database fails; then nothing, or everything, was recorded.
  */
 export async function recordChanges(pool: Pool, changes: readonly BalanceChange[]): Promise<Verdict[]> {
-  const recorded = await matchingItems(pool, RECORD, changes);
-  const rest = changes.flatMap((_, index) => (recorded.has(index) ? [] : [index]));
-  const known =
-    rest.length === 0
-      ? new Set<number>()
-      : await matchingItems(
-          pool,
-          COMPARE,
-          rest.map((index) => changes[index] as BalanceChange),
-        );
-  const duplicates = new Set([...known].map((position) => rest[position] as number));
-  return changes.map((_, index) => (recorded.has(index) ? 'recorded' : duplicates.has(index) ? 'duplicate' : 'forged'));
+  const inserted = await pool.query<BalanceChange>(RECORD, parameters(changes));
+  const recorded = new Map(inserted.rows.map((change) => [eventId(change.accountId, change.version), change]));
+  const verdicts = changes.map((change): Verdict | undefined => {
+    const entry = recorded.get(eventId(change.accountId, change.version));
+    return entry && isSame(entry, change) ? 'recorded' : undefined;
+  });
+  const rest = changes.filter((_, index) => verdicts[index] === undefined);
+  if (rest.length === 0) return verdicts as Verdict[];
+  const found = await pool.query<{ item: number }>(COMPARE, parameters(rest));
+  const known = new Set(found.rows.map((row) => rest[row.item - 1]));
+  return changes.map((change, index) => verdicts[index] ?? (known.has(change) ? 'duplicate' : 'forged'));
 }
 
-/** Indexes of the changes that the query returned. */
-async function matchingItems(pool: Pool, query: string, changes: readonly BalanceChange[]): Promise<Set<number>> {
-  const result = await pool.query<{ item: number }>(query, [
+function isSame(one: BalanceChange, other: BalanceChange): boolean {
+  return (
+    one.amount === other.amount &&
+    one.balance === other.balance &&
+    one.reference === other.reference &&
+    one.createdAt.getTime() === other.createdAt.getTime()
+  );
+}
+
+function parameters(changes: readonly BalanceChange[]): unknown[] {
+  return [
     changes.map((change) => change.accountId),
     changes.map((change) => change.version),
     changes.map((change) => change.amount),
     changes.map((change) => change.balance),
     changes.map((change) => change.reference),
     changes.map((change) => change.createdAt.toISOString()),
-  ]);
-  return new Set(result.rows.map((row) => row.item - 1));
+  ];
 }

@@ -5,6 +5,7 @@ import { afterEach, beforeEach, expect, it } from 'vitest';
 import { runPump } from '../../src/api/relay-pump.ts';
 import { keepBrokerLink } from '../../src/shared/broker.ts';
 import { connectionOptions } from '../../src/shared/database.ts';
+import type { BalanceEvent } from '../../src/shared/events.ts';
 import { createLogger } from '../../src/shared/logging.ts';
 import { declareTopology } from '../../src/shared/topology.ts';
 import {
@@ -57,6 +58,17 @@ async function relayQueriedAt(): Promise<number> {
      WHERE application_name = 'highload-balance relay' AND datname = current_database() AND query LIKE '%outbox WHERE position%'`,
   );
   return rows[0].at?.getTime() ?? 0;
+}
+
+/** Messages that hold several events, as they arrive. */
+async function subscribeBatches(pattern: string): Promise<BalanceEvent[][]> {
+  const batches: BalanceEvent[][] = [];
+  const { queue } = await channel.assertQueue('', { exclusive: true });
+  await channel.bindQueue(queue, broker.topology.eventsExchange, pattern);
+  await channel.consume(queue, (message) => message && batches.push(JSON.parse(message.content.toString())), {
+    noAck: true,
+  });
+  return batches;
 }
 
 async function relayState(url: string) {
@@ -179,6 +191,79 @@ it('keeps flowing while an unrelated write transaction stays open', async () => 
     await until('the event arrived', () => received.length === count, 2000);
   }
   expect(await drained(database)).toMatchObject({ ledgerEntries: 20, offendingAccounts: 0 });
+});
+
+it('gets over a rolled-back position while an unrelated write transaction stays open', async () => {
+  const received = await subscribe(broker);
+  await startApiHere(database, broker);
+  await startWorkerHere(database, broker);
+  const idle = await transaction();
+  await idle.query('CREATE TABLE unrelated ()');
+  const lost = await transaction();
+  await applyDirectly(lost, 'a', 1);
+  await lost.query('ROLLBACK');
+  await applyDirectly(database.pool, 'b', 1);
+  await until('the event arrived', () => received.length === 1, 2000);
+  await until('the progress passes the hole', async () => {
+    const { rows } = await database.pool.query('SELECT max(position) AS position FROM relay_progress');
+    return rows[0].position === 2;
+  });
+});
+
+it('starts from the beginning when the noted progress is ahead of the sequence, as after a logical failover', async () => {
+  await database.pool.query('INSERT INTO relay_progress VALUES (1000000)');
+  const received = await subscribe(broker);
+  await startApiHere(database, broker);
+  await startWorkerHere(database, broker);
+  await applyDirectly(database.pool, 'a', 1);
+  await until('the event arrived', () => received.length === 1);
+  expect(await drained(database)).toMatchObject({ ledgerEntries: 1, offendingAccounts: 0 });
+});
+
+it('starts from the beginning when something below the noted progress is not in the ledger', async () => {
+  await applyDirectly(database.pool, 'a', 1);
+  await database.pool.query('INSERT INTO relay_progress VALUES (1)');
+  await startApiHere(database, broker);
+  await startWorkerHere(database, broker);
+  expect(await drained(database)).toMatchObject({ ledgerEntries: 1, offendingAccounts: 0 });
+});
+
+it('packs events into batches when it may, with both kinds in one, for every subscriber and the ledger', async () => {
+  const all = await subscribeBatches('balance.*');
+  const debits = await subscribeBatches('balance.debited');
+  for (let count = 0; count < 250; count += 1) await applyDirectly(database.pool, 'a', count % 2 ? -1 : 2);
+  await startApiHere(database, broker, { EVENTS_PER_MESSAGE_MAX: '100' });
+  await startWorkerHere(database, broker);
+  expect(await drained(database)).toMatchObject({ ledgerEntries: 250, offendingAccounts: 0 });
+  await until('all events arrived', () => all.flat().length === 250);
+  expect(all.map((batch) => batch.length)).toEqual([100, 100, 50]);
+  expect(all.flat().map((event) => event.data.version)).toEqual(Array.from({ length: 250 }, (_, index) => index + 1));
+  await until(
+    'the debits arrived',
+    () => debits.flat().filter((event) => event.type === 'balance.debited').length === 125,
+  );
+});
+
+it('stays alive when a full subscriber meets an absent worker and a long backlog', async () => {
+  const full = await channel.assertQueue('', {
+    exclusive: true,
+    arguments: { 'x-max-length': 1, 'x-overflow': 'reject-publish' },
+  });
+  await channel.bindQueue(full.queue, broker.topology.eventsExchange, 'balance.*');
+  const backlog = 12_000; // more than may be rejected at a time
+  await database.pool.query(
+    `SELECT count(*) FROM apply_balance_updates(array_fill('a'::text, ARRAY[$1::int]), array_fill(1::bigint, ARRAY[$1::int]),
+       array_fill(NULL::text, ARRAY[$1::int]), array_fill(NULL::text, ARRAY[$1::int]), array_fill(NULL::text, ARRAY[$1::int]), now())`,
+    [backlog],
+  );
+  const { url } = await startApiHere(database, broker);
+  await until('as many are rejected as may be', async () => (await relayState(url)).rejected >= 10_000);
+  const patienceOver = Date.now() + 1500; // three times RELAY_REPUBLISH_MS
+  await until('the loss check has run', () => Date.now() > patienceOver);
+  await startWorkerHere(database, broker);
+  expect(await drained(database)).toMatchObject({ ledgerEntries: backlog, offendingAccounts: 0 });
+  await applyDirectly(database.pool, 'b', 1);
+  expect(await drained(database)).toMatchObject({ ledgerEntries: backlog + 1 });
 });
 
 it('is not held up by a subscriber whose full queue rejects, and lets go of its events in the end', async () => {

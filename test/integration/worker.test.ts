@@ -1,7 +1,7 @@
 // The worker against repeats, forgeries and an absent database; and the ledger against change.
 import type { Channel } from 'amqplib';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { encodeEvent } from '../../src/shared/events.ts';
+import { encodeEvent, encodeEventBatch } from '../../src/shared/events.ts';
 import { declareTopology } from '../../src/shared/topology.ts';
 import {
   applyDirectly,
@@ -121,12 +121,43 @@ it('dead-letters what is no event', async () => {
     JSON.stringify({ ...good, data: { ...good.data, amount: '5' } }),
     JSON.stringify({ ...good, data: { ...good.data, reference: 'a\u0000b' } }),
     JSON.stringify({ ...good, time: 'yesterday' }),
+    JSON.stringify({ ...good, time: '0000-01-01T00:00:00.000Z' }), // PostgreSQL knows no such year
+    JSON.stringify([]),
+    JSON.stringify([good, null]),
   ];
   for (const body of bodies) publish(body);
   const { consumer } = await startWorkerHere(database, broker);
   await until('all are refused', () => consumer.counts.malformed === bodies.length);
   await until('they are dead letters', async () => (await deadLetters()) === bodies.length);
   expect(await ledgerRows(database)).toBe(0);
+});
+
+it('refuses alone what only the database finds out to be no value', async () => {
+  await applyDirectly(database.pool, 'a', 5);
+  const change = await outboxChange();
+  // A trigger stands for a rule that the contract does not know.
+  await database.pool.query(`
+    CREATE FUNCTION refuse_six() RETURNS trigger LANGUAGE plpgsql AS
+      $$ BEGIN IF NEW.amount = 6 THEN RAISE EXCEPTION 'not six' USING ERRCODE = '22000'; END IF; RETURN NEW; END $$;
+    CREATE TRIGGER refuse_six BEFORE INSERT ON ledger FOR EACH ROW EXECUTE FUNCTION refuse_six();`);
+  await applyDirectly(database.pool, 'a', 6);
+  const { rows } = await database.pool.query(
+    `SELECT account_id AS "accountId", version, amount, balance, reference, created_at AS "createdAt" FROM outbox WHERE amount = 6`,
+  );
+  publish(encodeEvent(rows[0]));
+  publish(encodeEvent(change));
+  const { consumer } = await startWorkerHere(database, broker);
+  await until('both are settled', () => consumer.counts.recorded === 1 && consumer.counts.malformed === 1);
+  await until('one is a dead letter', async () => (await deadLetters()) === 1);
+});
+
+it('records the true events of a batch and dead-letters it when one is forged', async () => {
+  await applyDirectly(database.pool, 'a', 5);
+  const change = { ...(await outboxChange()), traceparent: null };
+  publish(encodeEventBatch([change, { ...change, version: 2 }]));
+  const { consumer } = await startWorkerHere(database, broker);
+  await until('it is settled', () => consumer.counts.recorded === 1 && consumer.counts.forged === 1);
+  await until('it is a dead letter', async () => (await deadLetters()) === 1);
 });
 
 it('waits for an absent database with the messages in hand, and records them when it is back', async () => {
