@@ -64,7 +64,9 @@ await channel.bindQueue(queue, exchange, 'balance.*'); // or balance.credited, b
 await channel.prefetch(100);
 await channel.consume(queue, (message) => {
   if (!message) return process.exit(1); // the queue was deleted
-  inOrder(JSON.parse(message.content.toString()));
+  // One event, or under load a batch of them where the operator allows it.
+  const body: BalanceEvent | BalanceEvent[] = JSON.parse(message.content.toString());
+  for (const event of Array.isArray(body) ? body : [body]) inOrder(event);
   channel.ack(message); // after handling, so that a crash in between delivers it again
 });
 console.log(`waiting for events of ${exchange}; Ctrl-C ends`);
