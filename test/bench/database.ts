@@ -1,0 +1,180 @@
+// A database of its own for each run, copied from a template, and what the benchmark asks it.
+import { setTimeout as delay } from 'node:timers/promises';
+import pg from 'pg';
+import { connectionOptions } from '../../src/shared/database.ts';
+import { migrate } from '../../src/shared/migrations.ts';
+import { EVEN_ACCOUNTS, HOT_ACCOUNT } from './accounts.ts';
+import type { Variant } from './variants.ts';
+
+const TEMPLATE = 'bench_template';
+const POLL_INTERVAL_MS = 50;
+const SETTLE_POLL_MS = 100;
+
+const urlOf = (serverUrl: string, name: string) => {
+  const url = new URL(serverUrl);
+  url.pathname = `/${name}`;
+  return url.href;
+};
+
+export async function administer(serverUrl: string, ...statements: string[]): Promise<void> {
+  const client = new pg.Client(connectionOptions(serverUrl, 'bench'));
+  await client.connect();
+  try {
+    for (const statement of statements) await client.query(statement);
+  } finally {
+    await client.end();
+  }
+}
+
+const INSERT_ACCOUNTS = `
+  INSERT INTO account (account_id, created_at, updated_at)
+  SELECT 'a' || number, now(), now() FROM generate_series($1::integer, $2::integer) AS number`;
+
+/** Makes what {@link createDatabase} copies: the schema, the even accounts and the hot one. */
+export async function createTemplate(serverUrl: string): Promise<void> {
+  await administer(serverUrl, `CREATE DATABASE ${TEMPLATE}`);
+  const url = urlOf(serverUrl, TEMPLATE);
+  await migrate(url);
+  const client = new pg.Client(connectionOptions(url, 'bench'));
+  await client.connect();
+  await client.query(INSERT_ACCOUNTS, [0, EVEN_ACCOUNTS - 1]);
+  await client.query(
+    `INSERT INTO account (account_id, created_at, updated_at) VALUES ('${HOT_ACCOUNT}', now(), now())`,
+  );
+  // Not the empty tables: their statistics are those of a new installation, none.
+  await client.query('VACUUM ANALYZE account');
+  await client.end();
+}
+
+export interface BenchDatabase {
+  url: string;
+  client: pg.Client;
+  drop(): Promise<void>;
+}
+
+let made = 0;
+
+/** Starts behind a checkpoint, as every run does, and with what the variant wants to be there. */
+export async function createDatabase(
+  serverUrl: string,
+  { extraAccounts, ledgerRows }: Pick<Variant, 'extraAccounts' | 'ledgerRows'>,
+): Promise<BenchDatabase> {
+  const name = `bench_${++made}`;
+  await administer(serverUrl, `CREATE DATABASE ${name} TEMPLATE ${TEMPLATE}`, 'CHECKPOINT');
+  const url = urlOf(serverUrl, name);
+  const client = new pg.Client(connectionOptions(url, 'bench'));
+  client.on('error', () => {});
+  await client.connect();
+  if (extraAccounts > 0) await setAccounts(client, extraAccounts);
+  if (ledgerRows > 0) await fillLedger(client, ledgerRows);
+  return {
+    url,
+    client,
+    async drop() {
+      await client.end();
+      await administer(serverUrl, `DROP DATABASE ${name} WITH (FORCE)`);
+    },
+  };
+}
+
+async function setAccounts(client: pg.Client, count: number): Promise<void> {
+  if (count > EVEN_ACCOUNTS) await client.query(INSERT_ACCOUNTS, [EVEN_ACCOUNTS, count - 1]);
+  else
+    await client.query(
+      `DELETE FROM account WHERE account_id <> '${HOT_ACCOUNT}' AND substr(account_id, 2)::integer >= $1`,
+      [count],
+    );
+  await client.query('VACUUM ANALYZE account');
+  await client.query('CHECKPOINT');
+}
+
+/** A history of equal length for each even account, as if every change had been +1. */
+async function fillLedger(client: pg.Client, rows: number): Promise<void> {
+  const versions = Math.ceil(rows / EVEN_ACCOUNTS);
+  await client.query(
+    `INSERT INTO ledger (account_id, version, amount, balance, created_at)
+     SELECT account_id, version, 1, version, now()
+     FROM account CROSS JOIN generate_series(1, $1::integer) AS version
+     WHERE account_id <> '${HOT_ACCOUNT}'
+     ORDER BY account_id, version`,
+    [versions],
+  );
+  await client.query(`UPDATE account SET balance = $1, version = $1 WHERE account_id <> '${HOT_ACCOUNT}'`, [versions]);
+  await client.query('VACUUM ANALYZE');
+  await client.query('CHECKPOINT');
+}
+
+/** Effects in the database: each update adds 1 to a balance. Waits for those that are still under way. */
+export async function settledTotal({ client }: BenchDatabase): Promise<number> {
+  let before = -1;
+  for (;;) {
+    const total: number = Number((await client.query('SELECT sum(balance) AS total FROM account')).rows[0].total);
+    if (total === before) return total;
+    before = total;
+    await delay(SETTLE_POLL_MS);
+  }
+}
+
+// Cheap, so that asking often costs nothing; verify has the last word.
+const NEWEST_RECORDED = `
+  SELECT EXISTS (
+    SELECT FROM ledger WHERE ledger.account_id = newest.account_id AND ledger.version = newest.version
+  ) AS recorded
+  FROM (SELECT account_id, version FROM outbox ORDER BY position DESC LIMIT 1) AS newest`;
+
+const PENDING = `
+  SELECT count(*) AS pending FROM outbox
+  WHERE NOT EXISTS (SELECT FROM ledger WHERE (ledger.account_id, ledger.version) = (outbox.account_id, outbox.version))`;
+
+export async function pendingChanges({ client }: BenchDatabase): Promise<number> {
+  return (await client.query(PENDING)).rows[0].pending;
+}
+
+/** Waits until the ledger holds every change; false when the time is over before. */
+export async function drained(database: BenchDatabase, timeoutMs: number): Promise<boolean> {
+  const { client } = database;
+  await client.query('SET enable_seqscan = off');
+  try {
+    for (const deadline = Date.now() + timeoutMs; Date.now() < deadline; await delay(POLL_INTERVAL_MS)) {
+      const [newest] = (await client.query(NEWEST_RECORDED)).rows;
+      if (newest?.recorded === false) continue;
+      if ((await pendingChanges(database)) === 0) return true;
+    }
+    return false;
+  } finally {
+    await client.query('RESET enable_seqscan');
+  }
+}
+
+/** Milliseconds since 1970; 0 of an empty ledger. */
+export async function lastRecordedAtMs({ client }: BenchDatabase): Promise<number> {
+  return (
+    (await client.query<{ at: Date | null }>('SELECT max(recorded_at) AS at FROM ledger')).rows[0]?.at?.getTime() ?? 0
+  );
+}
+
+/** On disk, indexes included. */
+export async function outboxBytes({ client }: BenchDatabase): Promise<number> {
+  const query = `SELECT pg_total_relation_size('outbox_even') + pg_total_relation_size('outbox_odd') AS bytes`;
+  return (await client.query(query)).rows[0].bytes;
+}
+
+const HOLDS: Record<Exclude<Variant['hold'], 'nothing'>, string[]> = {
+  snapshot: ['BEGIN ISOLATION LEVEL REPEATABLE READ', 'SELECT count(*) FROM pg_class'],
+  dump: [
+    'BEGIN ISOLATION LEVEL REPEATABLE READ',
+    'LOCK TABLE account, request, outbox, relay_progress, ledger IN ACCESS SHARE MODE',
+    'SELECT count(*) FROM pg_class',
+  ],
+  write: ['CREATE TABLE IF NOT EXISTS unrelated (number integer)', 'BEGIN', 'INSERT INTO unrelated VALUES (1)'],
+};
+
+/** Another session that holds something open. @returns what lets go. */
+export async function hold({ url }: BenchDatabase, what: Variant['hold']): Promise<() => Promise<void>> {
+  if (what === 'nothing') return async () => {};
+  const client = new pg.Client(connectionOptions(url, 'bench hold'));
+  await client.connect();
+  for (const statement of HOLDS[what]) await client.query(statement);
+  let released: Promise<void> | undefined;
+  return () => (released ??= client.end());
+}

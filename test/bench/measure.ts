@@ -1,0 +1,205 @@
+// One run of one variant: new database, new processes, warm-up, load, drain, proof.
+import { setTimeout as delay } from 'node:timers/promises';
+import { verify } from '../../src/shared/verification.ts';
+import { writeAccountsFile } from './accounts.ts';
+import { residentBytes } from './cpu.ts';
+import {
+  type BenchDatabase,
+  createDatabase,
+  drained,
+  hold,
+  lastRecordedAtMs,
+  outboxBytes,
+  pendingChanges,
+  settledTotal,
+} from './database.ts';
+import type { Driver, Load } from './load.ts';
+import { type Bench, type Cpu, cpuPerThousand, type System, startSystem } from './system.ts';
+import { nameOf, type Variant } from './variants.ts';
+
+/** V8 has compiled what is hot by then. */
+const WARM_UP_SECONDS = 2;
+/** Bulk fills the outbox faster than it is drained, and that is waited for. */
+const BULK_WARM_UP_SECONDS = 1;
+/** The slowest drain that is waited for. */
+const DRAIN_PER_SECOND_MIN = 1000;
+const DRAIN_TIMEOUT_MIN_MS = 30_000;
+/** How long the relay may take to truncate what it no longer needs. */
+const SHRINK_TIMEOUT_MS = 8000;
+export const OUTBOX_BYTES_MAX = 64 * 1024 * 1024;
+const POLL_INTERVAL_MS = 200;
+
+export interface Run {
+  name: string;
+  variant: Variant;
+  /** Updates answered 200, or, in bulk, applied by a request answered 200. */
+  accepted: number;
+  acceptedPerSecond: number;
+  /** Of requests. */
+  p50Ms: number;
+  p99Ms: number;
+  maxMs: number;
+  /** Answers that were not 200, and requests without an answer. */
+  notAccepted: number;
+  /** CPU seconds per 1,000 updates; with the pipeline running until the last ledger row, else during the load. */
+  cpu: Cpu;
+  /** Updates / (start of the load until the last ledger row), where there is a ledger and it was waited for. */
+  endToEndPerSecond: number | undefined;
+  /** Deferred: ledger rows / (relay and worker ready until the last ledger row). */
+  drainPerSecond: number | undefined;
+  drainCpu: Cpu | undefined;
+  /** On disk, after the drain. */
+  outboxBytes: number | undefined;
+  apiRssBytes: number;
+  /** What verify looked at; undefined where there are no histories to prove. */
+  verifiedEntries: number | undefined;
+  /** None, or the row is void. */
+  problems: string[];
+}
+
+export interface MeasureOptions {
+  seconds: number;
+  driver: Driver;
+  nodeOptions?: string[];
+}
+
+export async function measure(bench: Bench, variant: Variant, options: MeasureOptions): Promise<Run> {
+  const database = await createDatabase(bench.servers.postgres.url, variant);
+  try {
+    const system = await startSystem(bench, database, variant, options.nodeOptions);
+    try {
+      return await run(bench, variant, options, database, system);
+    } finally {
+      await system.end(options.nodeOptions ? 'gently' : undefined);
+    }
+  } finally {
+    await database.drop();
+  }
+}
+
+let loads = 0;
+
+async function run(
+  bench: Bench,
+  variant: Variant,
+  { seconds, driver }: MeasureOptions,
+  database: BenchDatabase,
+  system: System,
+): Promise<Run> {
+  const { service, connections, updatesPerRequest, keys, pipeline, loadFactor } = variant;
+  const problems: string[] = [];
+  const accountsFile = writeAccountsFile(bench.servers.folder, variant);
+  const send = (loadSeconds: number) => {
+    const keyPrefix = keys ? `bench-${++loads}-` : undefined;
+    const load: Load = {
+      url: system.url,
+      connections,
+      seconds: loadSeconds,
+      accountsFile,
+      updatesPerRequest,
+      keyPrefix,
+    };
+    return driver(load);
+  };
+  const waitUntilDrained = async (rows: number) => {
+    const timeoutMs = DRAIN_TIMEOUT_MIN_MS + (rows / DRAIN_PER_SECOND_MIN) * 1000;
+    if (!(await drained(database, timeoutMs))) {
+      problems.push(
+        `${await pendingChanges(database)} changes are not in the ledger after ${Math.round(timeoutMs / 1000)} s`,
+      );
+    }
+  };
+
+  await send(updatesPerRequest === 1 ? WARM_UP_SECONDS : BULK_WARM_UP_SECONDS);
+  const before = await settledTotal(database);
+  if (pipeline === 'running') await waitUntilDrained(before);
+  const release = await hold(database, variant.hold);
+  try {
+    const cpuBefore = system.cpu();
+    const startedAtMs = Date.now();
+    const load = await send(Math.max(1, Math.round(seconds * loadFactor)));
+    let cpuAfter = system.cpu();
+    const applied = (await settledTotal(database)) - before;
+    const answered = (load.answered - load.notOk) * updatesPerRequest;
+    const accepted = service === 'ceiling' ? answered : Math.min(answered, applied);
+    // What was under way when the load ended was applied without an answer: no more than that.
+    if (service !== 'ceiling' && applied > answered + connections * updatesPerRequest) {
+      problems.push(`${applied} updates were applied, ${answered} answered 200`);
+    }
+    if (service !== 'ceiling' && updatesPerRequest === 1 && applied < answered) {
+      problems.push(`${answered} updates were answered 200, but only ${applied} applied`);
+    }
+    if (accepted === 0) problems.push('nothing was accepted');
+
+    let endToEndPerSecond: number | undefined;
+    if (pipeline === 'running') {
+      await waitUntilDrained(applied);
+      cpuAfter = system.cpu();
+      endToEndPerSecond = applied / (((await lastRecordedAtMs(database)) - startedAtMs) / 1000);
+    }
+    let drainPerSecond: number | undefined;
+    let drainCpu: Cpu | undefined;
+    if (pipeline === 'deferred' && variant.drain) {
+      await system.startPipeline();
+      const drainStartedAtMs = Date.now();
+      const drainCpuBefore = system.cpu();
+      await waitUntilDrained(before + applied);
+      const drainMs = (await lastRecordedAtMs(database)) - drainStartedAtMs;
+      drainPerSecond = ((before + applied) / drainMs) * 1000;
+      drainCpu = cpuPerThousand(drainCpuBefore, system.cpu(), before + applied);
+    }
+    const isDrained = endToEndPerSecond !== undefined || drainPerSecond !== undefined;
+    if (variant.hold === 'dump') await release(); // TRUNCATE has to wait for it
+    const outbox = isDrained ? await shrunkOutboxBytes(database) : undefined;
+    const apiRssBytes = residentBytes(system.apiPid) ?? 0;
+    const verifiedEntries = await prove(variant, database, isDrained, problems);
+    if (!system.complete()) problems.push('a process ended by itself');
+    return {
+      name: nameOf(variant),
+      variant,
+      accepted,
+      acceptedPerSecond: accepted / load.seconds,
+      p50Ms: load.p50Ms,
+      p99Ms: load.p99Ms,
+      maxMs: load.maxMs,
+      notAccepted: load.notOk + load.broken,
+      cpu: cpuPerThousand(cpuBefore, { ...cpuAfter, load: load.cpuSeconds }, Math.max(accepted, 1)),
+      endToEndPerSecond,
+      drainPerSecond,
+      drainCpu,
+      outboxBytes: outbox,
+      apiRssBytes,
+      verifiedEntries,
+      problems,
+    };
+  } finally {
+    await release();
+  }
+}
+
+/** Under the limit at once, or when the relay gets to it. */
+async function shrunkOutboxBytes(database: BenchDatabase): Promise<number> {
+  const deadline = Date.now() + SHRINK_TIMEOUT_MS;
+  for (;;) {
+    const bytes = await outboxBytes(database);
+    if (bytes <= OUTBOX_BYTES_MAX || Date.now() > deadline) return bytes;
+    await delay(POLL_INTERVAL_MS);
+  }
+}
+
+async function prove(
+  { service }: Variant,
+  database: BenchDatabase,
+  isDrained: boolean,
+  problems: string[],
+): Promise<number | undefined> {
+  if (service === 'ceiling' || service === 'usual') return undefined;
+  const found = await verify(database.client);
+  for (const {
+    accountId,
+    problems: [first],
+  } of found.offenders.slice(0, 3))
+    problems.push(`${accountId}: ${first}`);
+  if (isDrained && found.pendingChanges > 0) problems.push(`${found.pendingChanges} changes are not in the ledger`);
+  return found.ledgerEntries + found.pendingChanges;
+}

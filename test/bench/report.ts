@@ -1,0 +1,175 @@
+// The table and the judgement, on the terminal and as docs/benchmarks.md.
+import { writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import type { Chart } from './charts.ts';
+import { short, whole } from './numbers.ts';
+import { DOCS_FOLDER, type Results } from './results.ts';
+import type { Summary } from './summary.ts';
+import { type Cpu, GROUPS } from './system.ts';
+import type { Target } from './targets.ts';
+
+const HEADS = ['variant', 'accepted/s', 'p50 ms', 'p99 ms', ...GROUPS, 'end to end/s', 'drain/s', 'verify'];
+
+const optional = (value: number | undefined) => (value === undefined ? '-' : whole(value));
+const cpuCells = (cpu: Cpu) => GROUPS.map((group) => (cpu[group] < 0.0005 ? '-' : cpu[group].toFixed(3)));
+
+function cells(summary: Summary): string[] {
+  const { name, acceptedPerSecond, p50Ms, p99Ms, cpu, endToEndPerSecond, drainPerSecond, verifiedEntries, problems } =
+    summary;
+  const proof = verifiedEntries === undefined ? '-' : 'passed';
+  return [
+    name,
+    whole(acceptedPerSecond),
+    short(p50Ms),
+    short(p99Ms),
+    ...cpuCells(cpu),
+    optional(endToEndPerSecond),
+    optional(drainPerSecond),
+    problems.length > 0 ? `VOID: ${problems.join('; ')}` : proof,
+  ];
+}
+
+export function printTable(summaries: readonly Summary[]): void {
+  print([HEADS, ...summaries.map(cells)]);
+  const partly = summaries.filter(({ notAccepted }) => notAccepted > 0);
+  for (const { name, notAccepted } of partly) console.log(`${name}: ${whole(notAccepted)} requests not answered 200`);
+}
+
+const verdict = ({ met }: Target) => (met === undefined ? '-' : met ? 'met' : 'MISSED');
+
+export function printTargets(targets: readonly Target[]): void {
+  print([
+    ['measured', 'target', 'figure', ''],
+    ...targets.map((target) => [target.measured, target.target, target.figure, verdict(target)]),
+  ]);
+}
+
+function print(rows: string[][]): void {
+  const widths = rows[0]?.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0))) ?? [];
+  const isNumber = (cell: string) => /^[-\d.,]+$/.test(cell);
+  for (const row of rows) {
+    const padded = row.map((cell, column) =>
+      isNumber(cell) ? cell.padStart(widths[column] ?? 0) : cell.padEnd(widths[column] ?? 0),
+    );
+    console.log(padded.join('  ').trimEnd());
+  }
+  console.log();
+}
+
+const markdownTable = (heads: string[], rows: string[][]) =>
+  [heads, heads.map((_, column) => (column === 0 ? '---' : '---:')), ...rows]
+    .map((row) => `| ${row.join(' | ')} |`)
+    .join('\n');
+
+export async function writePage(results: Results, charts: readonly Chart[]): Promise<void> {
+  await writeFile(path.join(DOCS_FOLDER, 'benchmarks.md'), page(results, charts));
+}
+
+function page(results: Results, charts: readonly Chart[]): string {
+  const { date, command, driver, secondsPerRun, machine, summaries, targets, memory, growth, sql } = results;
+  const drains = summaries.filter(({ drainCpu }) => drainCpu !== undefined);
+  return `# Benchmarks
+
+Written by \`${command}\` on ${day(date)}; the raw figures are in [benchmarks/results.json](benchmarks/results.json). The
+command starts its own PostgreSQL and RabbitMQ, measures everything below in one go, and takes them away again.
+
+| | |
+|---|---|
+| machine | ${machine.cpu}, ${machine.cores} cores, ${machine.memoryGigabytes} GB, ${machine.system}; load generator and all servers on it |
+| Node | ${machine.node} |
+| PostgreSQL | ${machine.postgres}; one connection commits ${whole(machine.commitsPerSecond)} rows a second |
+| RabbitMQ | ${machine.broker} |
+| load | ${driver}, keep-alive, closed loop: each connection sends its next request when it has the answer |
+| a run | new database, new processes, 2 s warm-up, ${secondsPerRun} s load; medians of the rounds, variants interleaved |
+| sources | ${machine.commit} |
+
+- **ceiling**: this service's HTTP layer (Express, body reading, checking, answering) with a constant instead of a database.
+- **usual**: one \`UPDATE account SET balance = balance + $2 ... WHERE balance + $2 >= 0 RETURNING\` a request through a
+  \`pg.Pool\` of 10, \`express.json()\` and \`res.json()\`: what a good developer writes first. No event, no ledger, no key.
+- **usual, same contract**: the same with an outbox row in one transaction, and this service's relay and worker behind it.
+- **this**: this service. *Pipeline running*: relay and worker move events during the load. *Relay deferred*: they start after it.
+
+## Targets
+
+${markdownTable(
+  ['measured', 'target', 'figure', ''],
+  targets.map((target) => [
+    target.measured,
+    target.target,
+    target.figure,
+    verdict(target).replace('MISSED', '**missed**'),
+  ]),
+)}
+
+${charts.map(({ file, title }) => `## ${title}\n\n![${title}](benchmarks/${file})`).join('\n\n')}
+
+## All figures
+
+Only updates answered 200 count. The columns ${GROUPS.map((group) => `*${group}*`).join(', ')} are CPU seconds per 1,000 updates of
+the load generator, the API (with its relay), the worker, PostgreSQL with its backends, and RabbitMQ; with the pipeline running they
+count until the last ledger row. End to end: updates / (start of the load until the last ledger row). Drain: ledger rows / (relay
+and worker ready until the last ledger row). A row is void unless \`npm run verify\`'s proof passes after its run.
+
+${markdownTable(HEADS, summaries.map(cells))}
+
+${
+  drains.length === 0
+    ? ''
+    : `Drains, CPU seconds per 1,000 events:
+
+${markdownTable(
+  ['after', 'drain/s', ...GROUPS.slice(1)],
+  drains.map(({ name, drainPerSecond, drainCpu }) => [
+    name,
+    optional(drainPerSecond),
+    ...cpuCells(drainCpu as Cpu).slice(1),
+  ]),
+)}
+`
+}
+${memory ? `Memory: ${whole(memory.updates)} updates in ${whole(memory.seconds)} s on ${day(memory.date)}, at most ${whole(memory.maxBytes / 2 ** 20)} MB resident.\n` : ''}${
+  growth
+    ? `
+## How cost grows
+
+Measured on ${day(growth.date)} with \`npm run bench -- --growth\`.
+
+${Object.values(growth.series)
+  .map(({ title, points }) =>
+    markdownTable(
+      [title, 'accepted/s', 'p99 ms', 'end to end/s', 'verify'],
+      points.map(({ at, acceptedPerSecond, p99Ms, endToEndPerSecond, problems }) => [
+        whole(at),
+        whole(acceptedPerSecond),
+        short(p99Ms),
+        optional(endToEndPerSecond),
+        problems.length > 0 ? `VOID: ${problems.join('; ')}` : 'passed',
+      ]),
+    ),
+  )
+  .join('\n\n')}
+`
+    : ''
+}${
+  sql
+    ? `
+## The SQL function alone
+
+One connection, no HTTP: \`npm run bench:sql\`, ${day(sql.date)}.
+
+${markdownTable(
+  ['batch', 'accounts', 'keys', 'updates/s', 'ms a batch'],
+  sql.rows.map(({ batch, accounts, keys, updatesPerSecond, batchMs }) => [
+    whole(batch),
+    accounts,
+    keys ? 'yes' : 'no',
+    whole(updatesPerSecond),
+    short(batchMs),
+  ]),
+)}
+`
+    : ''
+}`;
+}
+
+const day = (date: string) => date.slice(0, 10);

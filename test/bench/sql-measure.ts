@@ -1,0 +1,83 @@
+// The SQL function alone: batches through one connection, as a lane sends them.
+import { setTimeout as delay } from 'node:timers/promises';
+import { verify } from '../../src/shared/verification.ts';
+import { accountId, EVEN_ACCOUNTS, HOT_ACCOUNT } from './accounts.ts';
+import { createDatabase } from './database.ts';
+import { median } from './numbers.ts';
+
+const BATCHES = [1, 16, 128, 1000];
+const WARM_UP_MS = 300;
+const PAUSE_MS = 50;
+
+const APPLY = {
+  name: 'apply_balance_updates',
+  text: 'SELECT item, outcome, replayed, balance, version, created_at FROM apply_balance_updates($1, $2, $3, $4, $5, $6)',
+};
+
+export interface SqlRow {
+  batch: number;
+  accounts: 'hot' | 'even';
+  keys: boolean;
+  updatesPerSecond: number;
+  /** Median. */
+  batchMs: number;
+}
+
+/** A database each, verified afterwards. @throws when an update is not applied or the books do not add up. */
+export async function measureSql(postgresUrl: string, seconds: number, tell: (row: SqlRow) => void): Promise<SqlRow[]> {
+  const rows: SqlRow[] = [];
+  for (const accounts of ['hot', 'even'] as const) {
+    for (const keys of [false, true]) {
+      for (const batch of BATCHES) {
+        const row = await measureBatches(postgresUrl, { batch, accounts, keys }, seconds);
+        tell(row);
+        rows.push(row);
+      }
+    }
+  }
+  return rows;
+}
+
+async function measureBatches(
+  postgresUrl: string,
+  what: Pick<SqlRow, 'batch' | 'accounts' | 'keys'>,
+  seconds: number,
+): Promise<SqlRow> {
+  const { batch, accounts, keys } = what;
+  const database = await createDatabase(postgresUrl, { extraAccounts: 0, ledgerRows: 0 });
+  const { client } = database;
+  let sent = 0;
+  const apply = async () => {
+    const items = Array.from({ length: batch }, () => ++sent);
+    // A step that has no factor in common with the count visits all accounts, far from each other.
+    const ids = items.map((item) => (accounts === 'hot' ? HOT_ACCOUNT : accountId((item * 7919) % EVEN_ACCOUNTS)));
+    const none = items.map(() => null);
+    const startedAtMs = performance.now();
+    const { rows } = await client.query({
+      ...APPLY,
+      values: [
+        ids,
+        items.map(() => 1),
+        none,
+        keys ? items.map((item) => `key-${item}`) : none,
+        none,
+        new Date().toISOString(),
+      ],
+    });
+    const elapsedMs = performance.now() - startedAtMs;
+    if (rows.some(({ outcome }) => outcome !== 'applied')) throw new Error('an update was not applied');
+    return elapsedMs;
+  };
+  try {
+    for (const end = performance.now() + WARM_UP_MS; performance.now() < end; ) await apply();
+    await delay(PAUSE_MS);
+    const batchesMs: number[] = [];
+    for (const end = performance.now() + seconds * 1000; performance.now() < end; ) batchesMs.push(await apply());
+    const { offenders } = await verify(client);
+    if (offenders.length > 0) throw new Error(`not verified: ${JSON.stringify(offenders)}`);
+    const totalMs = batchesMs.reduce((sum, ms) => sum + ms, 0);
+    return { ...what, updatesPerSecond: (batchesMs.length * batch * 1000) / totalMs, batchMs: median(batchesMs) };
+  } finally {
+    await database.drop();
+  }
+}

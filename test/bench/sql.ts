@@ -1,0 +1,28 @@
+// npm run bench:sql: the SQL function without HTTP, so that a regression is seen before it reaches HTTP. About a minute.
+import { createTemplate } from './database.ts';
+import { interruptible } from './interrupt.ts';
+import { short, whole } from './numbers.ts';
+import { readResults, writeResults } from './results.ts';
+import { startPostgresOnly } from './servers.ts';
+import { measureSql, type SqlRow } from './sql-measure.ts';
+
+const SECONDS = 2;
+
+const show = ({ batch, accounts, keys, updatesPerSecond, batchMs }: SqlRow) =>
+  console.log(
+    `${accounts.padEnd(6)}${(keys ? 'keys' : 'no keys').padEnd(9)}batch ${whole(batch).padStart(5)}` +
+      `${whole(updatesPerSecond).padStart(9)} updates/s ${short(batchMs).padStart(7)} ms a batch`,
+  );
+
+const servers = await startPostgresOnly();
+const over = interruptible(() => servers.reaper.close());
+try {
+  await createTemplate(servers.postgres.url);
+  const rows = await measureSql(servers.postgres.url, SECONDS, show);
+  const results = readResults();
+  // The page shows it from its next writing on.
+  if (results) writeResults({ ...results, sql: { date: new Date().toISOString(), rows } });
+} finally {
+  over();
+  await servers.stop();
+}

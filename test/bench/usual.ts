@@ -1,0 +1,59 @@
+// What a good developer writes first: express.json(), pg.Pool, one UPDATE a request, res.json(). With CONTRACT=outbox
+// also what our events and ledger need: an outbox row in the same transaction.
+import { once } from 'node:events';
+import express, { type RequestHandler } from 'express';
+import pg from 'pg';
+import { z } from 'zod';
+
+const POOL_MAX = 10;
+
+const body = z.object({ accountId: z.string().min(1).max(64), amount: z.int() });
+
+const UPDATE = `
+  UPDATE account SET balance = balance + $2
+  WHERE account_id = $1 AND balance + $2 >= 0
+  RETURNING balance`;
+
+const UPDATE_VERSION = `
+  UPDATE account
+  SET balance = balance + $2, version = version + 1, updated_at = greatest(clock_timestamp(), updated_at)
+  WHERE account_id = $1 AND balance + $2 >= 0
+  RETURNING balance, version, updated_at`;
+
+const INSERT_OUTBOX = `
+  INSERT INTO outbox (account_id, version, amount, balance, created_at) VALUES ($1, $2, $3, $4, $5)`;
+
+const pool = new pg.Pool({ connectionString: process.env.DATABASE_URL, max: POOL_MAX });
+
+const update: RequestHandler = async (request, response) => {
+  const { accountId, amount } = body.parse(request.body);
+  const { rows } = await pool.query(UPDATE, [accountId, amount]);
+  if (rows.length === 0) response.status(400).json({ code: 'insufficient_funds' });
+  else response.json({ accountId, amount, balance: Number(rows[0].balance) });
+};
+
+const updateWithOutbox: RequestHandler = async (request, response) => {
+  const { accountId, amount } = body.parse(request.body);
+  const client = await pool.connect();
+  try {
+    await client.query('BEGIN');
+    const { rows } = await client.query(UPDATE_VERSION, [accountId, amount]);
+    const [row] = rows;
+    if (row) await client.query(INSERT_OUTBOX, [accountId, row.version, amount, row.balance, row.updated_at]);
+    await client.query('COMMIT');
+    if (row) response.json({ accountId, amount, balance: Number(row.balance), version: Number(row.version) });
+    else response.status(400).json({ code: 'insufficient_funds' });
+  } catch (error) {
+    await client.query('ROLLBACK');
+    throw error;
+  } finally {
+    client.release();
+  }
+};
+
+const app = express();
+app.use(express.json());
+app.post('/v1/balance-updates', process.env.CONTRACT === 'outbox' ? updateWithOutbox : update);
+app.listen(Number(process.env.PORT), '127.0.0.1', () => process.send?.('ready'));
+await once(process, 'disconnect');
+process.exit();

@@ -1,0 +1,186 @@
+// What is measured: who serves, which accounts, how many connections, with or without keys, and when events move.
+
+export interface Variant {
+  /**
+   * - ceiling: our HTTP layer without a database
+   * - usual: one UPDATE a request, no event, no ledger
+   * - contract: UPDATE and outbox row in one transaction a request; our relay and worker
+   * - this: this service
+   */
+  service: 'ceiling' | 'usual' | 'contract' | 'this';
+  accounts: 'hot' | 'even' | 'zipf';
+  connections: number;
+  /** 1 is the single update; more is bulk. */
+  updatesPerRequest: number;
+  /** An idempotency key for each update. */
+  keys: boolean;
+  /**
+   * - none: there are no events
+   * - running: relay and worker move events during the load
+   * - deferred: they start after it; `drain` says whether the run waits for them
+   */
+  pipeline: 'none' | 'running' | 'deferred';
+  drain: boolean;
+  eventsPerMessage: number;
+  /**
+   * Held open by another session during the load:
+   * - snapshot: an idle REPEATABLE READ transaction
+   * - dump: the same with share locks on all tables, as pg_dump takes them
+   * - write: a transaction that has written to an unrelated table
+   */
+  hold: 'nothing' | 'snapshot' | 'dump' | 'write';
+  /** Longer or shorter than the rest. */
+  loadFactor: number;
+  /** Filled into the database before: for measuring how cost grows. */
+  extraAccounts: number;
+  ledgerRows: number;
+  /** Of the requests, for the one hot account; the rest is even. Undefined: as `accounts` says. */
+  hotShare: number | undefined;
+}
+
+const DEFAULTS: Variant = {
+  service: 'this',
+  accounts: 'hot',
+  connections: 64,
+  updatesPerRequest: 1,
+  keys: false,
+  pipeline: 'running',
+  drain: true,
+  eventsPerMessage: 1,
+  hold: 'nothing',
+  loadFactor: 1,
+  extraAccounts: 0,
+  ledgerRows: 0,
+  hotShare: undefined,
+};
+
+export const ours = (more: Partial<Variant> = {}): Variant => ({ ...DEFAULTS, ...more });
+export const usual = (more: Partial<Variant> = {}): Variant =>
+  ours({ service: 'usual', pipeline: 'none', drain: false, ...more });
+export const contract = (more: Partial<Variant> = {}): Variant => ours({ service: 'contract', ...more });
+export const ceiling = (more: Partial<Variant> = {}): Variant => usual({ service: 'ceiling', ...more });
+
+/** Name of a variant: equal for equal ones. */
+export function nameOf(variant: Variant): string {
+  const { accounts, connections, updatesPerRequest, keys, pipeline, eventsPerMessage, hold, extraAccounts } = variant;
+  const { service, ledgerRows, hotShare } = variant;
+  const parts = [
+    { ceiling: 'ceiling', usual: 'usual', contract: 'usual, same contract', this: 'this' }[service],
+    updatesPerRequest > 1 && `bulk of ${updatesPerRequest.toLocaleString('en')}`,
+    hotShare === undefined ? { hot: 'hot', even: '10,000 even', zipf: 'Zipf' }[accounts] : `${hotShare * 100} % hot`,
+    keys && 'keys',
+    `${connections} conn.`,
+    pipeline === 'running' && 'pipeline running',
+    pipeline === 'deferred' && 'relay deferred',
+    pipeline !== 'none' && eventsPerMessage > 1 && `${eventsPerMessage} events a message`,
+    hold === 'snapshot' && 'snapshot held',
+    hold === 'dump' && 'pg_dump held',
+    hold === 'write' && 'write transaction held',
+    extraAccounts > 0 && `${extraAccounts.toLocaleString('en')} accounts`,
+    ledgerRows > 0 && `ledger of ${ledgerRows.toLocaleString('en')}`,
+  ];
+  return parts.filter(Boolean).join(' · ');
+}
+
+const deferred = (more: Partial<Variant> = {}) => ours({ pipeline: 'deferred', drain: false, ...more });
+
+/** The ones that the targets are about. */
+export const measured = {
+  ceiling: ceiling(),
+  usualHot: usual(),
+  usualEven: usual({ accounts: 'even' }),
+  usualLone: usual({ connections: 1 }),
+  contractHot: contract(),
+  hotDeferred: deferred(),
+  hotRunning: ours(),
+  hotBatchedEvents: ours({ eventsPerMessage: 100 }),
+  hotSnapshot: ours({ hold: 'snapshot' }),
+  hotWriteHeld: ours({ hold: 'write' }),
+  hotDump: ours({ hold: 'dump', loadFactor: 3 }),
+  evenDeferred: deferred({ accounts: 'even' }),
+  evenRunning: ours({ accounts: 'even' }),
+  loneDeferred: deferred({ connections: 1 }),
+  loneRunning: ours({ connections: 1 }),
+  bulk: deferred({ updatesPerRequest: 1000, connections: 8, drain: true, loadFactor: 0.5 }),
+  bulkKeys: deferred({
+    ...{ updatesPerRequest: 1000, connections: 8, keys: true, drain: true },
+    ...{ eventsPerMessage: 100, loadFactor: 0.5 },
+  }),
+};
+
+export interface Planned {
+  variant: Variant;
+  /** Rounds in which it runs. */
+  rounds: number;
+}
+
+/** The ratios of the targets. */
+export function quickPlan(rounds: number): Planned[] {
+  const { hotWriteHeld, hotDump, ...rest } = measured;
+  return Object.values(rest).map((variant) => ({ variant, rounds }));
+}
+
+/** Everything: the targets' variants in all rounds, the rest once. */
+export function fullPlan(rounds: number): Planned[] {
+  const allAccounts = ['hot', 'even', 'zipf'] as const;
+  const otherConnections = [16, 256];
+  const rest: Variant[] = [
+    measured.hotWriteHeld,
+    measured.hotDump,
+    ...otherConnections.flatMap((connections) => [
+      ceiling({ connections }),
+      usual({ connections }),
+      deferred({ connections }),
+      ours({ connections }),
+    ]),
+    usual({ accounts: 'zipf' }),
+    ...(['even', 'zipf'] as const).map((accounts) => contract({ accounts })),
+    ...allAccounts.flatMap((accounts) =>
+      [false, true].flatMap((keys) => [deferred({ accounts, keys, drain: true }), ours({ accounts, keys })]),
+    ),
+    ours({ accounts: 'even', eventsPerMessage: 100 }),
+    ...allAccounts.flatMap((accounts) =>
+      [false, true].flatMap((keys) => [
+        deferred({ accounts, keys, updatesPerRequest: 100, connections: 16 }),
+        deferred({ accounts, keys, updatesPerRequest: 1000, connections: 8 }),
+      ]),
+    ),
+    ours({ updatesPerRequest: 100, connections: 16, eventsPerMessage: 100 }),
+    ours({ updatesPerRequest: 1000, connections: 8, eventsPerMessage: 100 }),
+  ];
+  const already = new Set(Object.values(measured).map(nameOf));
+  return [
+    ...quickPlan(rounds),
+    ...rest
+      .filter((variant) => !already.has(nameOf(variant)) || variant.hold !== 'nothing')
+      .map((variant) => ({ variant, rounds: 1 })),
+  ];
+}
+
+/** How cost grows, a series each: the value on the axis and the variant. */
+export function growthSeries(): Record<string, { title: string; points: [number, Variant][] }> {
+  return {
+    accounts: {
+      title: 'accounts (even updates)',
+      points: [1_000, 10_000, 100_000, 1_000_000].map((extraAccounts) => [
+        extraAccounts,
+        deferred({ accounts: 'even', extraAccounts }),
+      ]),
+    },
+    ledgerRows: {
+      title: 'ledger rows (even updates, pipeline running)',
+      points: [100_000, 1_000_000, 10_000_000].map((ledgerRows) => [
+        ledgerRows,
+        ours({ accounts: 'even', ledgerRows }),
+      ]),
+    },
+    hotShare: {
+      title: 'share of updates to one hot account, %',
+      points: [0, 0.25, 0.5, 0.75, 1].map((hotShare) => [hotShare * 100, deferred({ hotShare })]),
+    },
+    hotShareUsual: {
+      title: 'the same, usual',
+      points: [0, 0.25, 0.5, 0.75, 1].map((hotShare) => [hotShare * 100, usual({ hotShare })]),
+    },
+  };
+}
