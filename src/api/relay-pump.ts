@@ -33,6 +33,8 @@ const EXAMINE_PAUSE_MAX_MS = 500;
 const NOTE_EVERY_MS = 250;
 const TRUNCATE_EVERY_MS = 500;
 const TRUNCATE_PAUSE_MAX_MS = 30_000;
+/** After a page that was not full, so that what comes in the meantime shares a read, and messages share a commit of the worker. */
+const READ_PAUSE_MS = 10;
 /** A late row is waited for this often: its transaction is committing right now. */
 const GAP_PAUSE_MS = 5;
 /** With more gaps nothing further is read until some are closed; each costs an index probe a page. */
@@ -181,6 +183,7 @@ export async function runPump(term: Term, options: PumpOptions): Promise<void> {
       publishAll(page);
       times.note(cursor.behind, now());
       if (page.length === 0) await term.wokenOr(cursor.gaps.length > 0 ? GAP_PAUSE_MS : relayIdleMs);
+      if (page.length < limit) await delay(READ_PAUSE_MS, undefined, { signal }).catch(() => {});
     }
   }
 

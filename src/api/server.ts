@@ -10,6 +10,8 @@ const TIMEOUTS = { headersMs: 10_000, requestMs: 30_000, checkMs: 1000 };
 const KEEP_ALIVE_TIMEOUT_MS = 65_000;
 const HEADER_BYTES_MAX = 16_384;
 const CONNECTIONS_MAX = 20_000;
+/** Requests that one connection may send ahead of their answers. */
+const PIPELINED_MAX = 1000;
 /** How long a stop waits for answers under way. */
 const DRAIN_TIMEOUT_MS = 15_000;
 /** Connections that were busy when a stop began are closed once they are idle. */
@@ -26,11 +28,17 @@ export async function startServer(
   port: number,
   timeouts = TIMEOUTS,
 ): Promise<HttpServer> {
-  const underWay = new WeakMap<Socket, Set<ServerResponse>>();
+  /** By connection, oldest first; answered ones are dropped when the next request arrives. */
+  const underWay = new WeakMap<Socket, ServerResponse[]>();
   const onRequest = (request: IncomingMessage, response: ServerResponse) => {
-    const ofThisSocket = underWay.get(request.socket) ?? new Set();
-    underWay.set(request.socket, ofThisSocket.add(response));
-    response.once('close', () => ofThisSocket.delete(response));
+    const earlier = underWay.get(request.socket);
+    if (earlier === undefined) underWay.set(request.socket, [response]);
+    else if (earlier.length === 1 && earlier[0]?.writableEnded) earlier[0] = response;
+    else {
+      const pipelined = [...earlier.filter((one) => !one.writableEnded), response];
+      if (pipelined.length > PIPELINED_MAX) return request.socket.destroy();
+      underWay.set(request.socket, pipelined);
+    }
     if (stopping) response.setHeader('connection', 'close');
     if (request.headers.host === undefined && request.httpVersion === '1.1') {
       response.setHeader('connection', 'close');
@@ -57,9 +65,7 @@ export async function startServer(
   server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
     if (error.code === 'ECONNRESET' || !socket.writable) return socket.destroy();
     // Rubbish behind a complete request: that one may be taking effect, so it gets its own answer and no other.
-    const complete = [...(underWay.get(socket) ?? [])].findLast(
-      ({ req, writableEnded }) => req.complete && !writableEnded,
-    );
+    const complete = underWay.get(socket)?.findLast(({ req, writableEnded }) => req.complete && !writableEnded);
     if (complete) {
       complete.setHeader('connection', 'close');
       return;

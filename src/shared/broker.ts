@@ -1,6 +1,7 @@
 // Keeps a process linked to RabbitMQ: one session after another, each with a fresh connection, until stopped. Whatever
 // ends a session (socket, broker, closed channel, cancelled consumer) discards all of it and a new one starts after a
 // pause, so no half-recovered channel is ever used.
+import type { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import amqp, { type ChannelModel } from 'amqplib';
 import type { Logger } from './logging.ts';
@@ -107,7 +108,25 @@ export async function connect(url: string, service: string): Promise<ChannelMode
   });
   // Without a listener an error is an uncaught exception. Every error is followed by close, which is what we act on.
   connection.on('error', () => {});
+  coalesceWrites(socketOf(connection));
   return connection;
+}
+
+/** amqplib writes each frame by itself; what it writes in one turn of the event loop goes in one system call. */
+function coalesceWrites(socket: Socket): void {
+  const write = socket.write.bind(socket);
+  socket.write = (...parameters: unknown[]) => {
+    if (socket.writableCorked === 0) {
+      socket.cork();
+      process.nextTick(() => socket.uncork());
+    }
+    return write(...(parameters as Parameters<typeof write>));
+  };
+}
+
+/** Not part of amqplib's interface, and there is no other way to it. */
+function socketOf(connection: ChannelModel): Socket {
+  return (connection.connection as unknown as { stream: Socket }).stream;
 }
 
 /** Closes politely, or by force where the peer does not answer: amqplib's close can hang for ever. */
@@ -116,7 +135,7 @@ export async function closeConnection(connection: ChannelModel): Promise<void> {
   const timeout = new AbortController();
   await Promise.race([closed, delay(CLOSE_TIMEOUT_MS, undefined, { signal: timeout.signal }).catch(() => {})]);
   timeout.abort();
-  (connection.connection as unknown as { stream?: { destroy(): void } }).stream?.destroy();
+  socketOf(connection).destroy();
 }
 
 async function runSession(
