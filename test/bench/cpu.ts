@@ -55,6 +55,16 @@ export function endedChildrenSeconds(): number {
   return readStat(process.pid)?.reapedSeconds ?? 0;
 }
 
+/** Seconds that all cores together were busy so far, whoever with; time that a hypervisor gave to others included. */
+export function machineBusySeconds(): number {
+  const [user = 0, nice = 0, system = 0, , , irq = 0, softirq = 0, steal = 0] = readFileSync('/proc/stat', 'utf8')
+    .split('\n', 1)[0]!
+    .split(/\s+/)
+    .slice(1)
+    .map(Number);
+  return (user + nice + system + irq + softirq + steal) / ticksPerSecond;
+}
+
 /** For a broker that we did not start ourselves. */
 export function processesNamed(command: string): number[] {
   return allStats()

@@ -1,8 +1,9 @@
 // One run of one variant: new database, new processes, warm-up, load, drain, proof.
+import { availableParallelism } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import { verify } from '../../src/shared/verification.ts';
 import { writeAccountsFile } from './accounts.ts';
-import { residentBytes } from './cpu.ts';
+import { machineBusySeconds, residentBytes } from './cpu.ts';
 import {
   type BenchDatabase,
   createDatabase,
@@ -51,6 +52,8 @@ export interface Run {
   /** On disk, after the drain. */
   outboxBytes: number | undefined;
   apiRssBytes: number;
+  /** Of the machine's cores, what others used during the load: kernel threads, and strangers. */
+  foreignShare: number;
   /** What verify looked at; undefined where there are no histories to prove. */
   verifiedEntries: number | undefined;
   /** None, or the row is void. */
@@ -116,9 +119,13 @@ async function run(
   const release = await hold(database, variant.hold);
   try {
     const cpuBefore = system.cpu();
+    const busyBefore = machineBusySeconds();
     const startedAtMs = Date.now();
     const load = await send(Math.max(1, Math.round(seconds * loadFactor)));
     let cpuAfter = system.cpu();
+    const ownSeconds = load.cpuSeconds + total(cpuAfter) - total(cpuBefore);
+    const coreSeconds = load.seconds * availableParallelism();
+    const foreignShare = Math.max(0, machineBusySeconds() - busyBefore - ownSeconds) / coreSeconds;
     const applied = (await settledTotal(database)) - before;
     const answered = (load.answered - load.notOk) * updatesPerRequest;
     const accepted = service === 'ceiling' ? answered : Math.min(answered, applied);
@@ -169,6 +176,7 @@ async function run(
       drainCpu,
       outboxBytes: outbox,
       apiRssBytes,
+      foreignShare,
       verifiedEntries,
       problems,
     };
@@ -176,6 +184,8 @@ async function run(
     await release();
   }
 }
+
+const total = (cpu: Cpu) => Object.values(cpu).reduce((sum, seconds) => sum + seconds, 0);
 
 /** Under the limit at once, or when the relay gets to it. */
 async function shrunkOutboxBytes(database: BenchDatabase): Promise<number> {

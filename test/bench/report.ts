@@ -67,6 +67,7 @@ export async function writePage(results: Results, charts: readonly Chart[]): Pro
 
 function page(results: Results, charts: readonly Chart[]): string {
   const { date, command, driver, secondsPerRun, machine, summaries, targets, memory, growth, sql } = results;
+  const noise = whole(100 * Math.max(...summaries.map(({ foreignShare }) => foreignShare)));
   const drains = summaries.filter(({ drainCpu }) => drainCpu !== undefined);
   return `# Benchmarks
 
@@ -81,6 +82,7 @@ command starts its own PostgreSQL and RabbitMQ, measures everything below in one
 | RabbitMQ | ${machine.broker} |
 | load | ${driver}, keep-alive, closed loop: each connection sends its next request when it has the answer |
 | a run | new database, new processes, 2 s warm-up, ${secondsPerRun} s load; medians of the rounds, variants interleaved |
+| noise | others (the kernel's own threads included) used at most ${noise} % of the machine during a load; a run with more than 10 % is repeated |
 | sources | ${machine.commit} |
 
 - **ceiling**: this service's HTTP layer (Express, body reading, checking, answering) with a constant instead of a database.

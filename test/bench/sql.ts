@@ -2,7 +2,8 @@
 import { createTemplate } from './database.ts';
 import { interruptible } from './interrupt.ts';
 import { short, whole } from './numbers.ts';
-import { readResults, writeResults } from './results.ts';
+import { installBenchDependencies, publish } from './publish.ts';
+import { readResults } from './results.ts';
 import { startPostgresOnly } from './servers.ts';
 import { measureSql, type SqlRow } from './sql-measure.ts';
 
@@ -14,14 +15,15 @@ const show = ({ batch, accounts, keys, updatesPerSecond, batchMs }: SqlRow) =>
       `${whole(updatesPerSecond).padStart(9)} updates/s ${short(batchMs).padStart(7)} ms a batch`,
   );
 
+await installBenchDependencies();
 const servers = await startPostgresOnly();
 const over = interruptible(() => servers.reaper.close());
 try {
   await createTemplate(servers.postgres.url);
   const rows = await measureSql(servers.postgres.url, SECONDS, show);
   const results = readResults();
-  // The page shows it from its next writing on.
-  if (results) writeResults({ ...results, sql: { date: new Date().toISOString(), rows } });
+  if (results) await publish({ ...results, sql: { date: new Date().toISOString(), rows } });
+  else console.log('Not written: docs/benchmarks.md is begun by npm run bench');
 } finally {
   over();
   await servers.stop();

@@ -37,6 +37,7 @@ function summarizeRounds(rounds: Run[]): Summary {
     drainCpu: drainCpu && cpu((run) => run.drainCpu ?? drainCpu),
     outboxBytes: optional((run) => run.outboxBytes),
     apiRssBytes: Math.max(...rounds.map((run) => run.apiRssBytes)),
+    foreignShare: Math.max(...rounds.map((run) => run.foreignShare)),
     problems: rounds.flatMap((run) => run.problems),
   };
 }
