@@ -114,10 +114,10 @@ export interface Planned {
   rounds: number;
 }
 
-/** The ratios of the targets. */
+/** The variants of the targets: those that are compared in all rounds, the others once. */
 export function quickPlan(rounds: number): Planned[] {
-  const { hotWriteHeld, hotDump, ...rest } = measured;
-  return Object.values(rest).map((variant) => ({ variant, rounds }));
+  const once: Variant[] = [measured.hotWriteHeld, measured.hotDump];
+  return Object.values(measured).map((variant) => ({ variant, rounds: once.includes(variant) ? 1 : rounds }));
 }
 
 /** Everything: the targets' variants in all rounds, the rest once. */
@@ -125,8 +125,6 @@ export function fullPlan(rounds: number): Planned[] {
   const allAccounts = ['hot', 'even', 'zipf'] as const;
   const otherConnections = [16, 256];
   const rest: Variant[] = [
-    measured.hotWriteHeld,
-    measured.hotDump,
     ...otherConnections.flatMap((connections) => [
       ceiling({ connections }),
       usual({ connections }),
@@ -151,9 +149,7 @@ export function fullPlan(rounds: number): Planned[] {
   const already = new Set(Object.values(measured).map(nameOf));
   return [
     ...quickPlan(rounds),
-    ...rest
-      .filter((variant) => !already.has(nameOf(variant)) || variant.hold !== 'nothing')
-      .map((variant) => ({ variant, rounds: 1 })),
+    ...rest.filter((variant) => !already.has(nameOf(variant))).map((variant) => ({ variant, rounds: 1 })),
   ];
 }
 
