@@ -93,10 +93,10 @@ async function fillLedger(client: pg.Client, rows: number): Promise<void> {
   const versions = Math.ceil(rows / EVEN_ACCOUNTS);
   await client.query(
     `INSERT INTO ledger (account_id, version, amount, balance, created_at)
-     SELECT account_id, version, 1, version, now()
-     FROM account CROSS JOIN generate_series(1, $1::integer) AS version
+     SELECT account_id, number, 1, number, now()
+     FROM account CROSS JOIN generate_series(1, $1::integer) AS number
      WHERE account_id <> '${HOT_ACCOUNT}'
-     ORDER BY account_id, version`,
+     ORDER BY account_id, number`,
     [versions],
   );
   await client.query(`UPDATE account SET balance = $1, version = $1 WHERE account_id <> '${HOT_ACCOUNT}'`, [versions]);

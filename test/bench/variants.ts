@@ -31,7 +31,7 @@ export interface Variant {
   hold: 'nothing' | 'snapshot' | 'dump' | 'write';
   /** Longer or shorter than the rest. */
   loadFactor: number;
-  /** Filled into the database before: for measuring how cost grows. */
+  /** For measuring how cost grows: accounts, where it is not 10,000, and entries that the ledger has before. */
   extraAccounts: number;
   ledgerRows: number;
   /** Of the requests, for the one hot account; the rest is even. Undefined: as `accounts` says. */
@@ -67,7 +67,9 @@ export function nameOf(variant: Variant): string {
   const parts = [
     { ceiling: 'ceiling', usual: 'usual', contract: 'usual, same contract', this: 'this' }[service],
     updatesPerRequest > 1 && `bulk of ${updatesPerRequest.toLocaleString('en')}`,
-    hotShare === undefined ? { hot: 'hot', even: '10,000 even', zipf: 'Zipf' }[accounts] : `${hotShare * 100} % hot`,
+    hotShare === undefined
+      ? { hot: 'hot', even: `${(extraAccounts || 10_000).toLocaleString('en')} even`, zipf: 'Zipf' }[accounts]
+      : `${hotShare * 100} % hot`,
     keys && 'keys',
     `${connections} conn.`,
     pipeline === 'running' && 'pipeline running',
@@ -76,7 +78,6 @@ export function nameOf(variant: Variant): string {
     hold === 'snapshot' && 'snapshot held',
     hold === 'dump' && 'pg_dump held',
     hold === 'write' && 'write transaction held',
-    extraAccounts > 0 && `${extraAccounts.toLocaleString('en')} accounts`,
     ledgerRows > 0 && `ledger of ${ledgerRows.toLocaleString('en')}`,
   ];
   return parts.filter(Boolean).join(' · ');
