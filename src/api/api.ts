@@ -5,10 +5,10 @@ import type { Running } from '../shared/lifecycle.ts';
 import type { Logger } from '../shared/logging.ts';
 import { expectedSchemaVersion } from '../shared/migrations.ts';
 import { topologyOf } from '../shared/topology.ts';
-import { createApp, createHealthApp } from './app.ts';
-import { createLanes } from './lanes.ts';
-import { startRelay } from './relay.ts';
-import { startServer } from './server.ts';
+import { createApp, createHealthApp } from './http/app.ts';
+import { startServer } from './http/server.ts';
+import { startRelay } from './relay/relay.ts';
+import { createLanes } from './updates/lanes.ts';
 
 /**
  * Listens, and connects to PostgreSQL and RabbitMQ as they become available: neither has to be there at the start.

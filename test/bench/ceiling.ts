@@ -2,11 +2,11 @@
 // database. What remains is what HTTP costs.
 import { once } from 'node:events';
 import express, { type RequestHandler } from 'express';
-import { balanceUpdateBody } from '../../src/api/balance-update-routes.ts';
-import { check, idempotencyKeyOf, traceparentOf } from '../../src/api/input.ts';
-import { sendJson } from '../../src/api/json-answer.ts';
-import { readJsonBody } from '../../src/api/json-body.ts';
-import { startServer } from '../../src/api/server.ts';
+import { balanceUpdateBody } from '../../src/api/http/balance-update-routes.ts';
+import { check, idempotencyKeyOf, traceparentOf } from '../../src/api/http/input.ts';
+import { sendJson } from '../../src/api/http/json-answer.ts';
+import { readJsonBody } from '../../src/api/http/json-body.ts';
+import { startServer } from '../../src/api/http/server.ts';
 
 const BODY_BYTES_MAX = 16_384;
 

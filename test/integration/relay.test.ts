@@ -2,7 +2,7 @@
 import type { Channel } from 'amqplib';
 import pg from 'pg';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { runPump } from '../../src/api/relay-pump.ts';
+import { runPump } from '../../src/api/relay/pump.ts';
 import { keepBrokerLink } from '../../src/shared/broker.ts';
 import { connectionOptions } from '../../src/shared/database.ts';
 import type { BalanceEvent } from '../../src/shared/events.ts';

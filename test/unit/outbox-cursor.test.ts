@@ -1,8 +1,8 @@
 // The cursor against a simulated outbox, in which positions are drawn before they are committed, in any order.
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { OutboxPage, OutboxRow } from '../../src/api/outbox.ts';
-import { OutboxCursor } from '../../src/api/outbox-cursor.ts';
+import type { OutboxPage, OutboxRow } from '../../src/api/relay/outbox.ts';
+import { OutboxCursor } from '../../src/api/relay/outbox-cursor.ts';
 
 const LIMIT = 5;
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import type { OutboxRow } from '../../src/api/outbox.ts';
-import { Rejections } from '../../src/api/rejections.ts';
+import type { OutboxRow } from '../../src/api/relay/outbox.ts';
+import { Rejections } from '../../src/api/relay/rejections.ts';
 
 const row = (position: number) => ({ position }) as OutboxRow;
 

@@ -2,13 +2,13 @@
 // alone, answered with one result each.
 import type { RequestHandler } from 'express';
 import { z } from 'zod';
-import { accountId, amount, reference } from '../shared/balance.ts';
-import { eventId } from '../shared/events.ts';
+import { accountId, amount, reference } from '../../shared/balance.ts';
+import { eventId } from '../../shared/events.ts';
+import type { BalanceUpdate, UpdateResult } from '../updates/lane.ts';
+import type { Lanes } from '../updates/lanes.ts';
 import { check, idempotencyKey, idempotencyKeyOf, traceparentOf } from './input.ts';
 import { sendJson } from './json-answer.ts';
 import { readJsonBody } from './json-body.ts';
-import type { BalanceUpdate, UpdateResult } from './lane.ts';
-import type { Lanes } from './lanes.ts';
 import { type ProblemDetails, problemDocument, sendProblem } from './problems.ts';
 
 export const balanceUpdateBody = z.strictObject({ accountId, amount, reference: reference.optional() });

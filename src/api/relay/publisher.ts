@@ -1,6 +1,6 @@
 // Publishes outbox rows on a confirm channel and says of each what the broker made of it.
 import type { ConfirmChannel } from 'amqplib';
-import type { BrokerSession } from '../shared/broker.ts';
+import type { BrokerSession } from '../../shared/broker.ts';
 import {
   EVENT_BATCH_CONTENT_TYPE,
   EVENT_CONTENT_TYPE,
@@ -8,8 +8,8 @@ import {
   encodeEventBatch,
   eventId,
   eventType,
-} from '../shared/events.ts';
-import type { Topology } from '../shared/topology.ts';
+} from '../../shared/events.ts';
+import type { Topology } from '../../shared/topology.ts';
 import type { OutboxRow } from './outbox.ts';
 
 /**

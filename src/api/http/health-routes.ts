@@ -1,7 +1,7 @@
 // /livez: the process runs. /readyz: it can take updates, so PostgreSQL answers with the schema that this release
 // needs. RabbitMQ is no part of it: updates are accepted while the broker is away, and published when it is back.
 import type { RequestHandler } from 'express';
-import type { Pool } from '../shared/database.ts';
+import type { Pool } from '../../shared/database.ts';
 
 export interface HealthOptions {
   pool: Pool;

@@ -1,9 +1,9 @@
 // /v1/accounts: create, read, change, and the history of one account.
 import type { Request, RequestHandler } from 'express';
 import { z } from 'zod';
-import { accountId, overdraftLimit } from '../shared/balance.ts';
-import type { Pool } from '../shared/database.ts';
-import { eventId } from '../shared/events.ts';
+import { accountId, overdraftLimit } from '../../shared/balance.ts';
+import type { Pool } from '../../shared/database.ts';
+import { eventId } from '../../shared/events.ts';
 import { changeAccount, createAccount, findAccount, listEntries } from './account-store.ts';
 import { check, inPath, inQuery } from './input.ts';
 import { sendJson } from './json-answer.ts';

@@ -7,7 +7,7 @@ import express, {
   type RequestHandler,
   type Response,
 } from 'express';
-import type { Logger } from '../shared/logging.ts';
+import type { Logger } from '../../shared/logging.ts';
 import { type AccountRoutesOptions, accountRoutes } from './account-routes.ts';
 import { type BalanceUpdateOptions, balanceUpdateRoutes } from './balance-update-routes.ts';
 import { type HealthOptions, livez, readyz } from './health-routes.ts';

@@ -2,10 +2,10 @@
 // at a time, held by a lock in PostgreSQL, and two that both believe they are only publish twice.
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
-import { type BrokerSession, keepBrokerLink } from '../shared/broker.ts';
-import { connectionOptions } from '../shared/database.ts';
-import type { Running } from '../shared/lifecycle.ts';
-import { type PumpOptions, type RelayCounts, runPump } from './relay-pump.ts';
+import { type BrokerSession, keepBrokerLink } from '../../shared/broker.ts';
+import { connectionOptions } from '../../shared/database.ts';
+import type { Running } from '../../shared/lifecycle.ts';
+import { type PumpOptions, type RelayCounts, runPump } from './pump.ts';
 
 /** Any number, the same for every relay. Advisory locks are per database. */
 const LOCK_KEY = 7_252_310_002;

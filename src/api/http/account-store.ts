@@ -1,5 +1,5 @@
 // SQL for accounts and their histories: everything but balance updates. All of it can be repeated safely.
-import type { Pool } from '../shared/database.ts';
+import type { Pool } from '../../shared/database.ts';
 
 export interface Account {
   id: string;

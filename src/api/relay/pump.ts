@@ -7,9 +7,9 @@
 // All state is here and bounded; a new term starts from the floor that the last one noted.
 import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
-import { answered, type BrokerSession } from '../shared/broker.ts';
-import type { Logger } from '../shared/logging.ts';
-import { declareTopology, type Topology } from '../shared/topology.ts';
+import { answered, type BrokerSession } from '../../shared/broker.ts';
+import type { Logger } from '../../shared/logging.ts';
+import { declareTopology, type Topology } from '../../shared/topology.ts';
 import {
   examine,
   noteProgress,

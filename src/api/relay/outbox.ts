@@ -1,6 +1,6 @@
 // SQL of the relay on the outbox.
 import type pg from 'pg';
-import type { BalanceChange } from '../shared/events.ts';
+import type { BalanceChange } from '../../shared/events.ts';
 
 export interface OutboxRow extends BalanceChange {
   position: number;

@@ -1,7 +1,7 @@
 // Listens. Every wait on a client is bounded, and what never becomes a request gets a problem document too.
 import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
-import type { Running } from '../shared/lifecycle.ts';
+import type { Running } from '../../shared/lifecycle.ts';
 import { type ProblemCode, problemDocument, problems, sendProblem } from './problems.ts';
 
 /** How long a client may take to send a request. Node looks for late ones every checkMs. */

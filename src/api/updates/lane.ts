@@ -8,8 +8,8 @@
 //                                                         without: outcome_unknown
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
-import { connectionOptions } from '../shared/database.ts';
-import type { Logger } from '../shared/logging.ts';
+import { connectionOptions } from '../../shared/database.ts';
+import type { Logger } from '../../shared/logging.ts';
 
 export interface BalanceUpdate {
   accountId: string;
