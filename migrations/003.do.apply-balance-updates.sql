@@ -67,7 +67,7 @@ BEGIN
   ),
   sorted_out AS MATERIALIZED (
     SELECT input.*,
-           account.balance AS opening_balance, account.version AS opening_version, account.overdraft_limit,
+           account.ctid AS location, account.balance AS opening_balance, account.version AS opening_version, account.overdraft_limit,
            greatest(p_now, account.updated_at)::timestamptz(3) AS applied_at,
            request.outcome AS known_outcome, request.balance AS known_balance,
            request.version AS known_version, request.created_at AS known_created_at,
@@ -83,8 +83,12 @@ BEGIN
              ELSE 'new'
            END AS verdict
     FROM input
-    LEFT JOIN account ON account.account_id = input.account_id
-    LEFT JOIN request ON request.account_id = input.account_id AND request.key = input.key
+    -- LATERAL with LIMIT 1 is a look-up by key whatever the statistics say. A plain join, planned while these tables were
+    -- known to be empty, walks the whole index for each row, and that plan stays until the next ANALYZE.
+    LEFT JOIN LATERAL (SELECT ctid, * FROM account WHERE account.account_id = input.account_id LIMIT 1) account ON true
+    LEFT JOIN LATERAL (
+      SELECT * FROM request WHERE request.account_id = input.account_id AND request.key = input.key LIMIT 1
+    ) request ON true
   ),
   balances AS (
     SELECT sorted_out.*, running_balance(amount, opening_balance, overdraft_limit) OVER in_order AS balance_after
@@ -98,7 +102,7 @@ BEGIN
     WINDOW in_order AS (PARTITION BY account_id ORDER BY item)
   ),
   decided AS MATERIALIZED (
-    SELECT item, account_id, amount, reference, key, traceparent, applied_at, balance_after,
+    SELECT item, account_id, location, amount, reference, key, traceparent, applied_at, balance_after,
            opening_version + count(*) FILTER (WHERE balance_after <> balance_before) OVER in_order AS version_after,
            CASE
              WHEN balance_after <> balance_before THEN 'applied'
@@ -112,12 +116,12 @@ BEGIN
     UPDATE account
     SET balance = latest.balance_after, version = latest.version_after, updated_at = latest.applied_at
     FROM (
-      SELECT DISTINCT ON (account_id) account_id, balance_after, version_after, applied_at
+      SELECT DISTINCT ON (account_id) location, balance_after, version_after, applied_at
       FROM decided
       WHERE outcome = 'applied'
       ORDER BY account_id, item DESC
     ) latest
-    WHERE account.account_id = latest.account_id
+    WHERE account.ctid = latest.location -- the row is locked: it does not move
   ),
   queued AS (
     INSERT INTO outbox (account_id, version, amount, balance, reference, traceparent, created_at)

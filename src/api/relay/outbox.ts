@@ -51,13 +51,15 @@ export async function readWriters(client: pg.Client): Promise<string[]> {
   return rows.map((row) => row.writer);
 }
 
+// LATERAL with LIMIT 1, here and below: a look-up by key whatever the statistics say of a table that was empty yesterday.
 const EXAMINE = `
   WITH examined AS (
     SELECT outbox.position, ledger.account_id IS NOT NULL AS recorded
     FROM (SELECT * FROM outbox WHERE position > $1 AND position < $2 ORDER BY position LIMIT $3) outbox
-    LEFT JOIN ledger
-      ON ledger.account_id = outbox.account_id AND ledger.version = outbox.version
-      AND ledger.amount = outbox.amount AND ledger.balance = outbox.balance
+    LEFT JOIN LATERAL (
+      SELECT * FROM ledger WHERE ledger.account_id = outbox.account_id AND ledger.version = outbox.version LIMIT 1
+    ) ledger
+      ON ledger.amount = outbox.amount AND ledger.balance = outbox.balance
       AND ledger.reference IS NOT DISTINCT FROM outbox.reference AND ledger.created_at = outbox.created_at
   )
   SELECT count(*) AS examined, max(position) AS last,
@@ -85,10 +87,11 @@ export async function examine(
 const READ_UNRECORDED = `
   SELECT position, account_id AS "accountId", version, amount, balance, reference, traceparent, created_at AS "createdAt"
   FROM outbox
-  WHERE position > $1 AND position <= $2
-    AND NOT EXISTS (
-      SELECT FROM ledger WHERE ledger.account_id = outbox.account_id AND ledger.version = outbox.version
-    )
+  LEFT JOIN LATERAL (
+    SELECT true AS found FROM ledger
+    WHERE ledger.account_id = outbox.account_id AND ledger.version = outbox.version LIMIT 1
+  ) recorded ON true
+  WHERE position > $1 AND position <= $2 AND recorded.found IS NULL
   ORDER BY position
   LIMIT $3`;
 
