@@ -57,6 +57,11 @@ export function createPool(databaseUrl: string, service: string, max: number, st
   return pool;
 }
 
+/** At once, unlike end(): that waits for a peer that may never answer. A statement under way may still take effect. */
+export function destroyClient(client: pg.Client): void {
+  (client as unknown as { connection: { stream: { destroy(): void } } }).connection.stream.destroy();
+}
+
 /** A sentence for a person whose database URL does not work. */
 export function describeConnectionFailure(databaseUrl: string, error: unknown): string {
   const reason =

@@ -4,7 +4,7 @@ import type { RequestHandler } from 'express';
 import { z } from 'zod';
 import { accountId, amount, reference } from '../../shared/balance.ts';
 import { eventId } from '../../shared/events.ts';
-import type { BalanceUpdate, UpdateResult } from '../updates/lane.ts';
+import type { BalanceUpdate, UpdateResult } from '../updates/balance-update.ts';
 import type { Lanes } from '../updates/lanes.ts';
 import { check, idempotencyKey, idempotencyKeyOf, traceparentOf } from './input.ts';
 import { sendJson } from './json-answer.ts';

@@ -3,7 +3,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
 import { type BrokerSession, keepBrokerLink } from '../../shared/broker.ts';
-import { connectionOptions } from '../../shared/database.ts';
+import { connectionOptions, destroyClient } from '../../shared/database.ts';
 import type { Running } from '../../shared/lifecycle.ts';
 import { type PumpOptions, type RelayCounts, runPump } from './pump.ts';
 
@@ -64,7 +64,9 @@ export function startRelay(options: RelayOptions): Relay {
     const clients = [createClient(options), createClient(options)] as const;
     const [reader, maintainer] = clients;
     // A query may never be answered; soon after the end nobody waits for it.
-    signal.addEventListener('abort', () => setTimeout(() => clients.forEach(destroy), RUN_OUT_MS), { once: true });
+    signal.addEventListener('abort', () => setTimeout(() => clients.forEach(destroyClient), RUN_OUT_MS), {
+      once: true,
+    });
     for (const client of clients) {
       client.on('error', (error) => over.abort(error));
       client.on('end', () => over.abort(new Error('connection to PostgreSQL ended')));
@@ -114,9 +116,4 @@ function createClient({ databaseUrl, statementTimeoutMs }: RelayOptions): pg.Cli
 
 async function acquireLock(client: pg.Client): Promise<boolean> {
   return (await client.query('SELECT pg_try_advisory_lock($1) AS locked', [LOCK_KEY])).rows[0].locked;
-}
-
-/** At once: a query that is under way may never be answered, and the lock goes with the connection. */
-function destroy(client: pg.Client): void {
-  (client as unknown as { connection: { stream: { destroy(): void } } }).connection.stream.destroy();
 }

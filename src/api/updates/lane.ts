@@ -7,30 +7,9 @@
 //   - sent, and no answer                                 with a key: sent once more under it, which settles it;
 //                                                         without: outcome_unknown
 import { setTimeout as delay } from 'node:timers/promises';
-import pg from 'pg';
-import { connectionOptions } from '../../shared/database.ts';
 import type { Logger } from '../../shared/logging.ts';
-
-export interface BalanceUpdate {
-  accountId: string;
-  /** Minor units, not 0. */
-  amount: number;
-  reference: string | null;
-  idempotencyKey: string | null;
-  traceparent: string | null;
-}
-
-export type UpdateResult =
-  | {
-      outcome: 'applied' | 'insufficient_funds' | 'balance_out_of_range';
-      /** The first answer to this key, given again. */
-      replayed: boolean;
-      balance: number;
-      version: number;
-      createdAt: Date;
-    }
-  | { outcome: 'account_not_found' | 'account_frozen' | 'idempotency_key_reused' }
-  | { outcome: 'overloaded' | 'unavailable' | 'outcome_unknown' | 'internal' };
+import type { BalanceUpdate, UpdateResult } from './balance-update.ts';
+import { type AppliedRow, createLaneLink, effectOf, isTransient, refusalOf } from './lane-link.ts';
 
 export interface LaneOptions {
   databaseUrl: string;
@@ -78,20 +57,6 @@ const SETTLE_RETRY_MS = 200;
 /** Serialization failures and deadlocks of a single update; neither is expected at READ COMMITTED in sorted order. */
 const ROLLBACK_RETRIES = 3;
 
-const APPLY = {
-  name: 'apply_balance_updates',
-  text: 'SELECT item, outcome, replayed, balance, version, created_at FROM apply_balance_updates($1, $2, $3, $4, $5, $6)',
-};
-
-interface AppliedRow {
-  item: number;
-  outcome: UpdateResult['outcome'];
-  replayed: boolean;
-  balance: number;
-  version: number;
-  created_at: Date;
-}
-
 export function createLane(options: LaneOptions): Lane {
   const { log, batchRowsMax, queueRowsMax, onChange } = options;
   // Two queues, so that a client with thousands of updates does not put itself before all the others.
@@ -99,7 +64,7 @@ export function createLane(options: LaneOptions): Lane {
   const counts = { batches: 0, updates: 0, largestBatch: 0, waitedMs: 0 };
   let working: Promise<void> | undefined;
   let stopped = false;
-  const link = createLink(options);
+  const link = createLaneLink(options);
 
   /** Singles first, and the rest of the batch for bulk, which always gets a part. */
   function takeBatch(): Job[] {
@@ -129,7 +94,7 @@ export function createLane(options: LaneOptions): Lane {
   async function apply(batch: Job[]): Promise<void> {
     if (!(await link.ready())) return answerAll(batch, 'unavailable');
     try {
-      answer(batch, await link.send(batch));
+      answer(batch, await link.send(updatesOf(batch)));
     } catch (error) {
       const effect = effectOf(error);
       log.warn({ err: error, effect, updates: batch.length }, 'a batch of balance updates failed');
@@ -148,7 +113,7 @@ export function createLane(options: LaneOptions): Lane {
           break;
         }
         try {
-          answer([job], await link.send([job]));
+          answer([job], await link.send([job.update]));
           break;
         } catch (error) {
           const effect = effectOf(error);
@@ -183,7 +148,7 @@ export function createLane(options: LaneOptions): Lane {
       await delay(SETTLE_RETRY_MS);
     }
     try {
-      answer(keyed, await link.send(keyed));
+      answer(keyed, await link.send(updatesOf(keyed)));
     } catch (error) {
       log.error({ err: error, updates: keyed.length }, 'could not settle updates of unknown outcome');
       if (effectOf(error) === 'unknown') link.discard();
@@ -210,7 +175,7 @@ export function createLane(options: LaneOptions): Lane {
       if (queue.length >= queueRowsMax) return Promise.resolve({ outcome: 'overloaded' });
       return new Promise((resolve) => {
         queue.push({ update, submittedAtMs: performance.now(), resolve });
-        // After the present turn of the event loop, so that requests that arrived together go together.
+        // At once: the first of a crowd goes alone, the others gather behind it.
         working ??= Promise.resolve().then(work);
       });
     },
@@ -233,96 +198,10 @@ function take(queues: Record<Priority, Job[]>, priority: Priority, limit: number
   return queue.slice(0, limit);
 }
 
+function updatesOf(batch: Job[]): BalanceUpdate[] {
+  return batch.map((job) => job.update);
+}
+
 function answerAll(batch: Job[], outcome: 'unavailable' | 'outcome_unknown' | 'internal'): void {
   for (const job of batch) job.resolve({ outcome });
-}
-
-/** The connection of a lane: opened when first needed, replaced when in doubt. */
-function createLink(options: Pick<LaneOptions, 'databaseUrl' | 'statementTimeoutMs' | 'log'>) {
-  let client: pg.Client | undefined;
-
-  function discard(): void {
-    const old = client;
-    client = undefined;
-    // Not end(): it would wait for a peer that may never answer. Never cancel: the statement may be committing.
-    (old as unknown as { connection: { stream: { destroy(): void } } } | undefined)?.connection.stream.destroy();
-  }
-
-  return {
-    discard,
-
-    /** Whether there is a connection to send on; opens one when there is none. */
-    async ready(): Promise<boolean> {
-      if (client) return true;
-      const opening = new pg.Client({
-        ...connectionOptions(options.databaseUrl, 'api updates'),
-        statement_timeout: options.statementTimeoutMs,
-        query_timeout: options.statementTimeoutMs + 1000, // the server's own timeout first
-      });
-      // Losing an idle connection is no event of interest: the next batch opens another.
-      const forget = () => {
-        if (client === opening) client = undefined;
-      };
-      opening.on('error', forget);
-      opening.on('end', forget);
-      try {
-        await opening.connect();
-        await opening.query('SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED');
-        client = opening;
-        return true;
-      } catch (error) {
-        options.log.warn({ err: error }, 'cannot connect to PostgreSQL');
-        opening.end().catch(() => {});
-        return false;
-      }
-    },
-
-    async send(batch: Job[]): Promise<AppliedRow[]> {
-      if (!client) throw new Error('the connection was lost before sending');
-      const updates = batch.map((job) => job.update);
-      const result = await client.query<AppliedRow>({
-        ...APPLY,
-        values: [
-          updates.map((update) => update.accountId),
-          updates.map((update) => update.amount),
-          updates.map((update) => update.reference),
-          updates.map((update) => update.idempotencyKey),
-          updates.map((update) => update.traceparent),
-          new Date().toISOString(),
-        ],
-      });
-      return result.rows;
-    },
-
-    async close(): Promise<void> {
-      await client?.end();
-    },
-  };
-}
-
-/**
- * By SQLSTATE alone: the severity is in the server's language.
- * - rolled back: the server undid the statement because of something in it
- * - refused: the server undid it for a reason that has nothing to do with the updates
- * - unknown: anything else; the statement may have been committed
- */
-function effectOf(error: unknown): 'rolled back' | 'refused' | 'unknown' {
-  if (!(error instanceof pg.DatabaseError) || !error.code) return 'unknown';
-  if (error.code === QUERY_CANCELED) return 'refused'; // the server's timeout: no commit was begun
-  const sqlClass = error.code.slice(0, 2);
-  if (sqlClass === '22' || sqlClass === '23' || sqlClass === '40') return 'rolled back';
-  // Connection, shutdown, system and internal errors can come with the end of the session, at any moment.
-  return ['08', '57', '58', 'XX'].includes(sqlClass) ? 'unknown' : 'refused';
-}
-
-const QUERY_CANCELED = '57014';
-
-/** A timeout, a lack of resources, or a read-only standby passes; anything else is a defect of the installation. */
-function refusalOf(error: unknown): 'unavailable' | 'internal' {
-  const code = (error as pg.DatabaseError).code ?? '';
-  return /^(53|25|57)/.test(code) ? 'unavailable' : 'internal';
-}
-
-function isTransient(error: unknown): boolean {
-  return (error as pg.DatabaseError).code?.startsWith('40') ?? false;
 }

@@ -1,13 +1,7 @@
 // Spreads balance updates over a fixed number of lanes. An account always uses the same lane of a process, so a hot
 // account's updates meet in one batch instead of queueing for its row on several connections.
-import {
-  type BalanceUpdate,
-  createLane,
-  type LaneCounts,
-  type LaneOptions,
-  type Priority,
-  type UpdateResult,
-} from './lane.ts';
+import type { BalanceUpdate, UpdateResult } from './balance-update.ts';
+import { createLane, type LaneCounts, type LaneOptions, type Priority } from './lane.ts';
 
 export interface Lanes {
   /** Never rejects. Updates of one account and priority take effect in the order of submission. */
