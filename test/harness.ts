@@ -201,7 +201,7 @@ export async function subscribe(broker: Broker, pattern = 'balance.*'): Promise<
 /** Applies one update in the database, without the API. */
 export async function applyDirectly(client: pg.ClientBase | pg.Pool, accountId: string, amount: number): Promise<void> {
   const { rows } = await client.query(
-    'SELECT outcome FROM apply_balance_updates(ARRAY[$1], ARRAY[$2::bigint], ARRAY[NULL], ARRAY[NULL], ARRAY[NULL], now())',
+    'SELECT outcome FROM apply_balance_updates(ARRAY[$1], ARRAY[$2::bigint], ARRAY[NULL], ARRAY[NULL], ARRAY[NULL], ARRAY[NULL], now())',
     [accountId, amount],
   );
   if (rows[0].outcome !== 'applied') throw new Error(`not applied: ${rows[0].outcome}`);

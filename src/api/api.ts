@@ -8,6 +8,7 @@ import { topologyOf } from '../shared/topology.ts';
 import { createApp, createHealthApp } from './http/app.ts';
 import { startServer } from './http/server.ts';
 import { startRelay } from './relay/relay.ts';
+import { startKeyExpiry } from './updates/key-expiry.ts';
 import { createLanes } from './updates/lanes.ts';
 
 /**
@@ -19,6 +20,8 @@ export async function startApi(settings: ApiSettings, log: Logger): Promise<Runn
   const topology = topologyOf(settings.amqpNamespace);
   const relay = settings.relay === 'off' ? undefined : startRelay({ ...settings, topology, log });
   const lanes = createLanes(settings.lanes, { ...settings, log, onChange: () => relay?.wake() });
+  const stopKeyExpiry =
+    settings.relay === 'only' ? () => {} : startKeyExpiry(pool, settings.idempotencyKeysKeptMs, log);
   const health = {
     pool,
     schemaVersion: await expectedSchemaVersion(),
@@ -29,6 +32,7 @@ export async function startApi(settings: ApiSettings, log: Logger): Promise<Runn
   const app = settings.relay === 'only' ? createHealthApp(health) : createApp({ ...settings, ...health, lanes });
 
   async function stopRest(): Promise<void> {
+    stopKeyExpiry();
     await lanes.stop();
     await relay?.stop();
     await pool.end();

@@ -28,6 +28,9 @@ export const reference = z
     'must be well-formed text without control characters',
   );
 
+/** Name of a client, as its API key carries it. */
+export const actor = z.string().regex(/^[A-Za-z0-9._:-]{1,64}$/, 'must be 1 to 64 characters of A-Z a-z 0-9 . _ : -');
+
 export const overdraftLimit = z
   .int({ error: `must be a whole number of minor units from 0 to ${AMOUNT_MAX}` })
   .min(0, `must be from 0 to ${AMOUNT_MAX}`);

@@ -37,6 +37,8 @@ const apiSettings = z.object({
   queueRowsMax: whole(1, 1_000_000, 10_000),
   /** Longest wait for PostgreSQL to answer one statement. */
   statementTimeoutMs: whole(100, 600_000, 10_000),
+  /** Idempotency keys are kept at least this long, and about twice as long at most. */
+  idempotencyKeysKeptMs: whole(1000, 31_536_000_000, 86_400_000),
   /** Connections for everything but balance updates. */
   poolMax: whole(1, 100, 4),
   /** Largest request body. */

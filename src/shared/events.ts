@@ -1,6 +1,6 @@
 // The event contract: what stands on RabbitMQ for every accepted change. docs/events.md describes it for subscribers.
 import { z } from 'zod';
-import { AMOUNT_MAX, accountId, amount, reference, timestamp, version } from './balance.ts';
+import { AMOUNT_MAX, accountId, actor, amount, reference, timestamp, version } from './balance.ts';
 
 export const EVENT_CONTENT_TYPE = 'application/cloudevents+json';
 /** A message with several events: a JSON array of them. */
@@ -15,6 +15,8 @@ export interface BalanceChange {
   /** The balance that this change left. */
   balance: number;
   reference: string | null;
+  /** Name of the client whose API key signed the request, null where none was asked for. */
+  actor: string | null;
   createdAt: Date;
 }
 
@@ -38,6 +40,7 @@ export const balanceEvent = z
       amount,
       balance: z.int().min(-AMOUNT_MAX).max(AMOUNT_MAX),
       reference: reference.optional(),
+      actor: actor.optional(),
     }),
   })
   .refine(
@@ -87,6 +90,7 @@ function toEvent(change: BalanceChange): BalanceEvent {
       amount: change.amount,
       balance: change.balance,
       ...(change.reference === null ? {} : { reference: change.reference }),
+      ...(change.actor === null ? {} : { actor: change.actor }),
     },
   };
 }
@@ -105,7 +109,7 @@ export function decodeEvents(body: Buffer): BalanceChange[] | undefined {
     const event = balanceEvent.safeParse(one);
     if (!event.success) return undefined;
     const { data, time } = event.data;
-    changes.push({ ...data, reference: data.reference ?? null, createdAt: new Date(time) });
+    changes.push({ ...data, reference: data.reference ?? null, actor: data.actor ?? null, createdAt: new Date(time) });
   }
   return changes;
 }

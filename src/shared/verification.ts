@@ -48,8 +48,8 @@ const VERIFY = `
     SELECT account_id, min(outbox.version) AS version
     FROM outbox
     JOIN ledger USING (account_id, version)
-    WHERE (outbox.amount, outbox.balance, outbox.reference, outbox.created_at)
-          IS DISTINCT FROM (ledger.amount, ledger.balance, ledger.reference, ledger.created_at)
+    WHERE (outbox.amount, outbox.balance, outbox.reference, outbox.actor, outbox.created_at)
+          IS DISTINCT FROM (ledger.amount, ledger.balance, ledger.reference, ledger.actor, ledger.created_at)
     GROUP BY account_id
   ),
   judged AS (

@@ -12,8 +12,8 @@ export type Verdict = 'recorded' | 'duplicate' | 'forged';
 const DELIVERED = `
   delivered AS (
     SELECT *
-    FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[], $6::timestamptz[])
-      WITH ORDINALITY AS delivered (account_id, version, amount, balance, reference, created_at, item)
+    FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::timestamptz[])
+      WITH ORDINALITY AS delivered (account_id, version, amount, balance, reference, actor, created_at, item)
   )`;
 
 // LATERAL with LIMIT 1, here and below: a look-up by key whatever the statistics say of a table that was empty yesterday.
@@ -31,14 +31,15 @@ const RECORD = `
     WHERE outbox.amount = delivered.amount
       AND outbox.balance = delivered.balance
       AND outbox.reference IS NOT DISTINCT FROM delivered.reference
+      AND outbox.actor IS NOT DISTINCT FROM delivered.actor
       AND outbox.created_at = delivered.created_at
   )
-  INSERT INTO ledger (account_id, version, amount, balance, reference, created_at)
-  SELECT account_id, version, amount, balance, reference, created_at
+  INSERT INTO ledger (account_id, version, amount, balance, reference, actor, created_at)
+  SELECT account_id, version, amount, balance, reference, actor, created_at
   FROM genuine
   ORDER BY account_id COLLATE "C", version
   ON CONFLICT (account_id, version) DO NOTHING
-  RETURNING account_id AS "accountId", version, amount, balance, reference, created_at AS "createdAt"`;
+  RETURNING account_id AS "accountId", version, amount, balance, reference, actor, created_at AS "createdAt"`;
 
 // A statement of its own: the snapshot of the one above is older than an entry that it collided with. A row leaves the
 // outbox only when the ledger holds it, so what is in neither was never accepted.
@@ -52,6 +53,7 @@ const COMPARE = `
   WHERE ledger.amount = delivered.amount
     AND ledger.balance = delivered.balance
     AND ledger.reference IS NOT DISTINCT FROM delivered.reference
+    AND ledger.actor IS NOT DISTINCT FROM delivered.actor
     AND ledger.created_at = delivered.created_at`;
 
 /**
@@ -77,6 +79,7 @@ function isSame(one: BalanceChange, other: BalanceChange): boolean {
     one.amount === other.amount &&
     one.balance === other.balance &&
     one.reference === other.reference &&
+    one.actor === other.actor &&
     one.createdAt.getTime() === other.createdAt.getTime()
   );
 }
@@ -88,6 +91,7 @@ function parameters(changes: readonly BalanceChange[]): unknown[] {
     changes.map((change) => change.amount),
     changes.map((change) => change.balance),
     changes.map((change) => change.reference),
+    changes.map((change) => change.actor),
     changes.map((change) => change.createdAt.toISOString()),
   ];
 }

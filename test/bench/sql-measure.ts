@@ -11,7 +11,7 @@ const PAUSE_MS = 50;
 
 const APPLY = {
   name: 'apply_balance_updates',
-  text: 'SELECT item, outcome, replayed, balance, version, created_at FROM apply_balance_updates($1, $2, $3, $4, $5, $6)',
+  text: 'SELECT item, outcome, replayed, balance, version, created_at FROM apply_balance_updates($1, $2, $3, $4, $5, $6, $7)',
 };
 
 export interface SqlRow {
@@ -60,6 +60,7 @@ async function measureBatches(
         items.map(() => 1),
         none,
         keys ? items.map((item) => `key-${item}`) : none,
+        none,
         none,
         new Date().toISOString(),
       ],

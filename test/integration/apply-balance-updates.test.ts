@@ -20,7 +20,8 @@ afterAll(cleanUp);
 async function apply(client: pg.ClientBase | pg.Pool, updates: ModelUpdate[], now: number): Promise<ModelResult[]> {
   const { rows } = await client.query(
     `SELECT item, outcome, replayed, balance::text, version::text, created_at
-     FROM apply_balance_updates($1, $2, $3, $4, array_fill(NULL::text, ARRAY[$6::int]), $5)`,
+     FROM apply_balance_updates($1, $2, $3, $4, array_fill(NULL::text, ARRAY[$6::int]),
+                                array_fill('client'::text, ARRAY[$6::int]), $5)`,
     [
       updates.map((update) => update.accountId),
       updates.map((update) => update.amount),

@@ -47,7 +47,7 @@ async function applyMany(changes: number): Promise<void> {
   for (let done = 0; done < changes; done += BATCH) {
     await pool.query(
       `SELECT count(*) FROM apply_balance_updates(array_fill('a'::text, ARRAY[$1::int]), array_fill(1::bigint, ARRAY[$1::int]),
-         array_fill(NULL::text, ARRAY[$1::int]), array_fill(NULL::text, ARRAY[$1::int]), array_fill(NULL::text, ARRAY[$1::int]), now())`,
+         array_fill(NULL::text, ARRAY[$1::int]), array_fill(NULL::text, ARRAY[$1::int]), array_fill(NULL::text, ARRAY[$1::int]), array_fill(NULL::text, ARRAY[$1::int]), now())`,
       [BATCH],
     );
   }

@@ -253,7 +253,7 @@ it('stays alive when a full subscriber meets an absent worker and a long backlog
   const backlog = 12_000; // more than may be rejected at a time
   await database.pool.query(
     `SELECT count(*) FROM apply_balance_updates(array_fill('a'::text, ARRAY[$1::int]), array_fill(1::bigint, ARRAY[$1::int]),
-       array_fill(NULL::text, ARRAY[$1::int]), array_fill(NULL::text, ARRAY[$1::int]), array_fill(NULL::text, ARRAY[$1::int]), now())`,
+       array_fill(NULL::text, ARRAY[$1::int]), array_fill(NULL::text, ARRAY[$1::int]), array_fill(NULL::text, ARRAY[$1::int]), array_fill(NULL::text, ARRAY[$1::int]), now())`,
     [backlog],
   );
   const { url } = await startApiHere(database, broker);

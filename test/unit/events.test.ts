@@ -13,6 +13,7 @@ const changes = fc.record({
       .string({ unit: 'grapheme', minLength: 1, maxLength: 50 })
       .filter((text) => !/\p{Cc}/u.test(text) && text.length <= 255),
   ),
+  actor: fc.option(fc.stringMatching(/^[A-Za-z0-9._:-]{1,64}$/)),
   createdAt: fc.date({ min: new Date('2000-01-01'), max: new Date('2100-01-01'), noInvalidDate: true }),
 });
 

@@ -80,10 +80,11 @@ export function accountRoutes({ pool, bodyBytesMax }: AccountRoutesOptions) {
       accountId: id,
       version: page.version,
       ledgerVersion: page.ledgerVersion,
-      entries: page.entries.map(({ reference, ...entry }) => ({
+      entries: page.entries.map(({ reference, actor, ...entry }) => ({
         eventId: eventId(id, entry.version),
         ...entry,
         ...(reference === null ? {} : { reference }),
+        ...(actor === null ? {} : { actor }),
       })),
       // Versions start at 1: below that there is no further page.
       nextCursor: page.entries.length === limit && last && last.version > 1 ? String(last.version) : null,

@@ -16,6 +16,7 @@ export interface Entry {
   amount: number;
   balance: number;
   reference: string | null;
+  actor: string | null;
   createdAt: Date;
   recordedAt: Date;
 }
@@ -81,7 +82,7 @@ export async function changeAccount(
 const ENTRIES = `
   SELECT account.version AS "accountVersion",
          coalesce((SELECT max(ledger.version) FROM ledger WHERE ledger.account_id = $1), 0) AS "ledgerVersion",
-         page.version, page.amount, page.balance, page.reference,
+         page.version, page.amount, page.balance, page.reference, page.actor,
          page.created_at AS "createdAt", page.recorded_at AS "recordedAt"
   FROM account
   LEFT JOIN LATERAL (

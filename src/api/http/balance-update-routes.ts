@@ -38,6 +38,7 @@ export function balanceUpdateRoutes({ lanes, bodyBytesMax, bulkBodyBytesMax }: B
       reference: body.reference ?? null,
       idempotencyKey: idempotencyKeyOf(request),
       traceparent: traceparentOf(request),
+      actor: null,
     };
     const result = await lanes.submit(update, 'single');
     if ('replayed' in result && result.replayed) response.setHeader('idempotent-replayed', 'true');
@@ -56,6 +57,7 @@ export function balanceUpdateRoutes({ lanes, bodyBytesMax, bulkBodyBytesMax }: B
           reference: reference ?? null,
           idempotencyKey: idempotencyKey ?? null,
           traceparent,
+          actor: null,
         };
         const result = await lanes.submit(update, 'bulk');
         const replayed = 'replayed' in result && result.replayed;

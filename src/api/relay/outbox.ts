@@ -17,7 +17,7 @@ export interface Range {
 export type OutboxPage = readonly OutboxRow[];
 
 const READ = `
-  SELECT position, account_id AS "accountId", version, amount, balance, reference, traceparent, created_at AS "createdAt"
+  SELECT position, account_id AS "accountId", version, amount, balance, reference, actor, traceparent, created_at AS "createdAt"
   FROM (
     SELECT late.* FROM unnest($2::bigint[], $3::bigint[]) AS gap (first, last)
     CROSS JOIN LATERAL (
@@ -60,7 +60,8 @@ const EXAMINE = `
       SELECT * FROM ledger WHERE ledger.account_id = outbox.account_id AND ledger.version = outbox.version LIMIT 1
     ) ledger
       ON ledger.amount = outbox.amount AND ledger.balance = outbox.balance
-      AND ledger.reference IS NOT DISTINCT FROM outbox.reference AND ledger.created_at = outbox.created_at
+      AND ledger.reference IS NOT DISTINCT FROM outbox.reference AND ledger.actor IS NOT DISTINCT FROM outbox.actor
+      AND ledger.created_at = outbox.created_at
   )
   SELECT count(*) AS examined, max(position) AS last,
          max(position) FILTER (WHERE recorded) AS "lastRecorded",
@@ -85,7 +86,7 @@ export async function examine(
 }
 
 const READ_UNRECORDED = `
-  SELECT position, account_id AS "accountId", version, amount, balance, reference, traceparent, created_at AS "createdAt"
+  SELECT position, account_id AS "accountId", version, amount, balance, reference, actor, traceparent, created_at AS "createdAt"
   FROM outbox
   LEFT JOIN LATERAL (
     SELECT true AS found FROM ledger

@@ -7,6 +7,8 @@ export interface BalanceUpdate {
   reference: string | null;
   idempotencyKey: string | null;
   traceparent: string | null;
+  /** Name of the client whose API key signed the request, null where none is asked for. */
+  actor: string | null;
 }
 
 export type UpdateResult =

@@ -6,7 +6,7 @@ import type { BalanceUpdate, UpdateResult } from './balance-update.ts';
 
 const APPLY = {
   name: 'apply_balance_updates',
-  text: 'SELECT item, outcome, replayed, balance, version, created_at FROM apply_balance_updates($1, $2, $3, $4, $5, $6)',
+  text: 'SELECT item, outcome, replayed, balance, version, created_at FROM apply_balance_updates($1, $2, $3, $4, $5, $6, $7)',
 };
 
 export interface AppliedRow {
@@ -67,6 +67,7 @@ export function createLaneLink(options: { databaseUrl: string; statementTimeoutM
           updates.map((update) => update.reference),
           updates.map((update) => update.idempotencyKey),
           updates.map((update) => update.traceparent),
+          updates.map((update) => update.actor),
           new Date().toISOString(),
         ],
       });
