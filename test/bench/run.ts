@@ -31,6 +31,7 @@ Writes docs/benchmarks.md, its charts, and docs/benchmarks/results.json.
   --updates N      also the API's memory over N updates (200000; with --quick only when given)
   --rounds N       rounds of the variants of the targets (3; with --quick 2)
   --seconds N      of load in a run (4; with --quick 2)
+  --hold-seconds N of load in a run with another session's transaction held open (as the others; pg_dump three times that)
   --only TEXT      the variants whose name holds TEXT; writes no file
   --profile        one hot account with a CPU profile of the API; writes no file
   --driver NAME    wrk or autocannon (wrk where it is installed)`;
@@ -39,6 +40,7 @@ const { values: args } = parseArgs({
   options: {
     ...{ quick: { type: 'boolean' }, growth: { type: 'boolean' }, profile: { type: 'boolean' } },
     ...{ updates: { type: 'string' }, rounds: { type: 'string' }, seconds: { type: 'string' } },
+    'hold-seconds': { type: 'string' },
     ...{ only: { type: 'string' }, driver: { type: 'string' }, help: { type: 'boolean' } },
   },
 });
@@ -48,7 +50,10 @@ const FOREIGN_SHARE_MAX = 0.1;
 const ATTEMPTS_MAX = 3;
 const DISTURBED_PAUSE_MS = 5000;
 
-function wholeOption(name: 'updates' | 'rounds' | 'seconds', fallback: number): number {
+function wholeOption<Fallback extends number | undefined>(
+  name: 'updates' | 'rounds' | 'seconds' | 'hold-seconds',
+  fallback: Fallback,
+): number | Fallback {
   const value = args[name];
   if (value === undefined) return fallback;
   if (!/^[1-9]\d{0,8}$/.test(value)) throw new Error(`--${name} has to be a whole number`);
@@ -63,9 +68,10 @@ async function main(): Promise<void> {
   const seconds = wholeOption('seconds', quick ? 2 : 4);
   const rounds = wholeOption('rounds', quick ? 2 : 3);
   const updates = wholeOption('updates', quick ? 0 : MEMORY_UPDATES);
-  const plan = (quick ? quickPlan(rounds) : fullPlan(rounds)).filter(({ variant }) =>
-    nameOf(variant).includes(only ?? ''),
-  );
+  const holdSeconds = wholeOption('hold-seconds', undefined);
+  const plan = (quick ? quickPlan(rounds) : fullPlan(rounds))
+    .filter(({ variant }) => nameOf(variant).includes(only ?? ''))
+    .map((planned) => held(planned, holdSeconds && holdSeconds / seconds));
   await installBenchDependencies();
   console.log('Starting PostgreSQL and RabbitMQ');
   const servers = await startServers(console.log);
@@ -111,6 +117,12 @@ async function main(): Promise<void> {
     over();
     await servers.stop();
   }
+}
+
+/** A run with a transaction held open, once and for so many times as long as the others. */
+function held({ variant, rounds }: Planned, factor: number | undefined): Planned {
+  if (variant.hold === 'nothing' || factor === undefined) return { variant, rounds };
+  return { variant: { ...variant, loadFactor: factor }, rounds: 1 };
 }
 
 /** Round by round, so that what changes on the machine meanwhile meets all variants alike. */
