@@ -25,6 +25,8 @@ export interface DisposableBroker {
   start: () => Promise<void>;
   /** The broker lost its disk: killed, and started again on the same port with nothing. */
   restartEmpty: () => Promise<void>;
+  /** Runs rabbitmqctl on it. */
+  control: (...command: string[]) => Promise<void>;
   stop: () => Promise<void>;
 }
 

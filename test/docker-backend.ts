@@ -125,6 +125,10 @@ async function disposableBroker(
       await remove(container);
       container = await create();
     },
+    control: async (...command) => {
+      const { exitCode, output } = await container.exec(['rabbitmqctl', ...command]);
+      if (exitCode !== 0) throw new Error(`rabbitmqctl ${command.join(' ')} failed: ${output}`);
+    },
     stop: () => remove(container),
   };
 }

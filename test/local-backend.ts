@@ -70,6 +70,9 @@ async function disposableBroker(reaper: Reaper, say: (line: string) => void): Pr
       broker.wipe();
       await broker.start();
     },
+    control: async (...command) => {
+      await broker.control(...command);
+    },
     stop: async () => {
       // Its data goes anyway, so there is nothing to shut down in order.
       await broker.kill();

@@ -1,9 +1,10 @@
 // A RabbitMQ node of our own from the machine's rabbitmq-server: free ports on loopback, own home, own data, own
 // port mapper (epmd). Needs no root, and touches neither the machine's broker nor its settings.
-import { spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { promisify } from 'node:util';
 import { probeBroker } from './amqp-probe.ts';
 import { freePort, samePort } from './free-port.ts';
 import { openLog } from './log-file.ts';
@@ -19,7 +20,12 @@ const PROBE_INTERVAL_MS = 100;
 const ADOPT_TIMEOUT_MS = 10_000;
 const STOP_TIMEOUT_MS = 30_000;
 const KILL_TIMEOUT_MS = 10_000;
+// rabbitmqctl is a virtual machine of its own, which takes seconds to start on a busy machine.
+const CONTROL_TIMEOUT_MS = 60_000;
 const START_ATTEMPTS_MAX = 3;
+
+// One node a folder, its name independent of the machine's, so that the data survives a renamed machine.
+const NODE_NAME = 'balance@localhost';
 
 export interface PrivateBrokerOptions {
   /** Folder for data, logs and settings; made when absent, continued when not. */
@@ -46,12 +52,16 @@ export interface PrivateBroker {
   start: () => Promise<void>;
   /** Deletes the data; only while it is down. */
   wipe: () => void;
+  /** Runs rabbitmqctl on the node and returns what it printed. Throws when it fails. */
+  control: (...command: string[]) => Promise<string>;
   /** Orderly end of the node and its port mapper. Harmless when called again. */
   stop: () => Promise<void>;
 }
 
 interface NodeRecord {
   port: number;
+  /** Of the port mapper, by which rabbitmqctl finds the node. */
+  epmdPort?: number;
   node?: KnownProcess;
   epmd?: KnownProcess;
 }
@@ -74,7 +84,7 @@ export async function startPrivateBroker(options: PrivateBrokerOptions): Promise
       const port = await choosePort();
       await endProcess(record?.epmd, 'SIGTERM');
       const epmd = await spawnEpmd(options);
-      const started = { port, ...(epmd.process && { epmd: epmd.process }) };
+      const started = { port, epmdPort: epmd.port, ...(epmd.process && { epmd: epmd.process }) };
       save(started);
       const log = openLog(path.join(dir, 'start.log'));
       try {
@@ -121,6 +131,16 @@ export async function startPrivateBroker(options: PrivateBrokerOptions): Promise
     wipe: () => {
       if (isAlive(node())) throw new Error('The data of a running broker cannot be wiped');
       rmSync(path.join(dir, 'data'), { recursive: true, force: true });
+    },
+    control: async (...command) => {
+      const env = {
+        PATH: `${process.env.PATH ?? ''}:/usr/sbin:/usr/bin:/sbin:/bin`,
+        HOME: path.join(dir, 'home'), // with the cookie
+        ERL_EPMD_PORT: String(record?.epmdPort),
+      };
+      const ctl = path.join(path.dirname(program), 'rabbitmqctl');
+      const options = { env, timeout: CONTROL_TIMEOUT_MS };
+      return (await promisify(execFile)(ctl, ['-n', NODE_NAME, ...command], options)).stdout;
     },
     stop: async () => {
       await endProcess(node(), 'SIGTERM');
@@ -183,8 +203,7 @@ async function spawnNode(
       PATH: `${process.env.PATH ?? ''}:/usr/sbin:/usr/bin:/sbin:/bin`,
       LANG: 'C.UTF-8',
       HOME: inDir('home'),
-      // One node a folder, its name independent of the machine's, so that the data survives a renamed machine.
-      RABBITMQ_NODENAME: 'balance@localhost',
+      RABBITMQ_NODENAME: NODE_NAME,
       RABBITMQ_NODE_PORT: String(port),
       RABBITMQ_DIST_PORT: String(await freePort()),
       ERL_EPMD_PORT: String(epmdPort),

@@ -4,8 +4,10 @@
 import type { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import amqp, { type ChannelModel } from 'amqplib';
+import { brokerAdvice } from './broker-failure.ts';
 import type { Logger } from './logging.ts';
 
+/** From the first packet to the end of the handshake. */
 const CONNECT_TIMEOUT_MS = 5000;
 const CLOSE_TIMEOUT_MS = 2000;
 /** Declaring and consuming take milliseconds; a broker that needs longer is asked again in a new session. */
@@ -68,20 +70,26 @@ export function keepBrokerLink(options: {
 
   const finished = (async () => {
     for (let attempt = 1; !stopping.signal.aborted; attempt += 1) {
-      const openedAt = Date.now();
+      const openedAtMs = performance.now();
+      let ended: Error;
       try {
         const connection = await connect(url, service);
         connected = true;
         log.info('connected to RabbitMQ');
-        const reason = await runSession(connection, stopping.signal, run);
-        if (!stopping.signal.aborted) log.warn({ reason }, 'RabbitMQ session ended');
+        ended = await runSession(connection, stopping.signal, run);
       } catch (error) {
-        if (!stopping.signal.aborted) log.warn({ err: error, attempt }, 'RabbitMQ session failed');
+        ended = error as Error;
       } finally {
         connected = false;
       }
-      if (Date.now() - openedAt > BACKOFF_MAX_MS) attempt = 1;
-      await pause(attempt, stopping.signal);
+      if (stopping.signal.aborted) return;
+      if (performance.now() - openedAtMs > BACKOFF_MAX_MS) attempt = 1;
+      const pauseMs = backOffMs(attempt);
+      const advice = brokerAdvice(url, ended);
+      if (advice)
+        log.error({ err: ended, advice, attempt, pauseMs }, 'RabbitMQ refuses this service until that is changed');
+      else log.warn({ err: ended, attempt, pauseMs }, 'RabbitMQ session ended');
+      await delay(pauseMs, undefined, { signal: stopping.signal }).catch(() => {});
     }
   })();
 
@@ -100,16 +108,27 @@ export function keepBrokerLink(options: {
 export async function connect(url: string, service: string): Promise<ChannelModel> {
   const target = new URL(url);
   if (!target.searchParams.has('heartbeat')) target.searchParams.set('heartbeat', String(HEARTBEAT_S));
-  const connection = await amqp.connect(target.href, {
-    timeout: CONNECT_TIMEOUT_MS,
+  // amqplib's own timeout is for silence only: a peer that talks slowly would hold us for ever.
+  const late = new AbortController();
+  const timer = setTimeout(() => late.abort(), CONNECT_TIMEOUT_MS);
+  const socketOptions = {
+    signal: late.signal, // for net.connect or tls.connect, which get all of these
     noDelay: true,
     keepAlive: true,
     clientProperties: { connection_name: `highload-balance ${service}` },
-  });
-  // Without a listener an error is an uncaught exception. Every error is followed by close, which is what we act on.
-  connection.on('error', () => {});
-  coalesceWrites(socketOf(connection));
-  return connection;
+  };
+  try {
+    const connection = await amqp.connect(target.href, socketOptions);
+    // Without a listener an error is an uncaught exception. Every error is followed by close, which is what we act on.
+    connection.on('error', () => {});
+    coalesceWrites(socketOf(connection));
+    return connection;
+  } catch (error) {
+    if (late.signal.aborted) throw new BrokerTimeout(`RabbitMQ did not let us in within ${CONNECT_TIMEOUT_MS} ms`);
+    throw error;
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 /** amqplib writes each frame by itself; what it writes in one turn of the event loop goes in one system call. */
@@ -135,14 +154,16 @@ export async function closeConnection(connection: ChannelModel): Promise<void> {
   const timeout = new AbortController();
   await Promise.race([closed, delay(CLOSE_TIMEOUT_MS, undefined, { signal: timeout.signal }).catch(() => {})]);
   timeout.abort();
-  socketOf(connection).destroy();
+  // With an error, which amqplib answers by failing every request that still waits, and ending its timers.
+  socketOf(connection).destroy(new Error('connection given up'));
 }
 
+/** Returns what ended the session. */
 async function runSession(
   connection: ChannelModel,
   stopping: AbortSignal,
   run: (session: BrokerSession) => Promise<void>,
-): Promise<string> {
+): Promise<Error> {
   const over = new AbortController();
   const end = (reason: Error) => over.abort(reason);
   const onStop = () => end(stopping.reason);
@@ -155,16 +176,18 @@ async function runSession(
   });
   try {
     await Promise.race([run({ connection, signal: over.signal, end }), ranOut]);
-    return String(over.signal.reason?.message ?? 'its work was done');
+  } catch (error) {
+    end(error as Error); // unless something else came first: then this is only what followed from it
   } finally {
-    end(new Error('session over'));
+    end(new Error('its work was done'));
     stopping.removeEventListener('abort', onStop);
     await closeConnection(connection);
   }
+  return over.signal.reason;
 }
 
-/** Exponential, with jitter so that a fleet does not come back in one wave. */
-async function pause(attempt: number, signal: AbortSignal): Promise<void> {
+/** Milliseconds before the next attempt: exponential, with jitter so that a fleet does not come back in one wave. */
+export function backOffMs(attempt: number): number {
   const ceiling = Math.min(BACKOFF_MAX_MS, BACKOFF_MIN_MS * 2 ** Math.min(attempt, 10));
-  await delay(ceiling * (0.5 + Math.random() / 2), undefined, { signal }).catch(() => {});
+  return Math.round(ceiling * (0.5 + Math.random() / 2));
 }

@@ -10,7 +10,11 @@ const databaseUrl = z
   .regex(/^postgres(ql)?:\/\//, 'must be a PostgreSQL URL, starting with postgres://');
 const amqpUrl = z
   .string({ error: 'is not set: give a RabbitMQ URL such as amqp://guest:guest@localhost:5672' })
-  .regex(/^amqps?:\/\//, 'must be an AMQP URL, starting with amqp:// or amqps://');
+  .regex(/^amqps?:\/\//, 'must be an AMQP URL, starting with amqp:// or amqps://')
+  .refine(
+    (url) => URL.canParse(url),
+    'is not a correct URL: percent-encode what is special in user, password and virtual host',
+  );
 /** Prefix of the exchange and queues, so that several systems can share one broker. */
 const amqpNamespace = z
   .string()

@@ -23,6 +23,12 @@ describe('settings', () => {
     expect(read).toThrow(/^RELAY .*"on"\|"off"\|"only"/m);
   });
 
+  it('refuse a URL that is none, without repeating the password in it', () => {
+    const read = () => readApiSettings({ ...good, AMQP_URL: 'amqp://user:secret@host:99999' });
+    expect(read).toThrow(/^AMQP_URL is not a correct URL/m);
+    expect(read).not.toThrow(/secret/);
+  });
+
   it('are all described in docs/operations.md, and nothing else is', async () => {
     const text = await readFile(new URL('../../docs/operations.md', import.meta.url), 'utf8');
     const section = text.slice(text.indexOf('## Settings'), text.indexOf('## ', text.indexOf('## Settings') + 3));

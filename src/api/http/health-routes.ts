@@ -2,6 +2,7 @@
 // needs. RabbitMQ is no part of it: updates are accepted while the broker is away, and published when it is back.
 import type { RequestHandler } from 'express';
 import type { Pool } from '../../shared/database.ts';
+import { readBacklog } from '../relay/outbox-backlog.ts';
 
 export interface HealthOptions {
   pool: Pool;
@@ -24,9 +25,10 @@ export function readyz({ pool, schemaVersion, relayState, laneCounts }: HealthOp
       () => 'unavailable',
     );
     const ready = database === 'ok';
+    const outbox = ready ? await readBacklog(pool).catch(() => undefined) : undefined;
     response
       .status(ready ? 200 : 503)
-      .json({ status: ready ? 'ok' : 'unavailable', database, relay: relayState(), lanes: laneCounts() });
+      .json({ status: ready ? 'ok' : 'unavailable', database, outbox, relay: relayState(), lanes: laneCounts() });
   };
 }
 

@@ -41,7 +41,6 @@ const GAP_PAUSE_MS = 5;
 const GAPS_MAX = 10_000;
 const LOSS_CHECK_EVERY_MS = 500;
 const PATIENCE_MAX_MS = 60_000;
-/** A broker that confirms nothing for so long, unblocked, gets a new connection. */
 const CONFIRM_TIMEOUT_MS = 30_000;
 
 /** Since the start of the process. */
@@ -86,12 +85,15 @@ export interface PumpOptions {
   relayIdleMs: number;
   relayRepublishMs: number;
   eventsPerMessageMax: number;
+  /** A broker that confirms nothing for so long, and is not blocked, gets a new connection. */
+  confirmTimeoutMs?: number;
 }
 
 /** Runs until the term's signal is aborted. Throws when a connection fails. */
 export async function runPump(term: Term, options: PumpOptions): Promise<void> {
   const { session, signal, reader, maintainer, counts } = term;
   const { topology, log, relayInFlightMax, relayIdleMs, relayRepublishMs, eventsPerMessageMax } = options;
+  const { confirmTimeoutMs = CONFIRM_TIMEOUT_MS } = options;
 
   const channel = await answered('opening a channel', session.connection.createConfirmChannel());
   channel.on('error', session.end);
@@ -158,10 +160,13 @@ export async function runPump(term: Term, options: PumpOptions): Promise<void> {
 
   const now = () => performance.now(); // no step of the wall clock stretches an interval
 
+  let blockedAtMs = now();
+
   async function room(): Promise<number> {
     while (!signal.aborted) {
-      if (publisher.oldestWaitMs() > CONFIRM_TIMEOUT_MS && !term.blocked()) {
-        session.end(new Error(`RabbitMQ confirmed nothing for ${CONFIRM_TIMEOUT_MS} ms`));
+      if (term.blocked()) blockedAtMs = now(); // what waits out an alarm is not late
+      if (Math.min(publisher.oldestWaitMs(), now() - blockedAtMs) > confirmTimeoutMs) {
+        session.end(new Error(`RabbitMQ confirmed nothing for ${confirmTimeoutMs} ms`));
       }
       // Half of it free: many small reads cost more than a few large ones.
       if (!term.blocked() && !rejections.full && inFlight <= relayInFlightMax / 2) break;
@@ -205,10 +210,12 @@ export async function runPump(term: Term, options: PumpOptions): Promise<void> {
       await delay(EXAMINE_PAUSE_MIN_MS, undefined, { signal }).catch(() => {}); // the ledger is a few milliseconds behind
       if (pauseMs > EXAMINE_PAUSE_MIN_MS) await confirmedOr(pauseMs);
       if (signal.aborted) break;
-      for (const row of rejections.takeDue(now(), freeSlots())) publish([row]);
-      if (topologyInDoubt && !term.blocked()) {
-        topologyInDoubt = false;
-        await declare();
+      if (!term.blocked()) {
+        for (const row of rejections.takeDue(now(), freeSlots())) publish([row]);
+        if (topologyInDoubt) {
+          topologyInDoubt = false;
+          await declare();
+        }
       }
       let below = Math.min(
         cursor.behind + 1,
