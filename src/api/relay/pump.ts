@@ -261,7 +261,8 @@ export async function runPump(term: Term, options: PumpOptions): Promise<void> {
    */
   async function findLost(nowMs: number): Promise<LostPass | undefined> {
     const old = times.publishedBefore(patienceMs, nowMs);
-    if (old <= floor || nowMs - lastPass.atMs < patienceMs || term.blocked()) return undefined;
+    // During an alarm, and for a while after it, events are late and not lost.
+    if (old <= floor || Math.min(nowMs - lastPass.atMs, nowMs - blockedAtMs) < patienceMs) return undefined;
     const { ledgerQueueMessages } = await declare();
     const overtaken = recordedUpTo > old ? times.publishedBefore(2 * patienceMs, nowMs) : 0;
     const upTo = ledgerQueueMessages === 0 ? old : overtaken;
