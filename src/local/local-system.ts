@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import pg from 'pg';
 import { migrate } from '../shared/migrations.ts';
 import { topologyOf } from '../shared/topology.ts';
+import { createDatabaseLogins, type DatabaseLogins } from './database-logins.ts';
 import { type Shown, showFirstUpdate } from './first-update.ts';
 import { isPortFree } from './free-port.ts';
 import { queueState } from './ledger-queue.ts';
@@ -38,7 +39,10 @@ export interface StartOptions {
 }
 
 interface Database {
+  /** Of the owner. */
   url: string;
+  /** Of the processes; asked for when the schema is there. */
+  logins: () => Promise<DatabaseLogins>;
   description: string;
   stop: () => Promise<void>;
   /** Absent where the server is not ours to start again. */
@@ -98,6 +102,7 @@ async function run(options: StartOptions, dir: string, stops: (() => Promise<voi
   const { ledgerQueue } = topologyOf(namespace);
   await ensureOnlyWorker(broker, ledgerQueue);
   await migrateDatabase(database.url, say);
+  const logins = await database.logins();
   if (interrupted.aborted) return;
 
   const url = `http://${host === '0.0.0.0' || host === '::' ? '127.0.0.1' : host}:${port}`;
@@ -116,7 +121,7 @@ async function run(options: StartOptions, dir: string, stops: (() => Promise<voi
       script: fileURLToPath(new URL(`../${name}/main.ts`, import.meta.url)),
       env: {
         ...env,
-        DATABASE_URL: database.url,
+        DATABASE_URL: logins[name],
         AMQP_URL: broker.url,
         AMQP_NAMESPACE: namespace,
         HOST: host,
@@ -180,6 +185,7 @@ async function embeddedDatabase(dir: string, say: (line: string) => void): Promi
   let server = await startPostgres(settings);
   return {
     url: server.url,
+    logins: () => createDatabaseLogins(server.url),
     description: `embedded, port ${server.port}, data in ${server.dataDir}`,
     stop: () => server.stop(),
     revival: {
@@ -202,7 +208,8 @@ async function givenDatabase(url: string): Promise<Database> {
     await client.connect();
     const { rows } = await client.query<{ version: string }>("SELECT current_setting('server_version') AS version");
     const description = `${rows[0]?.version} at ${where} (DATABASE_URL)`;
-    return { url, description, stop: () => Promise.resolve() };
+    // Somebody's own server: no role is made there, and the processes are whoever the URL says.
+    return { url, logins: async () => ({ api: url, worker: url }), description, stop: () => Promise.resolve() };
   } catch (cause) {
     const { message, code } = cause as NodeJS.ErrnoException;
     throw new SetupProblem(

@@ -6,6 +6,7 @@ import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import amqp from 'amqplib';
+import pg from 'pg';
 import { afterEach, beforeEach, expect, inject, it } from 'vitest';
 import { freePort } from '../../src/local/free-port.ts';
 import { isAlive, knownProcess, signal } from '../../src/local/process-end.ts';
@@ -93,6 +94,18 @@ async function deleteTopology({ eventsExchange, ledgerQueue, deadLetters }: Topo
   await connection.close();
 }
 
+/** Who each process is in the database. */
+async function databaseUsers({ databaseUrl }: Runtime): Promise<Record<string, string[]>> {
+  const client = new pg.Client({ connectionString: databaseUrl });
+  await client.connect();
+  const { rows } = await client.query(
+    `SELECT CASE WHEN application_name ~ ' worker' THEN 'worker' ELSE 'api' END AS process, array_agg(DISTINCT usename::text) AS users
+     FROM pg_stat_activity WHERE application_name ~ '^highload-balance' GROUP BY 1`,
+  );
+  await client.end();
+  return Object.fromEntries(rows.map(({ process, users }) => [process, users]));
+}
+
 const entriesOf = async (id: string) => (await call('GET', `/v1/accounts/${id}/entries`)).entries;
 
 it('serves, records, stops on Ctrl-C, and the next start continues with the same balances', async () => {
@@ -108,6 +121,8 @@ it('serves, records, stops on Ctrl-C, and the next start continues with the same
   await call('POST', '/v1/accounts', { id: 'alice' });
   expect(await call('POST', '/v1/balance-updates', { accountId: 'alice', amount: 70 })).toMatchObject({ balance: 70 });
   await until(async () => (await entriesOf('alice')).length === 1, first.output);
+
+  expect(await databaseUsers(first.runtime)).toEqual({ api: ['balance_api_login'], worker: ['balance_worker_login'] });
 
   first.child.kill('SIGINT');
   first.child.kill('SIGINT'); // npm repeats what the terminal has sent already: still one Ctrl-C
