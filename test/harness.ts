@@ -8,6 +8,8 @@ import type { ChannelModel } from 'amqplib';
 import pg from 'pg';
 import { inject } from 'vitest';
 import { startApi } from '../src/api/api.ts';
+import { createKey } from '../src/cli/api-keys.ts';
+import { SCOPES, type Scope } from '../src/shared/api-key.ts';
 import { closeConnection, connect } from '../src/shared/broker.ts';
 import { readApiSettings, readWorkerSettings } from '../src/shared/config.ts';
 import { connectionOptions } from '../src/shared/database.ts';
@@ -113,6 +115,7 @@ export function environmentOf(database: Database, broker: Broker, extra: Record<
     AMQP_NAMESPACE: broker.namespace,
     HOST: '127.0.0.1',
     PORT: '0',
+    AUTH: 'off',
     RELAY_REPUBLISH_MS: '500',
     ...extra,
   };
@@ -130,6 +133,22 @@ export async function startWorkerHere(database: Database, broker: Broker, extra:
   const worker = await startWorker(readWorkerSettings(environmentOf(database, broker, extra)), log);
   onCleanUp(() => worker.stop());
   return worker;
+}
+
+/** A new key, known to every process at once. @returns the headers that carry it, its id and its token. */
+export async function createApiKey(
+  { pool }: Database,
+  actor: string,
+  scopes: readonly Scope[] = SCOPES,
+  rateLimit?: number,
+) {
+  const client = await pool.connect();
+  try {
+    const { key, token } = await createKey(client, { actor, scopes, rateLimit });
+    return { id: key.id, token, headers: { authorization: `Bearer ${token}` } };
+  } finally {
+    client.release();
+  }
 }
 
 export interface Spawned {
@@ -240,11 +259,16 @@ export async function send(
 }
 
 /** Creates an account and gives it its first credit. */
-export async function createAccount(url: string, id: string, balance = 0): Promise<void> {
-  const created = await send(url, 'POST', '/v1/accounts', { id });
+export async function createAccount(
+  url: string,
+  id: string,
+  balance = 0,
+  headers: Record<string, string> = {},
+): Promise<void> {
+  const created = await send(url, 'POST', '/v1/accounts', { id }, headers);
   if (created.status !== 201) throw new Error(`account not created: ${JSON.stringify(created.body)}`);
   if (balance === 0) return;
-  const credited = await send(url, 'POST', '/v1/balance-updates', { accountId: id, amount: balance });
+  const credited = await send(url, 'POST', '/v1/balance-updates', { accountId: id, amount: balance }, headers);
   if (credited.status !== 200) throw new Error(`account not credited: ${JSON.stringify(credited.body)}`);
 }
 

@@ -5,6 +5,7 @@ import type { Running } from '../shared/lifecycle.ts';
 import type { Logger } from '../shared/logging.ts';
 import { expectedSchemaVersion } from '../shared/migrations.ts';
 import { topologyOf } from '../shared/topology.ts';
+import { createAccess } from './access/access.ts';
 import { createApp, createHealthApp } from './http/app.ts';
 import { startServer } from './http/server.ts';
 import { startRelay } from './relay/relay.ts';
@@ -29,10 +30,12 @@ export async function startApi(settings: ApiSettings, log: Logger): Promise<Runn
     laneCounts: () => lanes.counts(),
     log,
   };
-  const app = settings.relay === 'only' ? createHealthApp(health) : createApp({ ...settings, ...health, lanes });
+  const access = settings.relay === 'only' ? undefined : createAccess({ ...settings, log });
+  const app = access ? createApp({ ...settings, ...health, lanes, access }) : createHealthApp(health);
 
   async function stopRest(): Promise<void> {
     stopKeyExpiry();
+    await access?.stop();
     await lanes.stop();
     await relay?.stop();
     await pool.end();
@@ -41,7 +44,8 @@ export async function startApi(settings: ApiSettings, log: Logger): Promise<Runn
     await stopRest();
     throw error;
   });
-  log.info({ host: settings.host, port: server.port, relay: settings.relay }, 'api started');
+  log.info({ host: settings.host, port: server.port, relay: settings.relay, auth: settings.auth }, 'api started');
+  if (settings.auth === 'off') log.warn('AUTH is off: whoever reaches this address of this machine may do everything');
   let stopping: Promise<void> | undefined;
   return {
     port: server.port,

@@ -1,8 +1,10 @@
 // Several API processes behind one port (node:cluster). Each has lanes of its own, which is safe: PostgreSQL's row lock
-// orders them. One that dies is replaced; one relay in the fleet is active, whichever process it is in.
+// orders them. One that dies is replaced; one relay in the fleet is active, whichever process it is in. The rate limit
+// is counted here, for all of them.
 import cluster, { type Worker } from 'node:cluster';
 import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
+import { RateLimiterClusterMaster } from 'rate-limiter-flexible';
 import type { Running } from '../shared/lifecycle.ts';
 import type { Logger } from '../shared/logging.ts';
 
@@ -14,6 +16,7 @@ const STOP_TIMEOUT_MS = 23_000;
 /** Starts the processes and returns when all of them listen. @throws when one ends before that. */
 export async function startCluster(count: number, log: Logger): Promise<Running> {
   let stopping: Promise<void> | undefined;
+  new RateLimiterClusterMaster(); // answers the processes' rate limiters
 
   async function keepOne(started?: () => void, failed?: (error: Error) => void): Promise<void> {
     let onStart = started;

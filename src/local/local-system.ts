@@ -4,6 +4,7 @@ import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import pg from 'pg';
+import { isLoopback } from '../shared/loopback.ts';
 import { migrate } from '../shared/migrations.ts';
 import { topologyOf } from '../shared/topology.ts';
 import { createDatabaseLogins, type DatabaseLogins } from './database-logins.ts';
@@ -82,6 +83,7 @@ function lockFolder(dir: string): { release: () => void } {
 async function run(options: StartOptions, dir: string, stops: (() => Promise<void>)[]): Promise<void> {
   const { env, say, interrupted, hurry } = options;
   const { host, port } = address(env);
+  const auth = env.AUTH || (isLoopback(host) ? 'off' : 'required');
   await endLeftovers(dir, say);
   await ensurePortFree(host, port);
 
@@ -126,6 +128,7 @@ async function run(options: StartOptions, dir: string, stops: (() => Promise<voi
         AMQP_NAMESPACE: namespace,
         HOST: host,
         PORT: String(port),
+        AUTH: auth,
       },
       logFile: path.join(dir, `${name}.log`),
       say,
@@ -147,7 +150,7 @@ async function run(options: StartOptions, dir: string, stops: (() => Promise<voi
   if (interrupted.aborted) return;
 
   const shown = await showFirstUpdate(url, database.url).catch(() => undefined);
-  say(screen({ runtime, shown, dir, database, broker }));
+  say(screen({ runtime, shown, dir, database, broker, auth }));
   await aborted(AbortSignal.any([interrupted, givenUp.signal]));
   if (givenUp.signal.aborted) throw givenUp.signal.reason;
 }
@@ -275,14 +278,16 @@ function screen(facts: {
   dir: string;
   database: Database;
   broker: RunningBroker;
+  auth: string;
 }): string {
-  const { runtime, shown, dir } = facts;
+  const { runtime, shown, dir, auth } = facts;
   return `
   Running at ${runtime.url}
 ${shown ? `\n  ${shown.command}\n  ${shown.answer}\n` : ''}
   History      curl -s ${runtime.url}/v1/accounts/${shown ? 'demo' : '{id}'}/entries
   Events       npm run example:subscriber
   Proof        npm run verify
+  API keys     ${auth === 'off' ? 'off: for whoever is on this machine (AUTH=required asks for them)' : 'npm run keys -- create CLIENT --scopes read,write,admin'}
   Database     ${runtime.databaseUrl}
   RabbitMQ     ${runtime.amqpUrl} (exchange ${topologyOf(runtime.namespace).eventsExchange})
   Data, logs   ${dir}

@@ -1,13 +1,15 @@
 // Settings from the environment: one schema a process, read once, passed down. Only this file reads process.env.
 // The name of a variable is the name of the setting in capitals: poolMax is POOL_MAX. docs/operations.md lists them.
 import { z } from 'zod';
+import { isLoopback } from './loopback.ts';
 
 const whole = (min: number, max: number, fallback: number) =>
   z.coerce.number().int().min(min).max(max).default(fallback);
 
 const databaseUrl = z
   .string({ error: 'is not set: give a PostgreSQL URL such as postgres://user:password@localhost:5432/balance' })
-  .regex(/^postgres(ql)?:\/\//, 'must be a PostgreSQL URL, starting with postgres://');
+  .regex(/^postgres(ql)?:\/\//, 'must be a PostgreSQL URL, starting with postgres://')
+  .refine((url) => URL.canParse(url), 'is not a correct URL: percent-encode what is special in user and password');
 const amqpUrl = z
   .string({ error: 'is not set: give a RabbitMQ URL such as amqp://guest:guest@localhost:5672' })
   .regex(/^amqps?:\/\//, 'must be an AMQP URL, starting with amqp:// or amqps://')
@@ -20,15 +22,22 @@ const amqpNamespace = z
   .string()
   .regex(/^[A-Za-z0-9_-]{1,64}$/, 'must be 1 to 64 of A-Z a-z 0-9 _ -')
   .default('balance');
+/** Also the limit of a single key's own. */
+export const RATE_LIMIT_MAX = 1_000_000_000;
 const logLevel = z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info');
 
-const apiSettings = z.object({
+const apiSettingsEach = z.object({
   databaseUrl,
   amqpUrl,
   amqpNamespace,
   logLevel,
   host: z.string().default('0.0.0.0'),
   port: whole(0, 65_535, 3000),
+  /** Whether every call needs an API key. */
+  auth: z.enum(['required', 'off']).default('required'),
+  /** Updates, or other requests, that one key may make in a window; unset, as many as it likes. */
+  rateLimit: z.coerce.number().int().min(1).max(RATE_LIMIT_MAX).optional(),
+  rateLimitWindowS: whole(1, 3600, 1),
   /** Processes behind the port, each with lanes of its own. More than cores gain nothing. */
   apiProcesses: whole(1, 64, 1),
   /** Whether this process moves the outbox to RabbitMQ: on, off, or only (then it serves no HTTP). */
@@ -58,6 +67,16 @@ const apiSettings = z.object({
   /** Age at which a confirmed event that the ledger still lacks is published again. */
   relayRepublishMs: whole(100, 3_600_000, 5000),
 });
+const apiSettings = apiSettingsEach
+  .refine(({ auth, host }) => auth === 'required' || isLoopback(host), {
+    path: ['auth'],
+    message:
+      'off is taken only where nobody else can call: set HOST to 127.0.0.1, ::1 or localhost, or leave AUTH out and create keys with `npm run keys -- create`',
+  })
+  .refine(({ auth, rateLimit }) => auth === 'required' || rateLimit === undefined, {
+    path: ['rateLimit'],
+    message: 'counts by API key: unset it, or leave AUTH out',
+  });
 export type ApiSettings = z.infer<typeof apiSettings>;
 
 const workerSettings = z.object({

@@ -8,11 +8,11 @@ export function createLogger(service: string, level: string): Logger {
     name: service,
     level,
     timestamp: pino.stdTimeFunctions.isoTime,
-    redact: ['*.password', '*.authorization'],
+    redact: ['*.password', '*.authorization', '*.input'], // input: the text that was no URL
   });
 }
 
-/** A connection URL without its password, fit for a log line. */
+/** A connection URL without its password, fit for a log line: before the last @, or as a parameter. */
 export function withoutPassword(url: string): string {
-  return url.replace(/^([a-z+]+:\/\/[^:@/]*):[^@/]*@/i, '$1:***@');
+  return url.replace(/^([a-z+]+:\/\/[^:@/]*):.*@/i, '$1:***@').replace(/([?&][^=&]*password=)[^&]*/gi, '$1***');
 }

@@ -49,6 +49,7 @@ export async function startSystem(
     AMQP_URL: servers.broker.url,
     AMQP_NAMESPACE: namespace,
     HOST: '127.0.0.1',
+    AUTH: 'off',
     EVENTS_PER_MESSAGE_MAX: String(eventsPerMessage),
   };
   const start = async (

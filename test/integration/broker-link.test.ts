@@ -48,7 +48,8 @@ const logLines = (output: string) =>
   output
     .split('\n')
     .slice(0, -1) // the rest may be half a line
-    .map((line) => JSON.parse(line));
+    .map((line) => JSON.parse(line))
+    .filter(({ msg }) => !msg.startsWith('AUTH is off'));
 const readyz = async (url: string) => (await send(url, 'GET', '/readyz')).body;
 
 async function openChannel(): Promise<Channel> {

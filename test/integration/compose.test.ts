@@ -94,7 +94,7 @@ describe.skipIf(isMissing || inject('backend') !== 'docker')('docker compose up'
     // An image of the test's own: the usual name may be in use.
     const image = { image: project };
     const own = path.join(folder, 'own.json');
-    await writeFile(own, JSON.stringify({ services: { migrate: image, api: image, worker: image } }));
+    await writeFile(own, JSON.stringify({ services: { migrate: image, keys: image, api: image, worker: image } }));
     const ports = await Promise.all([freePort(), freePort(), freePort(), freePort()]);
     const [PORT, POSTGRES_PORT, AMQP_PORT, MANAGEMENT_PORT] = ports.map(String);
     const passwords = {
@@ -116,12 +116,14 @@ describe.skipIf(isMissing || inject('backend') !== 'docker')('docker compose up'
   }, UP_TIMEOUT_MS);
   afterAll(cleanUp, UP_TIMEOUT_MS);
 
-  it('serves, records, and proves it', async () => {
-    await createAccount(url, 'alice', 5);
-    await until(
-      'it is recorded',
-      async () => (await send(url, 'GET', '/v1/accounts/alice/entries')).body.ledgerVersion === 1,
-    );
+  it('serves who has a key, records, and proves it', async () => {
+    expect((await send(url, 'GET', '/v1/accounts/alice')).status).toBe(401);
+    const token = await compose('run', '--rm', 'keys', 'create', 'me', '--scopes', 'read,write,admin');
+    const headers = { authorization: `Bearer ${token.trim()}` };
+    await createAccount(url, 'alice', 5, headers);
+    const entries = async () => (await send(url, 'GET', '/v1/accounts/alice/entries', undefined, headers)).body;
+    await until('it is recorded', async () => (await entries()).ledgerVersion === 1);
+    expect((await entries()).entries).toMatchObject([{ amount: 5, actor: 'me' }]);
     expect(await compose('run', '--rm', 'migrate', 'node', 'src/cli/verify.ts')).toMatch(/\nverified\n/);
   });
 

@@ -9,6 +9,7 @@ import { verify } from '../../src/shared/verification.ts';
 import { startDisposablePostgres } from '../backends.ts';
 import {
   cleanUp,
+  createApiKey,
   createBroker,
   createDatabase,
   type Database,
@@ -112,6 +113,9 @@ describe('a database of an owner who is no superuser', () => {
     const auditor = await connectAs((await memberOf(database, 'balance_auditor')).url);
     const { url } = await startApiHere(database, broker, { DATABASE_URL: api.url, IDEMPOTENCY_KEYS_KEPT_MS: '1000' });
     await startWorkerHere(database, broker, { DATABASE_URL: worker.url });
+    const guarded = await startApiHere(database, broker, { DATABASE_URL: api.url, AUTH: 'required', RELAY: 'off' });
+    const { headers } = await createApiKey(database, 'client');
+    expect((await send(guarded.url, 'GET', '/v1/accounts/a', undefined, headers)).status).toBe(404);
 
     await until('the API is ready', async () => (await send(url, 'GET', '/readyz')).status === 200);
     expect((await send(url, 'POST', '/v1/accounts', { id: 'a', overdraftLimit: 5 })).status).toBe(201);
@@ -151,6 +155,9 @@ describe('a database of an owner who is no superuser', () => {
       'DELETE FROM outbox',
       'UPDATE request SET balance = 0',
       'DELETE FROM request',
+      `INSERT INTO api_key (key_id, actor, scopes, token_sha256) VALUES ('000000000000', 'a', '{admin}', sha256('a'))`,
+      'UPDATE api_key SET revoked_at = NULL',
+      'DELETE FROM api_key',
       'INSERT INTO schemaversion (version) VALUES (999)',
       'LOCK TABLE ledger IN ROW EXCLUSIVE MODE',
       'SET ROLE balance_worker',
@@ -163,6 +170,7 @@ describe('a database of an owner who is no superuser', () => {
       'LOCK TABLE outbox IN ROW EXCLUSIVE MODE',
       `SELECT nextval('outbox_position')`,
       'SELECT FROM request',
+      'SELECT FROM api_key',
       'SELECT FROM relay_progress',
       'SELECT * FROM apply_balance_updates(NULL, NULL, NULL, NULL, NULL, NULL, NULL)',
       `SELECT expire_idempotency_keys('0')`,
@@ -179,6 +187,7 @@ describe('a database of an owner who is no superuser', () => {
     nobody: [
       ...[
         'account',
+        'api_key',
         'ledger',
         'outbox',
         'outbox_even',
@@ -271,6 +280,7 @@ describe('a database of an owner who is no superuser', () => {
         'account.updated_at': 'update',
         'account.version': 'update',
         'apply_balance_updates()': 'execute',
+        api_key: 'select',
         'balance_step()': 'execute',
         'expire_idempotency_keys()': 'execute',
         ledger: 'select',

@@ -1,7 +1,16 @@
 // docs/api.md shows what the service really answers: its examples, sent one after the other to a new system.
 import { readFile } from 'node:fs/promises';
 import { afterAll, expect, it } from 'vitest';
-import { cleanUp, createBroker, createDatabase, send, startApiHere, startWorkerHere, until } from '../harness.ts';
+import {
+  cleanUp,
+  createApiKey,
+  createBroker,
+  createDatabase,
+  send,
+  startApiHere,
+  startWorkerHere,
+  until,
+} from '../harness.ts';
 import { deliver } from '../http-client.ts';
 
 afterAll(cleanUp);
@@ -27,26 +36,29 @@ it('answers every example in docs/api.md as it is written there', async () => {
 
   const database = await createDatabase();
   const broker = createBroker();
-  const { url } = await startApiHere(database, broker);
+  const { url } = await startApiHere(database, broker, { AUTH: 'required' });
   await startWorkerHere(database, broker);
+  const { token, headers: key } = await createApiKey(database, 'shop');
   while (blocks.length > 0) {
     const [request, answer] = blocks.splice(0, 2) as [HttpBlock, HttpBlock];
     const [method = '', path = ''] = request.start.split(' ');
     if (path.includes('/entries')) {
       await until('the ledger has caught up', async () => {
-        const { body } = await send(url, 'GET', path);
+        const { body } = await send(url, 'GET', path, undefined, key);
         return body.ledgerVersion === body.version;
       });
     }
+    // Where they show no key, the examples leave it out.
+    const keyHeader: [string, string][] = answer.start === 'HTTP/1.1 401' ? [] : [['Authorization', `Bearer ${token}`]];
     const real = await deliver(url, {
       method,
       path,
-      headers: request.headers,
+      headers: [...request.headers, ...keyHeader],
       ...(request.body ? { body: request.body } : {}),
     });
     expect(`HTTP/1.1 ${real.status}`, request.start).toBe(answer.start);
     for (const [name, value] of answer.headers) expect(real.headers.get(name), name).toBe(value);
-    for (const name of ['location', 'idempotent-replayed', 'retry-after', 'allow']) {
+    for (const name of ['location', 'idempotent-replayed', 'retry-after', 'allow', 'www-authenticate']) {
       expect(answer.headers.some(([shown]) => shown.toLowerCase() === name)).toBe(real.headers.has(name));
     }
     expect(JSON.stringify(real.body).replace(TIME, 'a time')).toBe(answer.body.replace(TIME, 'a time'));

@@ -6,6 +6,7 @@ import {
   type Answer,
   cleanUp,
   createAccount,
+  createApiKey,
   createBroker,
   createDatabase,
   type Database,
@@ -32,12 +33,15 @@ const AMOUNT_MAX = Number.MAX_SAFE_INTEGER;
 let database: Database;
 let broker: ReturnType<typeof createBroker>;
 let url: string;
+let guardedUrl: string;
 
 beforeAll(async () => {
   database = await createDatabase();
   broker = createBroker();
   ({ url } = await startApiHere(database, broker, { RELAY: 'off' }));
   await createAccount(url, 'alice', 100);
+  const guarded = { RELAY: 'off', AUTH: 'required', RATE_LIMIT: '1', RATE_LIMIT_WINDOW_S: '60' };
+  ({ url: guardedUrl } = await startApiHere(database, broker, guarded));
 });
 afterAll(cleanUp);
 
@@ -67,8 +71,18 @@ const refusalOf: Record<ProblemCode, () => Promise<Answer>> = {
     await closed(socket);
     return parseAnswers(received())[0] as Answer;
   },
+  unauthorized: () => send(guardedUrl, 'GET', '/v1/accounts/alice'),
+  async forbidden() {
+    const { headers } = await createApiKey(database, 'writer', ['write']);
+    return send(guardedUrl, 'GET', '/v1/accounts/alice', undefined, headers);
+  },
   not_found: () => send(url, 'GET', '/v1/nothing'),
   method_not_allowed: () => send(url, 'PATCH', UPDATES, {}),
+  async rate_limited() {
+    const { headers } = await createApiKey(database, 'hasty', ['read']);
+    await send(guardedUrl, 'GET', '/v1/accounts/alice', undefined, headers);
+    return send(guardedUrl, 'GET', '/v1/accounts/alice', undefined, headers);
+  },
   payload_too_large: () => send(url, 'POST', UPDATES, 'x'.repeat(20_000)),
   unsupported_media_type: () => send(url, 'POST', UPDATES, '{}', { 'content-type': 'text/plain' }),
   invalid_request: () => send(url, 'POST', UPDATES, '{}'),
@@ -151,7 +165,8 @@ it.each(Object.keys(problems) as ProblemCode[])('answers %s with its status and 
   });
   expect(status).toBe(problem.status);
   expect(headers.get('content-type')).toBe('application/problem+json');
-  expect(headers.get('retry-after')).toBe(problem.retryAfterS === undefined ? null : String(problem.retryAfterS));
+  if (code === 'rate_limited') expect(headers.get('retry-after')).toMatch(/^[3-6]\d$/);
+  else expect(headers.get('retry-after')).toBe(problem.retryAfterS?.toString() ?? null);
 });
 
 it('settles a keyed update whose connection died, with its true answer', async () => {

@@ -29,6 +29,24 @@ describe('settings', () => {
     expect(read).not.toThrow(/secret/);
   });
 
+  it('ask for API keys, unless only this machine can call', () => {
+    expect(readApiSettings(good)).toMatchObject({ auth: 'required', rateLimit: undefined });
+    for (const HOST of ['127.0.0.1', '127.9.9.9', '::1', 'localhost']) {
+      expect(readApiSettings({ ...good, AUTH: 'off', HOST }).auth).toBe('off');
+    }
+    for (const HOST of ['', '0.0.0.0', '::', '10.0.0.1', '127.example.com', '127.0.0.1.example.com', 'example.com']) {
+      expect(() => readApiSettings({ ...good, AUTH: 'off', HOST }), HOST).toThrow(/^AUTH off is taken only .* HOST/m);
+    }
+    expect(() => readApiSettings({ ...good, AUTH: 'no' })).toThrow(/^AUTH .*"required"\|"off"/m);
+  });
+
+  it('refuse a rate limit where there are no keys to count by', () => {
+    expect(readApiSettings({ ...good, RATE_LIMIT: '5' })).toMatchObject({ rateLimit: 5, rateLimitWindowS: 1 });
+    const read = () => readApiSettings({ ...good, AUTH: 'off', HOST: '::1', RATE_LIMIT: '5' });
+    expect(read).toThrow(/^RATE_LIMIT counts by API key/m);
+    expect(() => readApiSettings({ ...good, RATE_LIMIT: '0' })).toThrow(/^RATE_LIMIT /m);
+  });
+
   it('are all described in docs/operations.md, and nothing else is', async () => {
     const text = await readFile(new URL('../../docs/operations.md', import.meta.url), 'utf8');
     const section = text.slice(text.indexOf('## Settings'), text.indexOf('## ', text.indexOf('## Settings') + 3));

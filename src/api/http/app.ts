@@ -8,24 +8,27 @@ import express, {
   type Response,
 } from 'express';
 import type { Logger } from '../../shared/logging.ts';
+import { type Access, keyOf } from '../access/access.ts';
 import { type AccountRoutesOptions, accountRoutes } from './account-routes.ts';
 import { type BalanceUpdateOptions, balanceUpdateRoutes } from './balance-update-routes.ts';
 import { type HealthOptions, livez, readyz } from './health-routes.ts';
 import { RequestProblem, sendProblem } from './problems.ts';
 
-export type AppOptions = AccountRoutesOptions & BalanceUpdateOptions & HealthOptions & { log: Logger };
+export type AppOptions = AccountRoutesOptions & BalanceUpdateOptions & HealthOptions & { access: Access; log: Logger };
 
 type Methods = Partial<Record<'get' | 'post' | 'patch', RequestHandler>>;
 
 export function createApp(options: AppOptions): RequestListener {
   const app = newApp();
+  const { authenticate, allow } = options.access;
   const accounts = accountRoutes(options);
   const updates = balanceUpdateRoutes(options);
-  route(app, '/v1/balance-updates', { post: updates.single }); // the hot one first: express tries in order
-  route(app, '/v1/balance-updates/bulk', { post: updates.bulk });
-  route(app, '/v1/accounts', { post: accounts.create });
-  route(app, '/v1/accounts/:id', { get: accounts.read, patch: accounts.change });
-  route(app, '/v1/accounts/:id/entries', { get: accounts.entries });
+  if (authenticate) app.use(authenticate); // before all paths: whoever has no key learns nothing about them
+  route(app, '/v1/balance-updates', { post: allow('write', updates.single) }); // the hot one first: express tries in order
+  route(app, '/v1/balance-updates/bulk', { post: allow('write', updates.bulk) });
+  route(app, '/v1/accounts', { post: allow('admin', accounts.create) });
+  route(app, '/v1/accounts/:id', { get: allow('read', accounts.read), patch: allow('admin', accounts.change) });
+  route(app, '/v1/accounts/:id/entries', { get: allow('read', accounts.entries) });
   return finish(app, options);
 }
 
@@ -73,7 +76,8 @@ function answerErrors(log: Logger): ErrorRequestHandler {
       // Express decodes the path before it looks at the method: not_found is right whatever else is wrong.
       sendProblem(response, 'not_found', { detail: 'The path is not correctly percent-encoded.' });
     } else {
-      log.error({ err: error, method: request.method }, 'request failed');
+      const { id: keyId, actor } = keyOf(response) ?? {};
+      log.error({ err: error, method: request.method, keyId, actor }, 'request failed');
       sendProblem(response, 'internal');
     }
   };

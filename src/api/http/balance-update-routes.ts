@@ -4,6 +4,7 @@ import type { RequestHandler } from 'express';
 import { z } from 'zod';
 import { accountId, amount, reference } from '../../shared/balance.ts';
 import { eventId } from '../../shared/events.ts';
+import { type Access, actorOf } from '../access/access.ts';
 import type { BalanceUpdate, UpdateResult } from '../updates/balance-update.ts';
 import type { Lanes } from '../updates/lanes.ts';
 import { check, idempotencyKey, idempotencyKeyOf, traceparentOf } from './input.ts';
@@ -27,9 +28,10 @@ export interface BalanceUpdateOptions {
   lanes: Lanes;
   bodyBytesMax: number;
   bulkBodyBytesMax: number;
+  access: Pick<Access, 'countMore'>;
 }
 
-export function balanceUpdateRoutes({ lanes, bodyBytesMax, bulkBodyBytesMax }: BalanceUpdateOptions) {
+export function balanceUpdateRoutes({ lanes, bodyBytesMax, bulkBodyBytesMax, access }: BalanceUpdateOptions) {
   const single: RequestHandler = async (request, response) => {
     const body = check(balanceUpdateBody, await readJsonBody(request, bodyBytesMax));
     const update: BalanceUpdate = {
@@ -38,7 +40,7 @@ export function balanceUpdateRoutes({ lanes, bodyBytesMax, bulkBodyBytesMax }: B
       reference: body.reference ?? null,
       idempotencyKey: idempotencyKeyOf(request),
       traceparent: traceparentOf(request),
-      actor: null,
+      actor: actorOf(response),
     };
     const result = await lanes.submit(update, 'single');
     if ('replayed' in result && result.replayed) response.setHeader('idempotent-replayed', 'true');
@@ -48,7 +50,9 @@ export function balanceUpdateRoutes({ lanes, bodyBytesMax, bulkBodyBytesMax }: B
 
   const bulk: RequestHandler = async (request, response) => {
     const { updates } = check(bulkBody, await readJsonBody(request, bulkBodyBytesMax));
+    await access.countMore(response, updates.length - 1);
     const traceparent = traceparentOf(request);
+    const actor = actorOf(response);
     const results = await Promise.all(
       updates.map(async ({ accountId, amount, reference, idempotencyKey }) => {
         const update: BalanceUpdate = {
@@ -57,7 +61,7 @@ export function balanceUpdateRoutes({ lanes, bodyBytesMax, bulkBodyBytesMax }: B
           reference: reference ?? null,
           idempotencyKey: idempotencyKey ?? null,
           traceparent,
-          actor: null,
+          actor,
         };
         const result = await lanes.submit(update, 'bulk');
         const replayed = 'replayed' in result && result.replayed;

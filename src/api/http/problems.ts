@@ -12,8 +12,11 @@ interface Problem {
 export const problems = {
   headers_too_large: { status: 431, title: 'The request headers are too large' },
   request_timeout: { status: 408, title: 'The request did not arrive in time' },
+  unauthorized: { status: 401, title: 'This call needs an API key' },
+  forbidden: { status: 403, title: 'This API key may not do that' },
   not_found: { status: 404, title: 'There is nothing at this path' },
   method_not_allowed: { status: 405, title: 'This path does not take this method' },
+  rate_limited: { status: 429, title: 'This API key sends more than its limit' },
   payload_too_large: { status: 413, title: 'The request body is too large' },
   unsupported_media_type: { status: 415, title: 'The request body must be application/json' },
   invalid_request: { status: 400, title: 'The request is not valid' },
