@@ -1,6 +1,7 @@
 // The event contract: what stands on RabbitMQ for every accepted change. docs/events.md describes it for subscribers.
 import { z } from 'zod';
 import { AMOUNT_MAX, accountId, actor, amount, reference, timestamp, version } from './balance.ts';
+import type { BalanceEvent } from './contract.ts';
 
 export const EVENT_CONTENT_TYPE = 'application/cloudevents+json';
 /** A message with several events: a JSON array of them. */
@@ -50,7 +51,6 @@ export const balanceEvent = z
       event.type === eventType(event.data.amount),
     'id, subject and type must agree with data',
   );
-export type BalanceEvent = z.infer<typeof balanceEvent>;
 
 /** Unique and stable: the same change always has the same id, so consumers can deduplicate by it. */
 export function eventId(account: string, changeVersion: number): string {

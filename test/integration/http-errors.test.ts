@@ -1,7 +1,7 @@
 // The error catalogue: each code is really answered, with its status and a problem document.
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { type ProblemCode, problems } from '../../src/api/http/problems.ts';
 import { startServer } from '../../src/api/http/server.ts';
+import { type ProblemCode, problems } from '../../src/shared/problems.ts';
 import {
   type Answer,
   cleanUp,

@@ -2,7 +2,7 @@
 // that no 200 or 201 told of. A failure prints the seed and the smallest request that shows it.
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { problems } from '../../src/api/http/problems.ts';
+import { problems } from '../../src/shared/problems.ts';
 import {
   type Answer,
   cleanUp,

@@ -1,7 +1,7 @@
 // Where several things are wrong with a request, the first in the order of the catalogue is the answer.
 import { readFile } from 'node:fs/promises';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { type ProblemCode, problems } from '../../src/api/http/problems.ts';
+import { type ProblemCode, problems } from '../../src/shared/problems.ts';
 import {
   type Answer,
   cleanUp,

@@ -4,8 +4,8 @@ import pg from 'pg';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { runPump } from '../../src/api/relay/pump.ts';
 import { keepBrokerLink } from '../../src/shared/broker.ts';
+import type { BalanceEvent } from '../../src/shared/contract.ts';
 import { connectionOptions } from '../../src/shared/database.ts';
-import type { BalanceEvent } from '../../src/shared/events.ts';
 import { createLogger } from '../../src/shared/logging.ts';
 import { declareTopology } from '../../src/shared/topology.ts';
 import {

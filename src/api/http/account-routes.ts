@@ -2,13 +2,14 @@
 import type { Request, RequestHandler } from 'express';
 import { z } from 'zod';
 import { accountId, overdraftLimit } from '../../shared/balance.ts';
+import type { ProblemDetails } from '../../shared/contract.ts';
 import type { Pool } from '../../shared/database.ts';
 import { eventId } from '../../shared/events.ts';
 import { changeAccount, createAccount, findAccount, listEntries } from './account-store.ts';
 import { check, inPath, inQuery } from './input.ts';
 import { sendJson } from './json-answer.ts';
 import { readJsonBody } from './json-body.ts';
-import { type ProblemDetails, RequestProblem } from './problems.ts';
+import { RequestProblem } from './problems.ts';
 
 const ENTRIES_MAX = 1000;
 const ENTRIES_DEFAULT = 100;

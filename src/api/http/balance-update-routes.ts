@@ -3,6 +3,7 @@
 import type { RequestHandler } from 'express';
 import { z } from 'zod';
 import { accountId, amount, reference } from '../../shared/balance.ts';
+import { BULK_UPDATES_MAX, type ProblemDetails } from '../../shared/contract.ts';
 import { eventId } from '../../shared/events.ts';
 import { type Access, actorOf } from '../access/access.ts';
 import type { BalanceUpdate, UpdateResult } from '../updates/balance-update.ts';
@@ -10,12 +11,9 @@ import type { Lanes } from '../updates/lanes.ts';
 import { check, idempotencyKey, idempotencyKeyOf, traceparentOf } from './input.ts';
 import { sendJson } from './json-answer.ts';
 import { readJsonBody } from './json-body.ts';
-import { type ProblemDetails, problemDocument, sendProblem } from './problems.ts';
+import { problemDocument, sendProblem } from './problems.ts';
 
 export const balanceUpdateBody = z.strictObject({ accountId, amount, reference: reference.optional() });
-
-/** Updates in one bulk request. */
-const BULK_UPDATES_MAX = 1000;
 
 export const bulkBody = z.strictObject({
   updates: z

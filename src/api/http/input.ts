@@ -1,7 +1,8 @@
 // Turns the parts of a request into checked values, or into invalid_request with a list of what is wrong and where.
 import type { IncomingMessage } from 'node:http';
 import { z } from 'zod';
-import { type InvalidInput, RequestProblem } from './problems.ts';
+import type { InvalidInput } from '../../shared/contract.ts';
+import { RequestProblem } from './problems.ts';
 
 /** A body can hold thousands of mistakes; these are enough to mend them. */
 const ERRORS_MAX = 20;

@@ -2,7 +2,8 @@
 import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import type { Running } from '../../shared/lifecycle.ts';
-import { type ProblemCode, problemDocument, problems, sendProblem } from './problems.ts';
+import { type ProblemCode, problems } from '../../shared/problems.ts';
+import { problemDocument, sendProblem } from './problems.ts';
 
 /** How long a client may take to send a request. Node looks for late ones every checkMs. */
 const TIMEOUTS = { headersMs: 10_000, requestMs: 30_000, checkMs: 1000 };

@@ -1,0 +1,35 @@
+// The error catalogue: every refusal of the API, RFC 9457 problem documents with a stable `code`. Where several apply,
+// the first in this list is the answer. docs/api.md describes each for clients; a test keeps the two equal.
+
+export interface Problem {
+  status: number;
+  title: string;
+  /** Seconds after which a repeat makes sense. */
+  retryAfterS?: number;
+}
+
+export const problems = {
+  headers_too_large: { status: 431, title: 'The request headers are too large' },
+  request_timeout: { status: 408, title: 'The request did not arrive in time' },
+  unauthorized: { status: 401, title: 'This call needs an API key' },
+  forbidden: { status: 403, title: 'This API key may not do that' },
+  not_found: { status: 404, title: 'There is nothing at this path' },
+  method_not_allowed: { status: 405, title: 'This path does not take this method' },
+  rate_limited: { status: 429, title: 'This API key sends more than its limit' },
+  payload_too_large: { status: 413, title: 'The request body is too large' },
+  unsupported_media_type: { status: 415, title: 'The request body must be application/json' },
+  invalid_request: { status: 400, title: 'The request is not valid' },
+  overloaded: { status: 503, title: 'Too many updates are waiting; nothing was changed', retryAfterS: 1 },
+  unavailable: { status: 503, title: 'The database is not available', retryAfterS: 1 },
+  idempotency_key_reused: { status: 422, title: 'This idempotency key was used for another request' },
+  account_exists: { status: 409, title: 'The account exists with other values' },
+  account_not_found: { status: 404, title: 'There is no such account' },
+  overdraft_limit_too_low: { status: 409, title: 'The account is overdrawn by more than this limit' },
+  account_frozen: { status: 409, title: 'The account is frozen' },
+  balance_out_of_range: { status: 400, title: 'The balance would leave the range of +-(2^53 - 1)' },
+  insufficient_funds: { status: 400, title: 'The balance does not cover this debit' },
+  outcome_unknown: { status: 503, title: 'The update was sent, but whether it was applied is not known' },
+  internal: { status: 500, title: 'Something failed on our side' },
+} as const satisfies Record<string, Problem>;
+
+export type ProblemCode = keyof typeof problems;

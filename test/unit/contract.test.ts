@@ -1,0 +1,19 @@
+// The plain types that the client is published with say the same as the schemas that check requests and events. The
+// compiler compares them: a difference fails `tsc`, not the run.
+import { expectTypeOf, it } from 'vitest';
+import type { z } from 'zod';
+import type { changeAccountBody, createAccountBody } from '../../src/api/http/account-routes.ts';
+import type { balanceUpdateBody, bulkBody } from '../../src/api/http/balance-update-routes.ts';
+import type { AccountChange, BalanceEvent, BalanceUpdate, BulkUpdate, NewAccount } from '../../src/shared/contract.ts';
+import type { balanceEvent } from '../../src/shared/events.ts';
+
+it('is what the schemas of the requests take', () => {
+  expectTypeOf<z.input<typeof createAccountBody>>().toEqualTypeOf<NewAccount>();
+  expectTypeOf<z.input<typeof changeAccountBody>>().toEqualTypeOf<AccountChange>();
+  expectTypeOf<z.input<typeof balanceUpdateBody>>().toEqualTypeOf<BalanceUpdate>();
+  expectTypeOf<z.input<typeof bulkBody>['updates'][number]>().toEqualTypeOf<BulkUpdate>();
+});
+
+it('is what the schema of the event makes', () => {
+  expectTypeOf<z.infer<typeof balanceEvent>>().toEqualTypeOf<BalanceEvent>();
+});
