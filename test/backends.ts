@@ -3,6 +3,7 @@
 import { dockerBackend } from './docker-backend.ts';
 import { localBackend } from './local-backend.ts';
 import { type Reaper, startReaper } from './reaper.ts';
+import type { ServerTls } from './server-tls.ts';
 
 export type BackendKind = 'docker' | 'local';
 
@@ -19,6 +20,8 @@ export interface DisposablePostgres {
 export interface DisposableBroker {
   /** Stays the same over kill, start and restartEmpty. */
   url: string;
+  /** Where it speaks TLS, when that was asked for. */
+  tlsPort?: number;
   /** SIGKILL, as a power cut would; waits until the broker is gone. */
   kill: () => Promise<void>;
   /** Starts again on the same port with the same data; returns when it answers. */
@@ -34,7 +37,8 @@ export interface Backend {
   kind: BackendKind;
   description: string;
   startPostgres: () => Promise<DisposablePostgres>;
-  startBroker: () => Promise<DisposableBroker>;
+  /** @param tls speaks TLS too, and takes from it only clients with a certificate of the same authority. */
+  startBroker: (tls?: ServerTls) => Promise<DisposableBroker>;
   /** A broker that nobody kills: it may be the machine's own, used by others too. */
   startSharedBroker: () => Promise<{ url: string; description?: string; stop: () => Promise<void> }>;
 }
@@ -80,8 +84,8 @@ export async function closeBackends(): Promise<void> {
 }
 
 /** A broker for one test file to kill, restart and empty. */
-export async function startDisposableBroker(): Promise<DisposableBroker> {
-  return (await chooseBackend(console.log)).backend.startBroker();
+export async function startDisposableBroker(tls?: ServerTls): Promise<DisposableBroker> {
+  return (await chooseBackend(console.log)).backend.startBroker(tls);
 }
 
 /** A PostgreSQL for one test file to kill and restart. */

@@ -15,6 +15,7 @@ import { probeBroker } from '../src/local/amqp-probe.ts';
 import { freePort } from '../src/local/free-port.ts';
 import type { Backend, DisposableBroker, DisposablePostgres } from './backends.ts';
 import { type Reaper, RUN_LABEL } from './reaper.ts';
+import { type ServerTls, tlsConfiguration } from './server-tls.ts';
 
 const POSTGRES_IMAGE = 'postgres:18';
 const RABBITMQ_IMAGE = 'rabbitmq:4-management';
@@ -48,7 +49,7 @@ export async function dockerBackend(
     kind: 'docker',
     description: `Docker (${POSTGRES_IMAGE}, ${RABBITMQ_IMAGE})`,
     startPostgres: () => disposablePostgres(client, label),
-    startBroker: () => disposableBroker(client, label),
+    startBroker: (tls) => disposableBroker(client, label, tls),
     startSharedBroker: () => disposableBroker(client, label),
   };
 }
@@ -101,24 +102,28 @@ async function disposablePostgres(
 async function disposableBroker(
   client: ContainerRuntimeClient,
   label: Record<string, string>,
+  tls?: ServerTls,
 ): Promise<DisposableBroker> {
   const port = await freePort();
+  const tlsPort = await freePort();
   const password = randomBytes(12).toString('hex');
   const url = `amqp://balance:${password}@127.0.0.1:${port}`;
   const create = async () => {
-    const started = await new GenericContainer(RABBITMQ_IMAGE)
+    const container = new GenericContainer(RABBITMQ_IMAGE)
       .withEnvironment({ RABBITMQ_DEFAULT_USER: 'balance', RABBITMQ_DEFAULT_PASS: password })
       .withHostname('balance')
       .withExposedPorts({ container: 5672, host: port })
       .withLabels(label)
-      .withWaitStrategy(Wait.forListeningPorts())
-      .start();
+      .withWaitStrategy(Wait.forListeningPorts());
+    if (tls) speakTls(container, tls, tlsPort);
+    const started = await container.start();
     await untilBrokerAnswers(url);
     return started;
   };
   let container = await create();
   return {
     url,
+    ...(tls && { tlsPort }),
     kill: () => powerSwitch(client, container, () => untilBrokerAnswers(url)).kill(),
     start: () => powerSwitch(client, container, () => untilBrokerAnswers(url)).start(),
     restartEmpty: async () => {
@@ -131,6 +136,23 @@ async function disposableBroker(
     },
     stop: () => remove(container),
   };
+}
+
+function speakTls(container: GenericContainer, tls: ServerTls, port: number): void {
+  const inside = {
+    caFile: '/etc/rabbitmq/ca.pem',
+    certFile: '/etc/rabbitmq/cert.pem',
+    keyFile: '/etc/rabbitmq/key.pem',
+  };
+  const files = (Object.keys(inside) as (keyof ServerTls)[]).map((file) => ({
+    source: tls[file],
+    target: inside[file],
+  }));
+  const content = `${tlsConfiguration('5671', inside).join('\n')}\n`;
+  container
+    .withCopyFilesToContainer(files)
+    .withCopyContentToContainer([{ content, target: '/etc/rabbitmq/conf.d/50-tls.conf' }])
+    .withExposedPorts({ container: 5671, host: port });
 }
 
 function powerSwitch(

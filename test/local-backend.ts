@@ -3,6 +3,7 @@
 import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { freePort } from '../src/local/free-port.ts';
 import { installRabbitmqServer } from '../src/local/install-broker.ts';
 import { findRabbitmqServer } from '../src/local/machine-broker.ts';
 import { startPostgres } from '../src/local/postgres.ts';
@@ -13,6 +14,7 @@ import { canReach, serverAccount } from '../src/local/server-account.ts';
 import { SetupProblem } from '../src/local/setup-problem.ts';
 import type { Backend, DisposableBroker, DisposablePostgres } from './backends.ts';
 import type { Reaper } from './reaper.ts';
+import { type ServerTls, tlsConfiguration } from './server-tls.ts';
 
 const KILL_TIMEOUT_MS = 10_000;
 
@@ -21,7 +23,7 @@ export function localBackend(reaper: () => Reaper, say: (line: string) => void):
     kind: 'local',
     description: "this machine's own (embedded PostgreSQL, a RabbitMQ of the machine)",
     startPostgres: () => disposablePostgres(reaper()),
-    startBroker: () => disposableBroker(reaper(), say),
+    startBroker: (tls) => disposableBroker(reaper(), say, tls),
     startSharedBroker: () => sharedBroker(reaper(), say),
   };
 }
@@ -54,15 +56,25 @@ async function disposablePostgres(reaper: Reaper): Promise<DisposablePostgres> {
   };
 }
 
-async function disposableBroker(reaper: Reaper, say: (line: string) => void): Promise<DisposableBroker> {
+async function disposableBroker(
+  reaper: Reaper,
+  say: (line: string) => void,
+  tls?: ServerTls,
+): Promise<DisposableBroker> {
   if (!findRabbitmqServer()) {
     const missing = await installRabbitmqServer(process.env, say);
     if (missing) throw new SetupProblem(`These tests kill a broker of their own and need rabbitmq-server: ${missing}`);
   }
   const dir = temporaryFolder(reaper);
-  const broker = await startPrivateBroker({ dir, onSpawn: (process) => reaper.add({ process }) });
+  const tlsPort = await freePort();
+  const broker = await startPrivateBroker({
+    dir,
+    ...(tls && { configuration: tlsConfiguration(`127.0.0.1:${tlsPort}`, tls) }),
+    onSpawn: (process) => reaper.add({ process }),
+  });
   return {
     url: broker.url,
+    ...(tls && { tlsPort }),
     kill: broker.kill,
     start: broker.start,
     restartEmpty: async () => {

@@ -1,6 +1,7 @@
 // Asks a broker whether it lets us in and can do what the service needs: the AMQP handshake itself, within a
 // bounded time. Leaves no connection open.
 import amqp from 'amqplib';
+import { brokerTlsOptions } from '../shared/broker-tls.ts';
 
 // The first version whose quorum queues dead-letter at least once, which `<namespace>.ledger` relies on.
 const RABBITMQ_VERSION_MIN = [3, 10] as const;
@@ -32,7 +33,7 @@ export async function probeBroker(url: string, timeoutMs: number): Promise<Probe
 async function connectWithin(url: string, timeoutMs: number): Promise<amqp.ChannelModel> {
   let isLate = false;
   // The library's timeout is for a silent socket; a broker that is starting may accept and then talk slowly.
-  const connecting = amqp.connect(url, { timeout: timeoutMs }).then((connection) => {
+  const connecting = amqp.connect(url, { timeout: timeoutMs, ...brokerTlsOptions(url) }).then((connection) => {
     connection.on('error', () => undefined);
     if (isLate) void closeWithin(connection, CLOSE_TIMEOUT_MS);
     return connection;

@@ -1,5 +1,6 @@
 // What the broker knows about the worker's queue, asked on a connection of its own.
 import amqp from 'amqplib';
+import { brokerTlsOptions } from '../shared/broker-tls.ts';
 
 const CONNECT_TIMEOUT_MS = 5_000;
 const ANSWER_TIMEOUT_MS = 5_000;
@@ -25,7 +26,7 @@ export async function queueState(amqpUrl: string, queue: string): Promise<QueueS
 }
 
 async function ask(amqpUrl: string, queue: string): Promise<QueueState> {
-  const connection = await amqp.connect(amqpUrl, { timeout: CONNECT_TIMEOUT_MS });
+  const connection = await amqp.connect(amqpUrl, { timeout: CONNECT_TIMEOUT_MS, ...brokerTlsOptions(amqpUrl) });
   connection.on('error', () => undefined);
   try {
     const channel = await connection.createChannel();

@@ -32,6 +32,8 @@ export interface PrivateBrokerOptions {
   dir: string;
   /** Preferred port for AMQP. A node that already ran in `dir` prefers the port it had. */
   port?: number;
+  /** Further lines of rabbitmq.conf. */
+  configuration?: string[];
   say?: (line: string) => void;
   /** Told at once about each process that is started: the node and its port mapper. */
   onSpawn?: (process: KnownProcess) => void;
@@ -193,7 +195,8 @@ async function spawnNode(
   const { dir } = options;
   const inDir = (name: string) => path.join(dir, name);
   for (const name of ['home', 'conf.d', 'log', 'data']) mkdirSync(inDir(name), { recursive: true });
-  writeFileSync(inDir('rabbitmq.conf'), `listeners.tcp.1 = 127.0.0.1:${port}\n`);
+  const configuration = [`listeners.tcp.1 = 127.0.0.1:${port}`, ...(options.configuration ?? [])];
+  writeFileSync(inDir('rabbitmq.conf'), `${configuration.join('\n')}\n`);
   writeFileSync(inDir('advanced.config'), '[].\n');
   writeFileSync(inDir('enabled_plugins'), '[].\n');
   writeFileSync(inDir('rabbitmq-env.conf'), '');

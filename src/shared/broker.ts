@@ -5,6 +5,7 @@ import type { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import amqp, { type ChannelModel } from 'amqplib';
 import { brokerAdvice } from './broker-failure.ts';
+import { brokerTlsOptions } from './broker-tls.ts';
 import type { Logger } from './logging.ts';
 
 /** From the first packet to the end of the handshake. */
@@ -108,6 +109,7 @@ export function keepBrokerLink(options: {
 export async function connect(url: string, service: string): Promise<ChannelModel> {
   const target = new URL(url);
   if (!target.searchParams.has('heartbeat')) target.searchParams.set('heartbeat', String(HEARTBEAT_S));
+  const tlsOptions = brokerTlsOptions(url);
   // amqplib's own timeout is for silence only: a peer that talks slowly would hold us for ever.
   const late = new AbortController();
   const timer = setTimeout(() => late.abort(), CONNECT_TIMEOUT_MS);
@@ -116,6 +118,7 @@ export async function connect(url: string, service: string): Promise<ChannelMode
     noDelay: true,
     keepAlive: true,
     clientProperties: { connection_name: `highload-balance ${service}` },
+    ...tlsOptions,
   };
   try {
     const connection = await amqp.connect(target.href, socketOptions);

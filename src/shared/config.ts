@@ -1,22 +1,44 @@
 // Settings from the environment: one schema a process, read once, passed down. Only this file reads process.env.
 // The name of a variable is the name of the setting in capitals: poolMax is POOL_MAX. docs/operations.md lists them.
+import { accessSync, constants } from 'node:fs';
 import { z } from 'zod';
+import { BROKER_TLS_PARAMETERS } from './broker-tls.ts';
 import { isLoopback } from './loopback.ts';
 
 const whole = (min: number, max: number, fallback: number) =>
   z.coerce.number().int().min(min).max(max).default(fallback);
 
+/** Each file that a URL names in one of these parameters has to be readable: what only a later connection notices, no start tells. */
+const filesReadable = (parameters: readonly string[]) => (url: string, context: z.RefinementCtx) => {
+  if (!URL.canParse(url)) return;
+  for (const parameter of parameters) {
+    const file = new URL(url).searchParams.get(parameter);
+    if (file === null) continue;
+    try {
+      accessSync(file, constants.R_OK);
+    } catch {
+      context.addIssue(`names in ${parameter} a file that cannot be read: ${file}`);
+    }
+  }
+};
+
 const databaseUrl = z
   .string({ error: 'is not set: give a PostgreSQL URL such as postgres://user:password@localhost:5432/balance' })
   .regex(/^postgres(ql)?:\/\//, 'must be a PostgreSQL URL, starting with postgres://')
-  .refine((url) => URL.canParse(url), 'is not a correct URL: percent-encode what is special in user and password');
+  .refine((url) => URL.canParse(url), 'is not a correct URL: percent-encode what is special in user and password')
+  .superRefine(filesReadable(['sslrootcert', 'sslcert', 'sslkey']));
 const amqpUrl = z
   .string({ error: 'is not set: give a RabbitMQ URL such as amqp://guest:guest@localhost:5672' })
   .regex(/^amqps?:\/\//, 'must be an AMQP URL, starting with amqp:// or amqps://')
   .refine(
     (url) => URL.canParse(url),
     'is not a correct URL: percent-encode what is special in user, password and virtual host',
-  );
+  )
+  .refine(
+    (url) => url.startsWith('amqps:') || !BROKER_TLS_PARAMETERS.some((name) => url.includes(`${name}=`)),
+    'names files for TLS, but amqp:// is without: start it with amqps://',
+  )
+  .superRefine(filesReadable(BROKER_TLS_PARAMETERS));
 /** Prefix of the exchange and queues, so that several systems can share one broker. */
 const amqpNamespace = z
   .string()

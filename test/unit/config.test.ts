@@ -1,4 +1,5 @@
 import { readFile } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { readApiSettings, readWorkerSettings, SettingsError, settingNames } from '../../src/shared/config.ts';
 
@@ -45,6 +46,21 @@ describe('settings', () => {
     const read = () => readApiSettings({ ...good, AUTH: 'off', HOST: '::1', RATE_LIMIT: '5' });
     expect(read).toThrow(/^RATE_LIMIT counts by API key/m);
     expect(() => readApiSettings({ ...good, RATE_LIMIT: '0' })).toThrow(/^RATE_LIMIT /m);
+  });
+
+  it('refuse a URL that names a file for TLS which is not there, or TLS without using it', () => {
+    const read = (AMQP_URL: string, DATABASE_URL: string) => () => readApiSettings({ AMQP_URL, DATABASE_URL });
+    const here = fileURLToPath(import.meta.url);
+    expect(
+      read(`amqps://host?cacertfile=${here}`, `postgres://host/db?sslmode=verify-full&sslrootcert=${here}`),
+    ).not.toThrow();
+    expect(read('amqps://host?cacertfile=/no/such', good.DATABASE_URL)).toThrow(
+      /^AMQP_URL names in cacertfile a file that cannot be read: \/no\/such$/m,
+    );
+    expect(read(good.AMQP_URL, 'postgres://host/db?sslrootcert=/no/such')).toThrow(
+      /^DATABASE_URL names in sslrootcert a file that cannot be read: \/no\/such$/m,
+    );
+    expect(read(`amqp://host?cacertfile=${here}`, good.DATABASE_URL)).toThrow(/^AMQP_URL names files for TLS.*amqps:/m);
   });
 
   it('are all described in docs/operations.md, and nothing else is', async () => {
