@@ -70,6 +70,8 @@ const apiSettingsEach = z.object({
   batchRowsMax: whole(1, 10_000, 1000),
   /** Updates waiting in one lane; past it the answer is 503 overloaded. */
   queueRowsMax: whole(1, 1_000_000, 10_000),
+  /** Age of the oldest waiting update past which a lane takes no more. A pause of the database may be as long. */
+  queueWaitMaxMs: whole(10, 600_000, 1000),
   /** Longest wait for PostgreSQL to answer one statement. */
   statementTimeoutMs: whole(100, 600_000, 10_000),
   /** Idempotency keys are kept at least this long, and about twice as long at most. */

@@ -19,7 +19,7 @@ export const problems = {
   payload_too_large: { status: 413, title: 'The request body is too large' },
   unsupported_media_type: { status: 415, title: 'The request body must be application/json' },
   invalid_request: { status: 400, title: 'The request is not valid' },
-  overloaded: { status: 503, title: 'Too many updates are waiting; nothing was changed', retryAfterS: 1 },
+  overloaded: { status: 503, title: 'Too much is under way; nothing was changed', retryAfterS: 1 },
   unavailable: { status: 503, title: 'The database is not available', retryAfterS: 1 },
   idempotency_key_reused: { status: 422, title: 'This idempotency key was used for another request' },
   account_exists: { status: 409, title: 'The account exists with other values' },

@@ -3,6 +3,7 @@ import { createServer, type IncomingMessage, type RequestListener, type ServerRe
 import type { AddressInfo, Socket } from 'node:net';
 import type { Running } from '../../shared/lifecycle.ts';
 import { type ProblemCode, problems } from '../../shared/problems.ts';
+import { createAdmission } from './admission.ts';
 import { problemDocument, sendProblem } from './problems.ts';
 
 /** How long a client may take to send a request. Node looks for late ones every checkMs. */
@@ -31,6 +32,7 @@ export async function startServer(
 ): Promise<HttpServer> {
   /** By connection, oldest first; answered ones are dropped when the next request arrives. */
   const underWay = new WeakMap<Socket, ServerResponse[]>();
+  const admit = createAdmission();
   const onRequest = (request: IncomingMessage, response: ServerResponse) => {
     const earlier = underWay.get(request.socket);
     if (earlier === undefined) underWay.set(request.socket, [response]);
@@ -41,6 +43,8 @@ export async function startServer(
       underWay.set(request.socket, pipelined);
     }
     if (stopping) response.setHeader('connection', 'close');
+    // Before anything is read or looked at: refusing has to be cheap. Health is told at any load.
+    if (!admit() && request.url?.startsWith('/v1/')) return sendProblem(response, 'overloaded');
     if (request.headers.host === undefined && request.httpVersion === '1.1') {
       response.setHeader('connection', 'close');
       sendProblem(response, 'invalid_request', { errors: [{ where: 'header Host', what: 'is required' }] });

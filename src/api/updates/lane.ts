@@ -16,6 +16,8 @@ export interface LaneOptions {
   log: Logger;
   batchRowsMax: number;
   queueRowsMax: number;
+  /** While the first in a queue has waited longer, no more are taken into it. */
+  queueWaitMaxMs: number;
   statementTimeoutMs: number;
   /** Called after a batch that changed a balance was committed. */
   onChange: () => void;
@@ -58,7 +60,7 @@ const SETTLE_RETRY_MS = 200;
 const ROLLBACK_RETRIES = 3;
 
 export function createLane(options: LaneOptions): Lane {
-  const { log, batchRowsMax, queueRowsMax, onChange } = options;
+  const { log, batchRowsMax, queueRowsMax, queueWaitMaxMs, onChange } = options;
   // Two queues, so that a client with thousands of updates does not put itself before all the others.
   const queues: Record<Priority, Job[]> = { single: [], bulk: [] };
   const counts = { batches: 0, updates: 0, largestBatch: 0, waitedMs: 0 };
@@ -172,9 +174,13 @@ export function createLane(options: LaneOptions): Lane {
     submit(update, priority) {
       if (stopped) return Promise.resolve({ outcome: 'unavailable' });
       const queue = queues[priority];
-      if (queue.length >= queueRowsMax) return Promise.resolve({ outcome: 'overloaded' });
+      const nowMs = performance.now();
+      const firstWaitedMs = nowMs - (queue[0]?.submittedAtMs ?? nowMs);
+      if (queue.length >= queueRowsMax || firstWaitedMs > queueWaitMaxMs) {
+        return Promise.resolve({ outcome: 'overloaded' });
+      }
       return new Promise((resolve) => {
-        queue.push({ update, submittedAtMs: performance.now(), resolve });
+        queue.push({ update, submittedAtMs: nowMs, resolve });
         // At once: the first of a crowd goes alone, the others gather behind it.
         working ??= Promise.resolve().then(work);
       });

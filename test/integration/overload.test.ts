@@ -1,0 +1,83 @@
+// More work than can be done: what is refused is refused at once and changes nothing, the rest goes on.
+import { setTimeout as delay } from 'node:timers/promises';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { startServer } from '../../src/api/http/server.ts';
+import {
+  type Answer,
+  cleanUp,
+  createAccount,
+  createBroker,
+  createDatabase,
+  type Database,
+  onCleanUp,
+  send,
+  startApiHere,
+  until,
+  verified,
+} from '../harness.ts';
+import { lockAccount, waitingBackends } from '../http-client.ts';
+
+const UPDATES = '/v1/balance-updates';
+
+let database: Database;
+
+beforeEach(async () => {
+  database = await createDatabase();
+});
+afterEach(cleanUp);
+
+it('takes no more updates behind one that has waited too long, and takes them again when it was answered', async () => {
+  const { url } = await startApiHere(database, createBroker(), { RELAY: 'off', LANES: '1', QUEUE_WAIT_MAX_MS: '200' });
+  await createAccount(url, 'a');
+  const credit = () => send(url, 'POST', UPDATES, { accountId: 'a', amount: 1 });
+  const lock = await lockAccount(database, 'a');
+  const taken = [credit()];
+  await until('it waits for the row', async () => (await waitingBackends(database)).length === 1);
+  let refused: Answer | undefined;
+  await until('an update is refused', async () => {
+    const sent = credit();
+    refused = await Promise.race([sent, delay(50, undefined)]);
+    if (!refused) taken.push(sent); // it waits in the queue
+    return refused !== undefined;
+  });
+  expect(refused).toMatchObject({ status: 503, body: { code: 'overloaded' } });
+  expect(refused?.headers.get('retry-after')).toBe('1');
+  await lock.release();
+  expect((await Promise.all(taken)).map(({ status }) => status)).toEqual(taken.map(() => 200));
+  expect((await credit()).body).toMatchObject({ balance: taken.length + 1, version: taken.length + 1 });
+  expect(await verified(database)).toMatchObject({ offendingAccounts: 0 });
+});
+
+it('refuses at once what the event loop cannot serve, but not the question for its health', async () => {
+  const costMs = 10;
+  const server = await startServer(
+    (_request, response) => {
+      for (const end = performance.now() + costMs; performance.now() < end; );
+      response.end('{}');
+    },
+    '127.0.0.1',
+    0,
+  );
+  onCleanUp(() => server.stop());
+  const url = `http://127.0.0.1:${server.port}`;
+  const statuses: number[] = [];
+  let refused: Answer | undefined;
+  let sending = true;
+  const clients = Array.from({ length: 50 }, async () => {
+    while (sending) {
+      const answer = await send(url, 'POST', UPDATES, { accountId: 'a', amount: 1 });
+      statuses.push(answer.status);
+      if (answer.status === 503) refused = answer;
+    }
+  });
+  await until('many are refused', () => statuses.filter((status) => status === 503).length > 300);
+  expect(statuses.filter((status) => status === 200).length).toBeGreaterThan(10);
+  expect(refused).toMatchObject({ status: 503, body: { code: 'overloaded' } });
+  expect(refused?.headers.get('retry-after')).toBe('1');
+  const askedAtMs = performance.now();
+  expect((await send(url, 'GET', '/livez')).status).toBe(200);
+  expect(performance.now() - askedAtMs).toBeLessThan(1000);
+  sending = false;
+  await Promise.all(clients);
+  expect((await send(url, 'POST', UPDATES, { accountId: 'a', amount: 1 })).status).toBe(200);
+});

@@ -1,0 +1,75 @@
+import { describe, expect, it } from 'vitest';
+import { createAdmission } from '../../src/api/http/admission.ts';
+
+/** An event loop made of turns: each serves some requests, and taking or refusing one costs so many milliseconds. */
+function eventLoop(cost: { takenMs: number; refusedMs: number }) {
+  let nowMs = 0;
+  let endTurn = () => {};
+  const admit = createAdmission({
+    now: () => nowMs,
+    atEndOfTurn: (callback) => {
+      endTurn = callback;
+    },
+  });
+  return {
+    turn(requests: number, pauseMs = 0) {
+      const startedAtMs = nowMs;
+      let taken = 0;
+      for (let index = 0; index < requests; index += 1) {
+        const isTaken = admit();
+        if (isTaken) taken += 1;
+        nowMs += isTaken ? cost.takenMs : cost.refusedMs;
+      }
+      nowMs += pauseMs;
+      endTurn();
+      return { taken, refused: requests - taken, tookMs: nowMs - startedAtMs };
+    },
+  };
+}
+
+const COST = { takenMs: 0.2, refusedMs: 0.03 };
+
+describe('admission', () => {
+  it('takes everything while turns are short', () => {
+    const loop = eventLoop(COST);
+    for (let turn = 0; turn < 1000; turn += 1) expect(loop.turn(100).refused).toBe(0);
+  });
+
+  it('refuses nothing because of one long turn, or because of the crowd that gathered in it', () => {
+    const loop = eventLoop(COST);
+    loop.turn(10, 300);
+    expect(loop.turn(300).refused).toBe(0);
+    for (let turn = 0; turn < 100; turn += 1) expect(loop.turn(10).refused).toBe(0);
+  });
+
+  it('keeps turns near 40 ms at five times of what can be taken, and still takes what it can', () => {
+    const loop = eventLoop(COST);
+    const arrivingPerMs = 25; // 5,000 a second are the most that could be taken
+    const turns = [loop.turn(1000)];
+    for (let elapsedMs = 0; elapsedMs < 60_000; elapsedMs += turns.at(-1)?.tookMs ?? 0) {
+      turns.push(loop.turn(Math.ceil((turns.at(-1)?.tookMs ?? 0) * arrivingPerMs)));
+    }
+    const later = turns.slice(turns.findIndex(({ refused }) => refused > 0) + 10);
+    expect(Math.max(...later.map(({ tookMs }) => tookMs))).toBeLessThan(100);
+    const seconds = later.reduce((sum, { tookMs }) => sum + tookMs, 0) / 1000;
+    const takenPerSecond = later.reduce((sum, { taken }) => sum + taken, 0) / seconds;
+    // All the time that refusing leaves: 25,000 x 0.03 ms a second are for that.
+    expect(takenPerSecond).toBeGreaterThan(0.8 * ((1000 - 750) / COST.takenMs));
+  });
+
+  it('takes some of them even when refusing alone is too much work', () => {
+    const loop = eventLoop(COST);
+    for (let turn = 0; turn < 20; turn += 1) loop.turn(20_000);
+    const { taken, tookMs } = loop.turn(100_000);
+    expect(tookMs).toBeGreaterThan(3000);
+    expect(taken).toBeGreaterThan(tookMs / 40);
+    expect(taken).toBeLessThan(tookMs / 4);
+  });
+
+  it('takes everything again within a second of short turns', () => {
+    const loop = eventLoop(COST);
+    for (let turn = 0; turn < 20; turn += 1) loop.turn(20_000);
+    for (let elapsedMs = 0; elapsedMs < 1000; ) elapsedMs += loop.turn(20).tookMs;
+    expect(loop.turn(190).refused).toBe(0);
+  });
+});
