@@ -8,6 +8,8 @@ import { topologyOf } from '../shared/topology.ts';
 import { createAccess } from './access/access.ts';
 import { createApp, createHealthApp } from './http/app.ts';
 import { startServer } from './http/server.ts';
+import { createApiMetrics } from './metrics.ts';
+import { readMetrics } from './metrics-of-all.ts';
 import { startRelay } from './relay/relay.ts';
 import { startKeyExpiry } from './updates/key-expiry.ts';
 import { createLanes } from './updates/lanes.ts';
@@ -20,7 +22,12 @@ export async function startApi(settings: ApiSettings, log: Logger): Promise<Runn
   const pool = createPool(settings.databaseUrl, 'api', settings.poolMax, settings.statementTimeoutMs);
   const topology = topologyOf(settings.amqpNamespace);
   const relay = settings.relay === 'off' ? undefined : startRelay({ ...settings, topology, log });
-  const lanes = createLanes(settings.lanes, { ...settings, log, onChange: () => relay?.wake() });
+  const metrics = createApiMetrics();
+  const lanes = createLanes(settings.lanes, {
+    ...{ ...settings, log },
+    ...{ onChange: () => relay?.wake(), onBatch: metrics.batches },
+  });
+  metrics.watch({ lanes, relay, pool });
   const stopKeyExpiry =
     settings.relay === 'only' ? () => {} : startKeyExpiry(pool, settings.idempotencyKeysKeptMs, log);
   const health = {
@@ -28,6 +35,8 @@ export async function startApi(settings: ApiSettings, log: Logger): Promise<Runn
     schemaVersion: await expectedSchemaVersion(),
     relayState: () => relay?.state() ?? { active: false },
     laneCounts: () => lanes.counts(),
+    readMetrics: () => readMetrics(metrics.registry),
+    onRequestEnd: metrics.requestEnded,
     log,
   };
   const access = settings.relay === 'only' ? undefined : createAccess({ ...settings, log });

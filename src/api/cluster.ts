@@ -7,6 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { RateLimiterClusterMaster } from 'rate-limiter-flexible';
 import type { Running } from '../shared/lifecycle.ts';
 import type { Logger } from '../shared/logging.ts';
+import { answerForMetrics } from './metrics-of-all.ts';
 
 /** Pause before a dead process is replaced, so that one that cannot start does not use up a core. */
 const RESTART_PAUSE_MS = 1000;
@@ -17,6 +18,7 @@ const STOP_TIMEOUT_MS = 23_000;
 export async function startCluster(count: number, log: Logger): Promise<Running> {
   let stopping: Promise<void> | undefined;
   new RateLimiterClusterMaster(); // answers the processes' rate limiters
+  answerForMetrics();
 
   async function keepOne(started?: () => void, failed?: (error: Error) => void): Promise<void> {
     let onStart = started;

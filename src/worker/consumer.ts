@@ -15,6 +15,8 @@ import { recordChanges } from './ledger.ts';
 
 /** Sessions in a row in which the queue did not answer, of 10 s each: a queue that is only slow to recover has time. */
 const UNANSWERED_MAX = 4;
+/** How often RabbitMQ is asked for them. */
+const DEAD_LETTERS_EVERY_MS = 5000;
 const DATABASE_RETRY_MIN_MS = 100;
 const DATABASE_RETRY_MAX_MS = 5000;
 
@@ -33,6 +35,8 @@ export interface ConsumerCounts {
 export interface Consumer extends Running {
   readonly link: BrokerLink;
   readonly counts: Readonly<ConsumerCounts>;
+  /** Messages in the queue of the dead letters, as RabbitMQ said lately; undefined while there is no link to it. */
+  deadLetters(): number | undefined;
 }
 
 export interface ConsumerOptions {
@@ -45,23 +49,30 @@ export interface ConsumerOptions {
   batchRowsMax: number;
 }
 
+/** What outlives a session. */
+interface State {
+  /** Sessions in which the queue did not answer. */
+  unansweredInRow: number;
+  deadLetters: number | undefined;
+}
+
 export function startConsumer(options: ConsumerOptions): Consumer {
   const counts: ConsumerCounts = { recorded: 0, duplicates: 0, malformed: 0, forged: 0, retries: 0 };
-  const unanswered = { inRow: 0 };
+  const state: State = { unansweredInRow: 0, deadLetters: undefined };
   const link = keepBrokerLink({
     url: options.amqpUrl,
     service: 'worker',
     log: options.log,
-    run: (session) => consume(session, options, counts, unanswered),
+    run: (session) => consume(session, options, counts, state),
   });
-  return { link, counts, stop: () => link.stop() };
+  return { link, counts, deadLetters: () => state.deadLetters, stop: () => link.stop() };
 }
 
 async function consume(
   session: BrokerSession,
   options: ConsumerOptions,
   counts: ConsumerCounts,
-  unanswered: { inRow: number },
+  state: State,
 ): Promise<void> {
   const { topology, pool, log, prefetch, batchRowsMax } = options;
   const channel = await openChannel(session);
@@ -77,16 +88,17 @@ async function consume(
   };
   try {
     await answered('consuming the ledger queue', channel.consume(topology.ledgerQueue, onMessage));
-    unanswered.inRow = 0;
+    state.unansweredInRow = 0;
   } catch (error) {
     if (error instanceof BrokerTimeout) {
-      unanswered.inRow += 1;
-      log.error({ queue: topology.ledgerQueue, inRow: unanswered.inRow }, 'the ledger queue does not answer');
-      if (unanswered.inRow % UNANSWERED_MAX === 0) await replaceQueue(session, topology, log);
+      state.unansweredInRow += 1;
+      log.error({ queue: topology.ledgerQueue, inRow: state.unansweredInRow }, 'the ledger queue does not answer');
+      if (state.unansweredInRow % UNANSWERED_MAX === 0) await replaceQueue(session, topology, log);
     }
     throw error;
   }
   session.signal.addEventListener('abort', () => wake());
+  watchDeadLetters(channel, session, topology, state);
 
   while (!session.signal.aborted) {
     if (waiting.length === 0) {
@@ -99,6 +111,25 @@ async function consume(
     const refused = await record(batch, pool, log, session.signal, counts);
     if (refused) settle(channel, batch, refused);
   }
+}
+
+/** Until the session ends. */
+function watchDeadLetters(channel: Channel, { signal }: BrokerSession, topology: Topology, state: State): void {
+  const ask = () =>
+    answered('counting the dead letters', channel.checkQueue(topology.deadLetters)).then(
+      ({ messageCount }) => {
+        if (!signal.aborted) state.deadLetters = messageCount;
+      },
+      () => {
+        state.deadLetters = undefined; // whatever it is, it ends the session or the next answer corrects it
+      },
+    );
+  void ask();
+  const timer = setInterval(ask, DEAD_LETTERS_EVERY_MS);
+  signal.addEventListener('abort', () => {
+    clearInterval(timer);
+    state.deadLetters = undefined;
+  });
 }
 
 async function openChannel(session: BrokerSession): Promise<Channel> {

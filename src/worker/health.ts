@@ -1,8 +1,9 @@
-// /livez and /readyz of the worker, for container platforms.
+// /livez, /readyz and /metrics of the worker, for container platforms.
 import { createServer } from 'node:http';
 import type { Pool } from '../shared/database.ts';
 import type { Running } from '../shared/lifecycle.ts';
 import type { Consumer } from './consumer.ts';
+import { createWorkerMetrics } from './metrics.ts';
 
 /** Ready: linked to RabbitMQ, and PostgreSQL answers. */
 export async function startHealthServer(options: {
@@ -12,10 +13,15 @@ export async function startHealthServer(options: {
   pool: Pool;
 }): Promise<Running & { port: number }> {
   const { consumer, pool } = options;
+  const metrics = createWorkerMetrics(options);
   const server = createServer(async (request, response) => {
     const answer = (status: number, body: object) =>
       response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body));
     if (request.url === '/livez') return answer(200, { status: 'ok' });
+    if (request.url === '/metrics') {
+      response.writeHead(200, { 'content-type': metrics.contentType }).end(await metrics.metrics());
+      return;
+    }
     if (request.url !== '/readyz') return answer(404, { status: 'not_found' });
     const database = await pool.query('SELECT 1').then(
       () => 'ok',

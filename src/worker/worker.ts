@@ -8,7 +8,10 @@ import { type Consumer, startConsumer } from './consumer.ts';
 import { startHealthServer } from './health.ts';
 
 /** Connects to PostgreSQL and RabbitMQ as they become available. @throws the listen error when healthPort is taken. */
-export async function startWorker(settings: WorkerSettings, log: Logger): Promise<Running & { consumer: Consumer }> {
+export async function startWorker(
+  settings: WorkerSettings,
+  log: Logger,
+): Promise<Running & { consumer: Consumer; healthPort: number | undefined }> {
   const pool = createPool(settings.databaseUrl, 'worker', 2, settings.statementTimeoutMs); // one writes, one for health
   const consumer = startConsumer({ ...settings, topology: topologyOf(settings.amqpNamespace), pool, log });
 
@@ -29,6 +32,7 @@ export async function startWorker(settings: WorkerSettings, log: Logger): Promis
   let stopping: Promise<void> | undefined;
   return {
     consumer,
+    healthPort: health?.port,
     stop() {
       stopping ??= Promise.resolve(health?.stop()).then(stopConsumer);
       return stopping;

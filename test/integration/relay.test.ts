@@ -352,7 +352,7 @@ it('loses nothing when two relays both believe that they are the active one', as
           signal: session.signal,
           reader,
           maintainer,
-          counts: { confirmed: 0, rejected: 0, abandoned: 0, republished: 0 },
+          counts: { inFlight: 0, confirmed: 0, rejected: 0, abandoned: 0, republished: 0 },
           blocked: () => false,
           wokenOr: (timeoutMs) => new Promise((resolve) => setTimeout(resolve, timeoutMs)),
         },

@@ -12,9 +12,12 @@ import { type Access, keyOf } from '../access/access.ts';
 import { type AccountRoutesOptions, accountRoutes } from './account-routes.ts';
 import { type BalanceUpdateOptions, balanceUpdateRoutes } from './balance-update-routes.ts';
 import { type HealthOptions, livez, readyz } from './health-routes.ts';
+import { type MetricsOptions, metricsRoute } from './metrics-route.ts';
 import { RequestProblem, sendProblem } from './problems.ts';
 
-export type AppOptions = AccountRoutesOptions & BalanceUpdateOptions & HealthOptions & { access: Access; log: Logger };
+/** What every process serves. */
+export type OperationsOptions = HealthOptions & MetricsOptions & { log: Logger };
+export type AppOptions = AccountRoutesOptions & BalanceUpdateOptions & OperationsOptions & { access: Access };
 
 type Methods = Partial<Record<'get' | 'post' | 'patch', RequestHandler>>;
 
@@ -33,7 +36,7 @@ export function createApp(options: AppOptions): RequestListener {
 }
 
 /** What a process serves that only relays: its health. */
-export function createHealthApp(options: HealthOptions & { log: Logger }): RequestListener {
+export function createHealthApp(options: OperationsOptions): RequestListener {
   return finish(newApp(), options);
 }
 
@@ -47,13 +50,21 @@ function newApp(): Express {
   return app;
 }
 
-function finish(app: Express, options: HealthOptions & { log: Logger }): RequestListener {
+function finish(app: Express, options: OperationsOptions): RequestListener {
   route(app, '/livez', { get: livez });
   route(app, '/readyz', { get: readyz(options) });
+  route(app, '/metrics', { get: metricsRoute(options) });
   app.use((_request, response) => sendProblem(response, 'not_found'));
   app.use(answerErrors(options.log));
   // Express leaves a request target without a path (`http://[`) to its caller, or answers it with a page of HTML.
-  return (request, response) => app(request as Request, response as Response, () => sendProblem(response, 'not_found'));
+  return (request, response) => {
+    const startedAtMs = performance.now();
+    response.once('close', () => {
+      const route = (request as Request).route?.path ?? 'none';
+      options.onRequestEnd(request.method, route, response.statusCode, (performance.now() - startedAtMs) / 1000);
+    });
+    app(request as Request, response as Response, () => sendProblem(response, 'not_found'));
+  };
 }
 
 function route(app: Express, path: string, methods: Methods): void {

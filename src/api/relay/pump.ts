@@ -43,8 +43,10 @@ const LOSS_CHECK_EVERY_MS = 500;
 const PATIENCE_MAX_MS = 60_000;
 const CONFIRM_TIMEOUT_MS = 30_000;
 
-/** Since the start of the process. */
+/** Since the start of the process, except for what is in flight now. */
 export interface RelayCounts {
+  /** Published and not yet answered. */
+  inFlight: number;
   confirmed: number;
   /** Publishes that some queue refused, or that no queue was bound for. */
   rejected: number;
@@ -108,16 +110,16 @@ export async function runPump(term: Term, options: PumpOptions): Promise<void> {
   const rejections = new Rejections();
   /** Published for the first time, not yet answered: the floor stays below them. */
   const unconfirmed = new Set<number>();
-  let inFlight = 0;
+  counts.inFlight = 0;
   let topologyInDoubt = false;
   let onAnswer = () => {};
   let onConfirm = () => {};
 
   /** As one message. */
   function publish(rows: readonly OutboxRow[]): void {
-    inFlight += rows.length;
+    counts.inFlight += rows.length;
     publisher.publish(rows, (outcome: PublishOutcome) => {
-      inFlight -= rows.length;
+      counts.inFlight -= rows.length;
       topologyInDoubt ||= outcome === 'unroutable';
       if (outcome === 'confirmed') counts.confirmed += rows.length;
       else counts.rejected += rows.length;
@@ -137,7 +139,7 @@ export async function runPump(term: Term, options: PumpOptions): Promise<void> {
     }
   }
 
-  const freeSlots = () => Math.max(0, relayInFlightMax - inFlight);
+  const freeSlots = () => Math.max(0, relayInFlightMax - counts.inFlight);
 
   /** Resolves when a publish was answered, or after the time. */
   function answeredOr(timeoutMs: number): Promise<void> {
@@ -169,10 +171,10 @@ export async function runPump(term: Term, options: PumpOptions): Promise<void> {
         session.end(new Error(`RabbitMQ confirmed nothing for ${confirmTimeoutMs} ms`));
       }
       // Half of it free: many small reads cost more than a few large ones.
-      if (!term.blocked() && !rejections.full && inFlight <= relayInFlightMax / 2) break;
+      if (!term.blocked() && !rejections.full && counts.inFlight <= relayInFlightMax / 2) break;
       await answeredOr(100);
     }
-    return Math.min(READ_ROWS_MAX, relayInFlightMax - inFlight);
+    return Math.min(READ_ROWS_MAX, relayInFlightMax - counts.inFlight);
   }
 
   async function publishLoop(): Promise<void> {

@@ -27,7 +27,7 @@ export interface Relay extends Running {
 
 export function startRelay(options: RelayOptions): Relay {
   const { log } = options;
-  const counts: RelayCounts = { confirmed: 0, rejected: 0, abandoned: 0, republished: 0 };
+  const counts: RelayCounts = { inFlight: 0, confirmed: 0, rejected: 0, abandoned: 0, republished: 0 };
   let activeSession: BrokerSession | undefined;
   let blocked = false;
   let awake = false;

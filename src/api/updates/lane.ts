@@ -21,7 +21,12 @@ export interface LaneOptions {
   statementTimeoutMs: number;
   /** Called after a batch that changed a balance was committed. */
   onChange: () => void;
+  /** Called after each batch. */
+  onBatch: BatchObserver;
 }
+
+/** @param waitedMs of the first update in the batch. */
+export type BatchObserver = (updates: number, waitedMs: number, tookMs: number) => void;
 
 /** Who waits for an answer: a client with one update, or one with many at once. */
 export type Priority = 'single' | 'bulk';
@@ -37,10 +42,14 @@ export interface LaneCounts {
   waitedMs: number;
 }
 
+export type Outcomes = Record<string, number>;
+
 export interface Lane {
   /** Never rejects. Updates of one priority keep their order. */
   submit(update: BalanceUpdate, priority: Priority): Promise<UpdateResult>;
   counts(): LaneCounts;
+  /** Of all updates answered since the start of the process; a replayed answer counts as `replayed`. */
+  outcomes(): Outcomes;
   /** Answers everything that waits, then disconnects. New updates are refused as unavailable. */
   stop(): Promise<void>;
 }
@@ -60,35 +69,42 @@ const SETTLE_RETRY_MS = 200;
 const ROLLBACK_RETRIES = 3;
 
 export function createLane(options: LaneOptions): Lane {
-  const { log, batchRowsMax, queueRowsMax, queueWaitMaxMs, onChange } = options;
+  const { log, batchRowsMax, queueRowsMax, queueWaitMaxMs, onChange, onBatch } = options;
   // Two queues, so that a client with thousands of updates does not put itself before all the others.
   const queues: Record<Priority, Job[]> = { single: [], bulk: [] };
   const counts = { batches: 0, updates: 0, largestBatch: 0, waitedMs: 0 };
+  const outcomes: Outcomes = {};
+  const count = (outcome: string, updates = 1) => {
+    outcomes[outcome] = (outcomes[outcome] ?? 0) + updates;
+  };
   let working: Promise<void> | undefined;
   let stopped = false;
   const link = createLaneLink(options);
 
   /** Singles first, and the rest of the batch for bulk, which always gets a part. */
-  function takeBatch(): Job[] {
+  function takeBatch(): { batch: Job[]; waitedMs: number } {
     const bulkShare = queues.bulk.length > 0 ? Math.ceil(batchRowsMax * BULK_SHARE_MIN) : 0;
     const singles = take(queues, 'single', Math.max(1, batchRowsMax - bulkShare));
     const batch = singles.concat(take(queues, 'bulk', batchRowsMax - singles.length));
     counts.batches += 1;
     counts.updates += batch.length;
     counts.largestBatch = Math.max(counts.largestBatch, batch.length);
-    counts.waitedMs += performance.now() - (batch[0]?.submittedAtMs ?? 0);
-    return batch;
+    const waitedMs = performance.now() - (batch[0]?.submittedAtMs ?? 0);
+    counts.waitedMs += waitedMs;
+    return { batch, waitedMs };
   }
 
   async function work(): Promise<void> {
     while (queues.single.length + queues.bulk.length > 0) {
-      const batch = takeBatch();
+      const { batch, waitedMs } = takeBatch();
+      const startedAtMs = performance.now();
       try {
         await apply(batch);
       } catch (error) {
         log.error({ err: error }, 'a batch failed in an unforeseen way'); // its answers may be wrong by now: admit it
         answerAll(batch, 'outcome_unknown');
       }
+      onBatch(batch.length, waitedMs, performance.now() - startedAtMs);
     }
     working = undefined;
   }
@@ -163,6 +179,7 @@ export function createLane(options: LaneOptions): Lane {
     for (const { item, outcome, replayed, balance, version, created_at: createdAt } of rows) {
       if (outcome === 'applied' && !replayed) changed = true;
       const remembered = createdAt !== null;
+      count(replayed ? 'replayed' : outcome);
       batch[item - 1]?.resolve(
         (remembered ? { outcome, replayed, balance, version, createdAt } : { outcome }) as UpdateResult,
       );
@@ -170,14 +187,24 @@ export function createLane(options: LaneOptions): Lane {
     if (changed) onChange();
   }
 
+  function answerAll(batch: Job[], outcome: 'unavailable' | 'outcome_unknown' | 'internal'): void {
+    count(outcome, batch.length);
+    for (const job of batch) job.resolve({ outcome });
+  }
+
+  function refused(outcome: 'unavailable' | 'overloaded'): Promise<UpdateResult> {
+    count(outcome);
+    return Promise.resolve({ outcome });
+  }
+
   return {
     submit(update, priority) {
-      if (stopped) return Promise.resolve({ outcome: 'unavailable' });
+      if (stopped) return refused('unavailable');
       const queue = queues[priority];
       const nowMs = performance.now();
       const firstWaitedMs = nowMs - (queue[0]?.submittedAtMs ?? nowMs);
       if (queue.length >= queueRowsMax || firstWaitedMs > queueWaitMaxMs) {
-        return Promise.resolve({ outcome: 'overloaded' });
+        return refused('overloaded');
       }
       return new Promise((resolve) => {
         queue.push({ update, submittedAtMs: nowMs, resolve });
@@ -186,6 +213,7 @@ export function createLane(options: LaneOptions): Lane {
       });
     },
     counts: () => ({ waiting: queues.single.length + queues.bulk.length, ...counts }),
+    outcomes: () => outcomes,
     async stop() {
       stopped = true;
       await working;
@@ -206,8 +234,4 @@ function take(queues: Record<Priority, Job[]>, priority: Priority, limit: number
 
 function updatesOf(batch: Job[]): BalanceUpdate[] {
   return batch.map((job) => job.update);
-}
-
-function answerAll(batch: Job[], outcome: 'unavailable' | 'outcome_unknown' | 'internal'): void {
-  for (const job of batch) job.resolve({ outcome });
 }

@@ -1,13 +1,14 @@
 // Spreads balance updates over a fixed number of lanes. An account always uses the same lane of a process, so a hot
 // account's updates meet in one batch instead of queueing for its row on several connections.
 import type { BalanceUpdate, UpdateResult } from './balance-update.ts';
-import { createLane, type LaneCounts, type LaneOptions, type Priority } from './lane.ts';
+import { createLane, type LaneCounts, type LaneOptions, type Outcomes, type Priority } from './lane.ts';
 
 export interface Lanes {
   /** Never rejects. Updates of one account and priority take effect in the order of submission. */
   submit(update: BalanceUpdate, priority: Priority): Promise<UpdateResult>;
   /** Of all lanes together. */
   counts(): LaneCounts;
+  outcomes(): Outcomes;
   stop(): Promise<void>;
 }
 
@@ -24,6 +25,14 @@ export function createLanes(count: number, options: LaneOptions): Lanes {
         total.updates += one.updates;
         total.largestBatch = Math.max(total.largestBatch, one.largestBatch);
         total.waitedMs += one.waitedMs;
+      }
+      return total;
+    },
+    outcomes() {
+      const total: Outcomes = {};
+      for (const lane of lanes) {
+        for (const [outcome, updates] of Object.entries(lane.outcomes()))
+          total[outcome] = (total[outcome] ?? 0) + updates;
       }
       return total;
     },

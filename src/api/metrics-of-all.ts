@@ -1,0 +1,55 @@
+// The metrics of all processes behind the port, whichever of them is asked: the primary collects and adds them up.
+import cluster from 'node:cluster';
+import { AggregatorRegistry } from 'prom-client';
+import type { Registry } from '../shared/metrics.ts';
+
+/** Above the 5 s that the primary waits for a process. */
+const PRIMARY_TIMEOUT_MS = 6000;
+const QUESTION = 'highload-balance:metrics?';
+const ANSWER = 'highload-balance:metrics';
+
+interface Message {
+  type: string;
+  id: number;
+  text?: string;
+}
+
+let questions = 0;
+const waiting = new Map<number, (text: string | undefined) => void>();
+
+/** In a process of a cluster: lets the primary collect this registry. */
+export function answerPrimary(registry: Registry): void {
+  AggregatorRegistry.setRegistries([registry]);
+  new AggregatorRegistry(); // begins to listen
+}
+
+/** In the primary: answers the processes that ask. */
+export function answerForMetrics(): void {
+  const all = new AggregatorRegistry();
+  cluster.on('message', (child, { type, id }: Message) => {
+    if (type !== QUESTION) return;
+    const answer = (text: string | undefined) => child.isConnected() && child.send({ type: ANSWER, id, text });
+    all.clusterMetrics().then(answer, () => answer(undefined));
+  });
+}
+
+/** Of this process, or in a cluster of all. @throws when the primary or one of the processes does not answer. */
+export async function readMetrics(registry: Registry): Promise<{ contentType: string; text: string }> {
+  const { contentType } = registry;
+  if (!cluster.isWorker) return { contentType, text: await registry.metrics() };
+  questions += 1;
+  const id = questions;
+  if (questions === 1)
+    process.on('message', ({ type, id, text }: Message) => type === ANSWER && waiting.get(id)?.(text));
+  const text = await new Promise<string | undefined>((resolve) => {
+    const timer = setTimeout(resolve, PRIMARY_TIMEOUT_MS, undefined);
+    waiting.set(id, (answer) => {
+      clearTimeout(timer);
+      resolve(answer);
+    });
+    process.send?.({ type: QUESTION, id });
+  });
+  waiting.delete(id);
+  if (text === undefined) throw new Error('the metrics of the other processes could not be read');
+  return { contentType, text };
+}

@@ -1,0 +1,56 @@
+// Metrics in the Prometheus format. Values that a part counts anyway are read when they are asked for; only what is
+// distributed (durations, sizes) is observed as it happens.
+import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client';
+
+export { Histogram } from 'prom-client';
+export type { Registry };
+
+/** What a reading is: one number, or one for each value of the label. Undefined: nothing can be said at present. */
+type Reading = number | Record<string, number> | undefined;
+
+interface Described {
+  name: string;
+  help: string;
+  /** Of a reading with several numbers. */
+  label?: string;
+  /** How readings of several processes become one. */
+  aggregator?: 'sum' | 'max';
+}
+
+/** A registry with what Node.js tells of itself: memory, CPU, event-loop lag, garbage collection. */
+export function createRegistry(): Registry {
+  const register = new Registry();
+  collectDefaultMetrics({ register });
+  return register;
+}
+
+/** A counter that is counted elsewhere, since the start of the process. */
+export function addCounter(register: Registry, described: Described, read: () => Reading): void {
+  const { name, help, label, aggregator = 'sum' } = described;
+  new Counter({
+    ...{ name, help, aggregator, registers: [register], labelNames: label ? [label] : [] },
+    collect() {
+      this.reset();
+      set(read(), label, (labels, value) => this.inc(labels, value));
+    },
+  });
+}
+
+/** A gauge that is read when asked for. A reading that fails or takes too long leaves the gauge out. */
+export function addGauge(register: Registry, described: Described, read: () => Reading | Promise<Reading>): void {
+  const { name, help, label, aggregator = 'sum' } = described;
+  new Gauge({
+    ...{ name, help, aggregator, registers: [register], labelNames: label ? [label] : [] },
+    async collect() {
+      const reading = await Promise.resolve(read()).catch(() => undefined);
+      this.reset();
+      if (reading === undefined) this.remove();
+      set(reading, label, (labels, value) => this.set(labels, value));
+    },
+  });
+}
+
+function set(reading: Reading, label: string | undefined, write: (labels: object, value: number) => void): void {
+  if (typeof reading === 'number') write({}, reading);
+  else for (const [key, value] of Object.entries(reading ?? {})) write({ [label as string]: key }, value);
+}

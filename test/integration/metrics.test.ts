@@ -1,0 +1,118 @@
+// /metrics tells what happened: of the API, of several API processes together, and of the worker.
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import {
+  type Broker,
+  cleanUp,
+  createAccount,
+  createBroker,
+  createDatabase,
+  type Database,
+  drained,
+  environmentOf,
+  send,
+  spawnProcess,
+  startApiHere,
+  startWorkerHere,
+  until,
+} from '../harness.ts';
+
+let database: Database;
+let broker: Broker;
+
+beforeEach(async () => {
+  database = await createDatabase();
+  broker = createBroker();
+});
+afterEach(cleanUp);
+
+/** Values by name and labels, as they stand in the text. */
+async function scrape(url: string): Promise<Record<string, number>> {
+  const response = await fetch(`${url}/metrics`);
+  expect(response.status).toBe(200);
+  expect(response.headers.get('content-type')).toMatch(/^text\/plain; version=0\.0\.4/);
+  const lines = (await response.text()).split('\n').filter((line) => line !== '' && !line.startsWith('#'));
+  return Object.fromEntries(
+    lines.map((line) => [line.slice(0, line.lastIndexOf(' ')), Number(line.split(' ').at(-1))]),
+  );
+}
+
+const update = (url: string, accountId: string, amount: number, key?: string) =>
+  send(url, 'POST', '/v1/balance-updates', { accountId, amount }, key ? { 'idempotency-key': key } : {});
+
+it('counts requests, updates, batches and events', async () => {
+  const { url } = await startApiHere(database, broker);
+  const worker = await startWorkerHere(database, broker, { HEALTH_PORT: '0', HEALTH_HOST: '127.0.0.1' });
+  await createAccount(url, 'a');
+  for (const [amount, key] of [[5, 'k'], [5, 'k'], [3], [-100]] as [number, string?][])
+    await update(url, 'a', amount, key);
+  await update(url, 'nobody', 1);
+  await send(url, 'GET', '/nowhere');
+  await drained(database);
+  await until('the relay knows that nothing is pending', async () => (await scrape(url)).outbox_pending_changes === 0);
+
+  const api = await scrape(url);
+  expect(api).toMatchObject({
+    'balance_updates_total{outcome="applied"}': 2,
+    'balance_updates_total{outcome="replayed"}': 1,
+    'balance_updates_total{outcome="insufficient_funds"}': 1,
+    'balance_updates_total{outcome="account_not_found"}': 1,
+    balance_updates_waiting: 0,
+    balance_batch_updates_sum: 5,
+    balance_batch_updates_count: 5,
+    balance_batch_wait_seconds_count: 5,
+    balance_batch_duration_seconds_count: 5,
+    'http_request_duration_seconds_count{method="POST",route="/v1/balance-updates",status="200"}': 3,
+    'http_request_duration_seconds_count{method="POST",route="/v1/balance-updates",status="400"}': 1,
+    'http_request_duration_seconds_count{method="GET",route="none",status="404"}': 1,
+    relay_active: 1,
+    relay_in_flight_events: 0,
+    'relay_events_total{outcome="confirmed"}': 2,
+    'rabbitmq_link{state="connected"}': 1,
+    'rabbitmq_link{state="disconnected"}': 0,
+    outbox_oldest_age_seconds: 0,
+  });
+  expect(api.outbox_size_bytes).toBeGreaterThan(0);
+  expect(api.nodejs_eventloop_lag_p99_seconds).toBeGreaterThan(0);
+
+  const health = `http://127.0.0.1:${worker.healthPort}`;
+  const channel = await (await broker.connect()).createChannel();
+  channel.publish(broker.topology.eventsExchange, 'balance.credited', Buffer.from('no event'));
+  await until('the dead letter is counted', async () => (await scrape(health)).dead_letters === 1);
+  expect(await scrape(health)).toMatchObject({
+    'ledger_events_total{outcome="recorded"}': 2,
+    'ledger_events_total{outcome="malformed"}': 1,
+    'ledger_events_total{outcome="forged"}': 0,
+    ledger_write_failures_total: 0,
+    'rabbitmq_link{state="connected"}': 1,
+  });
+});
+
+it('shows how far the ledger is behind, and leaves out what cannot be read', async () => {
+  const { url } = await startApiHere(database, broker); // and no worker
+  await createAccount(url, 'a');
+  await update(url, 'a', 1);
+  await update(url, 'a', 1);
+  await until('time passes', async () => ((await scrape(url)).outbox_oldest_age_seconds ?? 0) > 0.3);
+  expect(await scrape(url)).toMatchObject({ outbox_pending_changes: 2 });
+  await database.pool.query('ALTER TABLE outbox RENAME TO away');
+  await until('it is left out', async () => (await scrape(url)).outbox_pending_changes === undefined);
+  expect(await scrape(url)).toMatchObject({ 'balance_updates_total{outcome="applied"}': 2 });
+});
+
+it('adds up what all processes behind the port count', async () => {
+  const cluster = await spawnProcess('api', environmentOf(database, broker, { API_PROCESSES: '2', RELAY: 'off' }));
+  const port = () => /"port":(\d+)/.exec(cluster.output())?.[1];
+  await until('it listens', () => port() !== undefined);
+  const url = `http://127.0.0.1:${port()}`;
+  await createAccount(url, 'a');
+  const { rows } = await database.pool.query('SELECT count(*) FROM account');
+  expect(rows[0].count).toBe(1);
+  // A connection each, so that they are spread over the processes.
+  const body = { accountId: 'a', amount: 1 };
+  await Promise.all(
+    Array.from({ length: 40 }, () => send(url, 'POST', '/v1/balance-updates', body, { connection: 'close' })),
+  );
+  for (let asked = 0; asked < 4; asked += 1) {
+    expect(await scrape(url)).toMatchObject({ 'balance_updates_total{outcome="applied"}': 40 });
+  }
+});
