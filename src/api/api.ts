@@ -44,8 +44,7 @@ export async function startApi(settings: ApiSettings, log: Logger): Promise<Runn
 
   async function stopRest(): Promise<void> {
     stopKeyExpiry();
-    await access?.stop();
-    await lanes.stop();
+    await Promise.all([access?.stop(), lanes.stop()]);
     await relay?.stop();
     await pool.end();
   }

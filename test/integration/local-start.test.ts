@@ -111,6 +111,8 @@ const entriesOf = async (id: string) => (await call('GET', `/v1/accounts/${id}/e
 it('serves, records, stops on Ctrl-C, and the next start continues with the same balances', async () => {
   const first = await runUntilServing();
   expect(first.output()).toContain('{"accountId":"demo","amount":100,"balance":100,"version":1,');
+  expect(first.output()).toContain('API keys     off');
+  expect(readFileSync(path.join(dir, 'api.log'), 'utf8')).toContain('AUTH is off: whoever reaches this address');
 
   const second = run();
   expect(await second.exited).toBe(1);
