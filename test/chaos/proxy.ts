@@ -43,8 +43,14 @@ export interface TcpProxy {
   close(): Promise<void>;
 }
 
-/** @param target where the server listens, on 127.0.0.1. */
-export async function startProxy(target: { port: number }): Promise<TcpProxy> {
+/**
+ * @param target where the server listens, on 127.0.0.1.
+ * @param onConnection may set up each connection before anything passes.
+ */
+export async function startProxy(
+  target: { port: number },
+  onConnection: (connection: ProxiedConnection) => void = () => {},
+): Promise<TcpProxy> {
   const open = new Set<ReturnType<typeof relayConnection>>();
   let refused = false;
   const server: Server = createServer({ allowHalfOpen: true, noDelay: true }, (client) => {
@@ -54,6 +60,7 @@ export async function startProxy(target: { port: number }): Promise<TcpProxy> {
     }
     const connection = relayConnection(client, target.port, () => open.delete(connection));
     open.add(connection);
+    onConnection(connection);
   });
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
