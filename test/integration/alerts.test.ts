@@ -1,4 +1,4 @@
-// The alert rules are correct, each has its place in the runbook, and they are about metrics that exist.
+// The alert rules are correct, each has its place in the runbook, and they and the dashboard are about metrics that exist.
 import { execFileSync, spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -16,6 +16,7 @@ import {
 const pathOf = (path: string) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
 const RULES = 'docs/monitoring/alerts.yml';
 const text = readFileSync(pathOf(RULES), 'utf8');
+const dashboard = JSON.parse(readFileSync(pathOf('docs/monitoring/dashboard.json'), 'utf8'));
 
 afterAll(cleanUp);
 
@@ -51,7 +52,10 @@ it('and the runbook are about metrics that exist', async () => {
       .match(/^# TYPE \w+/gm)
       ?.map((line) => line.slice('# TYPE '.length)),
   );
-  const used = text.match(/\b(?:http|balance|postgres|outbox|relay|rabbitmq|ledger|dead|nodejs)_\w+/g) ?? [];
+  const queries = dashboard.panels.flatMap((panel: { targets?: { expr: string }[] }) => panel.targets ?? []);
+  expect(queries.length).toBeGreaterThan(10);
+  const asked = text + queries.map(({ expr }: { expr: string }) => expr).join('\n');
+  const used = asked.match(/\b(?:http|balance|postgres|outbox|relay|rabbitmq|ledger|dead|nodejs|process)_\w+/g) ?? [];
   const described = [...readFileSync(pathOf('docs/operations.md'), 'utf8').matchAll(/^\| (`[a-z]+_.*?) \|/gm)].flatMap(
     ([, cell]) => cell?.match(/(?<=`)[a-z]+_[a-z_]+/g) ?? [],
   );
