@@ -172,6 +172,7 @@ async function runSession(
   const onStop = () => end(stopping.reason);
   stopping.addEventListener('abort', onStop);
   if (stopping.aborted) onStop();
+  connection.on('error', end); // first of all, and it says why; the channels' own end does not
   connection.on('close', (error?: Error) => end(error ?? new Error('connection closed')));
   // A run that hangs on an unanswered request goes on only when its connection is closed, so it is not waited for long.
   const ranOut = new Promise<void>((resolve) => {

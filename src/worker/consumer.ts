@@ -13,8 +13,11 @@ import type { Logger } from '../shared/logging.ts';
 import { declareTopology, type Topology } from '../shared/topology.ts';
 import { recordChanges } from './ledger.ts';
 
-/** Sessions in a row in which the queue did not answer, of 10 s each: a queue that is only slow to recover has time. */
-const UNANSWERED_MAX = 4;
+/** How long the queue may answer nothing, or with RabbitMQ's internal error, before it is replaced: one that recovers has time. */
+const UNANSWERED_MAX_MS = 30_000;
+const BROKEN_MAX_MS = 5000;
+/** It closes the whole connection. */
+const INTERNAL_ERROR = 541;
 /** How often RabbitMQ is asked for them. */
 const DEAD_LETTERS_EVERY_MS = 5000;
 const DATABASE_RETRY_MIN_MS = 100;
@@ -51,14 +54,16 @@ export interface ConsumerOptions {
 
 /** What outlives a session. */
 interface State {
-  /** Sessions in which the queue did not answer. */
-  unansweredInRow: number;
+  /** Since when the queue cannot be consumed, though the broker is there. */
+  brokenSinceMs: number | undefined;
+  /** That has lasted too long: the next session makes a new queue. */
+  replaceQueue: boolean;
   deadLetters: number | undefined;
 }
 
 export function startConsumer(options: ConsumerOptions): Consumer {
   const counts: ConsumerCounts = { recorded: 0, duplicates: 0, malformed: 0, forged: 0, retries: 0 };
-  const state: State = { unansweredInRow: 0, deadLetters: undefined };
+  const state: State = { brokenSinceMs: undefined, replaceQueue: false, deadLetters: undefined };
   const link = keepBrokerLink({
     url: options.amqpUrl,
     service: 'worker',
@@ -76,6 +81,7 @@ async function consume(
 ): Promise<void> {
   const { topology, pool, log, prefetch, batchRowsMax } = options;
   const channel = await openChannel(session);
+  if (state.replaceQueue) await replaceQueue(state, channel, topology, log);
   await answered('declaring the queues', declareTopology(channel, topology));
   await answered('setting the prefetch', channel.prefetch(prefetch));
 
@@ -88,13 +94,9 @@ async function consume(
   };
   try {
     await answered('consuming the ledger queue', channel.consume(topology.ledgerQueue, onMessage));
-    state.unansweredInRow = 0;
+    state.brokenSinceMs = undefined;
   } catch (error) {
-    if (error instanceof BrokerTimeout) {
-      state.unansweredInRow += 1;
-      log.error({ queue: topology.ledgerQueue, inRow: state.unansweredInRow }, 'the ledger queue does not answer');
-      if (state.unansweredInRow % UNANSWERED_MAX === 0) await replaceQueue(session, topology, log);
-    }
+    noteBrokenQueue(state, error, session.signal.reason, topology, log);
     throw error;
   }
   session.signal.addEventListener('abort', () => wake());
@@ -140,14 +142,25 @@ async function openChannel(session: BrokerSession): Promise<Channel> {
 }
 
 /**
- * A broker that was killed soon after a quorum queue was declared can come back with a queue that answers nothing, for
- * good (seen with 3.10 and 4.0). A new one takes its place; what was in the old one is still in the outbox, and is
- * published again.
+ * A broker that was killed soon after a quorum queue was declared can come back with a queue that answers nothing, or that
+ * ends the connection of whoever consumes it, for good (seen with 3.10 and 4.0). A new one takes its place; what was in
+ * the old one is still in the outbox, and is published again.
  */
-async function replaceQueue(session: BrokerSession, topology: Topology, log: Logger): Promise<void> {
+function noteBrokenQueue(state: State, error: unknown, ended: unknown, topology: Topology, log: Logger): void {
+  const isUnanswered = error instanceof BrokerTimeout;
+  if (!isUnanswered && (ended as { code?: number } | undefined)?.code !== INTERNAL_ERROR) return;
+  state.brokenSinceMs ??= performance.now();
+  const lastedMs = performance.now() - state.brokenSinceMs;
+  log.error({ queue: topology.ledgerQueue, lastedMs }, 'the ledger queue cannot be consumed');
+  if (lastedMs < (isUnanswered ? UNANSWERED_MAX_MS : BROKEN_MAX_MS)) return;
+  state.replaceQueue = true;
+  state.brokenSinceMs = undefined;
+}
+
+async function replaceQueue(state: State, channel: Channel, topology: Topology, log: Logger): Promise<void> {
   log.error({ queue: topology.ledgerQueue }, 'replacing the ledger queue');
-  const channel = await openChannel(session);
   await answered('deleting the ledger queue', channel.deleteQueue(topology.ledgerQueue));
+  state.replaceQueue = false;
 }
 
 /** Messages from the front until their events are enough for one statement: a message may hold several. */
