@@ -20,7 +20,7 @@ export default defineConfig({
           name: 'chaos',
           include: ['test/chaos/**/*.test.ts'],
           // A broker takes 10 s to come back, and some of these take it down several times.
-          testTimeout: 180_000,
+          testTimeout: 400_000,
           hookTimeout: 180_000,
           // They measure what survives, not how fast: one at a time, so that servers come back in time.
           fileParallelism: false,

@@ -12,6 +12,8 @@ export interface DisposablePostgres {
   url: string;
   /** SIGKILL, as a power cut would; waits until the server is gone. */
   kill: () => Promise<void>;
+  /** `pg_ctl stop -m immediate`: ends without a checkpoint, and the next start recovers from the log. */
+  stopImmediately: () => Promise<void>;
   /** Starts again on the same port with the same data; returns when it answers. */
   start: () => Promise<void>;
   stop: () => Promise<void>;

@@ -95,6 +95,7 @@ async function disposablePostgres(
   return {
     url,
     ...powerSwitch(client, container, () => untilPostgresAnswers(url)),
+    stopImmediately: () => endWith(client, container, 'SIGQUIT'),
     stop: () => remove(container),
   };
 }
@@ -162,15 +163,22 @@ function powerSwitch(
 ) {
   const handle = client.container.getById(container.getId());
   return {
-    kill: async () => {
-      await handle.kill({ signal: 'SIGKILL' });
-      await handle.wait({ condition: 'not-running' });
-    },
+    kill: () => endWith(client, container, 'SIGKILL'),
     start: async () => {
       await handle.start();
       await untilAnswers();
     },
   };
+}
+
+async function endWith(
+  client: ContainerRuntimeClient,
+  container: StartedTestContainer,
+  signal: 'SIGKILL' | 'SIGQUIT',
+): Promise<void> {
+  const handle = client.container.getById(container.getId());
+  await handle.kill({ signal });
+  await handle.wait({ condition: 'not-running' });
 }
 
 async function remove(container: StartedTestContainer): Promise<void> {

@@ -40,12 +40,14 @@ async function disposablePostgres(reaper: Reaper): Promise<DisposablePostgres> {
       onSpawn: (process: KnownProcess) => reaper.add({ process }),
     });
   let server = await start();
+  const end = async (name: NodeJS.Signals) => {
+    signal(server.process, name);
+    if (!(await waitForExit(server.process, KILL_TIMEOUT_MS))) throw new Error(`PostgreSQL survived ${name}`);
+  };
   return {
     url: server.url,
-    kill: async () => {
-      signal(server.process, 'SIGKILL');
-      await waitForExit(server.process, KILL_TIMEOUT_MS);
-    },
+    kill: () => end('SIGKILL'),
+    stopImmediately: () => end('SIGQUIT'),
     start: async () => {
       server = await start();
     },

@@ -29,6 +29,7 @@ export function keeperOf(reaper: Reaper): ProcessKeeper {
 
 export interface Started {
   pid: number;
+  child: ChildProcess;
   /** Whether it still runs. */
   alive(): boolean;
   /** SIGKILL: whatever it serves is made for that. */
@@ -75,6 +76,7 @@ export async function startProcess(keeper: ProcessKeeper, options: StartOptions)
   };
   return {
     pid: child.pid as number,
+    child,
     alive,
     kill,
     async stop() {

@@ -1,0 +1,98 @@
+// The broker is away, comes back without its disk, or with a ledger queue that is of no use. One small test for each, beside
+// the fault suite, which meets all of it by chance.
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { closeConnection, connect } from '../../src/shared/broker.ts';
+import { declareTopology } from '../../src/shared/topology.ts';
+import { type DisposableBroker, startDisposableBroker } from '../backends.ts';
+import {
+  applyDirectly,
+  type Broker,
+  cleanUp,
+  createBroker,
+  createDatabase,
+  type Database,
+  drained,
+  insertAccounts,
+  ledgerRows,
+  onCleanUp,
+  pendingChanges,
+  send,
+  startApiHere,
+  startWorkerHere,
+  until,
+  verified,
+} from '../harness.ts';
+
+const HEAL_TIMEOUT_MS = 90_000;
+
+let server: DisposableBroker;
+let broker: Broker;
+
+beforeAll(async () => {
+  server = await startDisposableBroker();
+  onCleanUp(() => server.stop());
+});
+afterAll(cleanUp);
+
+async function system(): Promise<{ database: Database; url: string }> {
+  const database = await createDatabase();
+  broker = createBroker(server.url);
+  const { url } = await startApiHere(database, broker);
+  await insertAccounts(database, 'a');
+  return { database, url };
+}
+
+it('accepts updates while the broker is away, and publishes them when it is back', async () => {
+  const { database, url } = await system();
+  await startWorkerHere(database, broker);
+  await server.kill();
+  for (let count = 0; count < 20; count += 1) {
+    const { status } = await send(url, 'POST', '/v1/balance-updates', { accountId: 'a', amount: 1 });
+    expect(status).toBe(200);
+  }
+  expect((await send(url, 'GET', '/readyz')).status).toBe(200);
+  expect(await verified(database)).toMatchObject({ pendingChanges: 20, offendingAccounts: 0 });
+  await server.start();
+  expect(await drained(database, HEAL_TIMEOUT_MS)).toMatchObject({ ledgerEntries: 20, offendingAccounts: 0 });
+});
+
+it('heals when the broker lost its disk with confirmed events on it', async () => {
+  const { database, url } = await system();
+  for (let count = 0; count < 20; count += 1) await applyDirectly(database.pool, 'a', 1);
+  await until('all are confirmed', async () => (await send(url, 'GET', '/readyz')).body.relay.confirmed >= 20);
+  expect(await pendingChanges(database)).toBe(20);
+  await server.restartEmpty();
+  const worker = await startWorkerHere(database, broker);
+  expect(await drained(database, HEAL_TIMEOUT_MS)).toMatchObject({ ledgerEntries: 20, offendingAccounts: 0 });
+  expect(worker.consumer.counts.forged).toBe(0);
+  expect(await ledgerRows(database)).toBe(20);
+});
+
+it('replaces a ledger queue that answers nothing after its broker was killed straight after declaring it', async () => {
+  const { database, url } = await system();
+  await startWorkerHere(database, broker);
+  await until('the queues are declared', async () => (await send(url, 'GET', '/readyz')).body.relay.active);
+  await server.kill();
+  await server.start();
+  await send(url, 'POST', '/v1/balance-updates', { accountId: 'a', amount: 1 });
+  expect(await drained(database, HEAL_TIMEOUT_MS)).toMatchObject({ ledgerEntries: 1, offendingAccounts: 0 });
+});
+
+it('replaces a ledger queue that throws out whoever consumes it, as one can that was declared again', async () => {
+  const broker = createBroker(server.url);
+  for (let round = 0; round < 2; round += 1) {
+    const connection = await connect(server.url, 'test');
+    const channel = await connection.createChannel();
+    await channel.deleteQueue(broker.topology.ledgerQueue);
+    await declareTopology(channel, broker.topology);
+    await server.kill();
+    await closeConnection(connection);
+    await server.start();
+  }
+  const database = await createDatabase();
+  await insertAccounts(database, 'a');
+  await startWorkerHere(database, broker);
+  await startApiHere(database, broker);
+  await applyDirectly(database.pool, 'a', 1);
+  expect(await drained(database, HEAL_TIMEOUT_MS)).toMatchObject({ ledgerEntries: 1, offendingAccounts: 0 });
+});

@@ -1,0 +1,20 @@
+// When no fault strikes and everything has healed, every request gets an answer that settles it.
+import type { CheckInput, Violation } from './evidence.ts';
+
+/** A client that gave up by itself proves nothing. */
+const OWN_TIMEOUT = /^no answer within/;
+
+export function checkRecovery({ history, calm }: CheckInput): Violation[] {
+  return history.attempts.flatMap(({ operation, api, startMs, endMs, result }) => {
+    if (!calm.some((window) => startMs >= window.startMs && endMs <= window.endMs)) return [];
+    const isUnsettled =
+      (result.kind === 'unknown' && !OWN_TIMEOUT.test(result.why)) ||
+      (result.kind === 'refused' && !EXPECTED_REFUSALS.has(result.code));
+    if (!isUnsettled) return [];
+    const what = `without any fault, ${api} answered ${operation.id} with ${JSON.stringify(result)}`;
+    return [{ check: 'recovery', accountId: operation.accountId, atMs: startMs, what }];
+  });
+}
+
+/** Overloaded too: how much this machine can do while others use it is not what this suite is about. */
+const EXPECTED_REFUSALS = new Set(['account_frozen', 'idempotency_key_reused', 'overloaded']);

@@ -1,0 +1,81 @@
+// What a fault is, and what it can reach.
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Pool } from '../../../src/shared/database.ts';
+import type { Topology } from '../../../src/shared/topology.ts';
+import type { DisposableBroker, DisposablePostgres } from '../../backends.ts';
+import type { Fleet, Member } from '../fleet.ts';
+import { createHttpClient } from '../http.ts';
+import type { Random } from '../random.ts';
+import type { Subscriber } from '../subscriber.ts';
+
+export interface FaultContext {
+  fleet: Fleet;
+  postgres: DisposablePostgres;
+  broker: DisposableBroker;
+  /** Straight to the database, as superuser. */
+  pool: Pool;
+  topology: Topology;
+  subscriber: Subscriber;
+  random: Random;
+  /** Written by the faults, read by the checker. */
+  evidence: Evidence;
+}
+
+export interface Evidence {
+  /** Each time the broker lost its disk: by account, the version up to which the subscriber had read, and the account's own. */
+  wipes: { atMs: number; read: ReadonlyMap<string, number>; accepted: ReadonlyMap<string, number> }[];
+  /** Message ids of what the suite forged and the broker confirmed. */
+  forged: { atMs: number; messageId: string }[];
+  /** Promises that were broken under the eyes of a fault, such as an exit code after SIGTERM. */
+  broken: string[];
+}
+
+/** What was in the subscriber's queue when the broker lost its disk is not missed: nobody promised that. */
+export function wasWiped({ wipes }: Pick<Evidence, 'wipes'>, accountId: string, version: number): boolean {
+  return wipes.some(
+    ({ read, accepted }) => version > (read.get(accountId) ?? 0) && version <= (accepted.get(accountId) ?? 0),
+  );
+}
+
+export interface Fault {
+  name: string;
+  /** Faults of one track never overlap; those of different tracks do. */
+  track: 'servers' | 'processes and links';
+  /**
+   * Strikes, lasts, and takes itself back.
+   * @returns whether it struck: a proxy may have found nothing to cut.
+   */
+  inject(context: FaultContext): Promise<boolean>;
+}
+
+/** Polls until the condition holds; false when it does not in time. A condition that throws does not hold yet. */
+export async function holds(condition: () => Promise<boolean> | boolean, timeoutMs: number): Promise<boolean> {
+  const deadline = performance.now() + timeoutMs;
+  for (;;) {
+    if (await Promise.resolve(condition()).catch(() => false)) return true;
+    if (performance.now() > deadline) return false;
+    await delay(25);
+  }
+}
+
+export interface RelayState {
+  active: boolean;
+  broker?: 'connected' | 'disconnected' | 'blocked';
+}
+
+/** Of one API process; undefined when it does not answer. */
+export async function relayOf(api: Member): Promise<RelayState | undefined> {
+  const http = createHttpClient();
+  try {
+    const reply = await http.send(api.port, 'GET', '/readyz', { timeoutMs: 2000 });
+    return reply.kind === 'answer' ? (reply.body as { relay?: RelayState }).relay : undefined;
+  } finally {
+    http.close();
+  }
+}
+
+/** The API process whose relay is the active one. */
+export async function relayOwner({ fleet }: FaultContext): Promise<Member | undefined> {
+  for (const api of fleet.apis) if ((await relayOf(api))?.active) return api;
+  return undefined;
+}

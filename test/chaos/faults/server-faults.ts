@@ -1,0 +1,168 @@
+// PostgreSQL and RabbitMQ that die, lose their disk or run out of memory; queues that are full, deleted, or fed with lies.
+import { randomUUID } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { ChannelModel } from 'amqplib';
+import { closeConnection, connect } from '../../../src/shared/broker.ts';
+import type { Pool } from '../../../src/shared/database.ts';
+import { encodeEvent, eventId, eventType } from '../../../src/shared/events.ts';
+import { now } from '../history.ts';
+import { FORGED_HEADER } from '../subscriber.ts';
+import { type Fault, type FaultContext, holds, relayOf, wasWiped } from './fault.ts';
+
+const track = 'servers';
+const ALARM_TIMEOUT_MS = 15_000;
+const SUBSCRIBE_TIMEOUT_MS = 60_000;
+const READ_TIMEOUT_MS = 15_000;
+const WATERMARK = { alarming: '0.0001', usual: '0.4' };
+const FULL_QUEUE_LENGTH = 5;
+
+async function withBroker(
+  { broker }: FaultContext,
+  work: (connection: ChannelModel) => Promise<boolean>,
+): Promise<boolean> {
+  const connection = await connect(broker.url, 'test');
+  try {
+    return await work(connection);
+  } finally {
+    await closeConnection(connection);
+  }
+}
+
+export const serverFaults: Fault[] = [
+  {
+    name: 'database-stop',
+    track,
+    async inject({ postgres, random }) {
+      await postgres.stopImmediately();
+      await delay(random.between(0, 2000));
+      await postgres.start();
+      return true;
+    },
+  },
+  {
+    name: 'broker-kill',
+    track,
+    async inject({ broker, random }) {
+      await broker.kill();
+      await delay(random.between(0, 2000));
+      await broker.start();
+      return true;
+    },
+  },
+  {
+    name: 'broker-wipe',
+    track,
+    async inject({ broker, fleet, pool, subscriber, evidence }) {
+      const read = await versionsOf(
+        pool,
+        'SELECT account_id AS id, max(version) AS version FROM ledger GROUP BY account_id',
+      );
+      if (!(await holds(() => subscriber.hasRead(read, (...change) => wasWiped(evidence, ...change)), READ_TIMEOUT_MS)))
+        return false;
+      // A subscriber that is not bound when an event is published has no right to it, so ours binds first.
+      for (const api of fleet.apis) api.links.broker.refuse(true);
+      try {
+        await broker.kill();
+        const accepted = await versionsOf(pool, 'SELECT account_id AS id, version FROM account');
+        evidence.wipes.push({ atMs: now(), read, accepted });
+        await broker.restartEmpty();
+        if (!(await holds(() => subscriber.isConnected, SUBSCRIBE_TIMEOUT_MS)))
+          throw new Error('the subscriber is not back');
+      } finally {
+        for (const api of fleet.apis) api.links.broker.refuse(false);
+      }
+      return true;
+    },
+  },
+  {
+    name: 'broker-alarm',
+    track,
+    async inject({ broker, fleet }) {
+      await broker.control('set_vm_memory_high_watermark', WATERMARK.alarming);
+      try {
+        const isBlocked = async () =>
+          (await Promise.all(fleet.apis.map(relayOf))).some((relay) => relay?.broker === 'blocked');
+        return await holds(isBlocked, ALARM_TIMEOUT_MS);
+      } finally {
+        await broker.control('set_vm_memory_high_watermark', WATERMARK.usual);
+      }
+    },
+  },
+  {
+    name: 'subscriber-full',
+    track,
+    inject: (context) =>
+      withBroker(context, async (connection) => {
+        const channel = await connection.createChannel();
+        const limits = { 'x-max-length': FULL_QUEUE_LENGTH, 'x-overflow': 'reject-publish' };
+        const { queue } = await channel.assertQueue('', { exclusive: true, arguments: limits });
+        await channel.bindQueue(queue, context.topology.eventsExchange, 'balance.*');
+        const isFull = await holds(
+          async () => (await channel.checkQueue(queue)).messageCount >= FULL_QUEUE_LENGTH,
+          5000,
+        );
+        await delay(context.random.between(500, 3000));
+        return isFull; // the queue goes with its connection
+      }),
+  },
+  {
+    name: 'queue-deleted',
+    track,
+    inject: (context) =>
+      withBroker(context, async (connection) => {
+        const channel = await connection.createChannel();
+        await channel.deleteQueue(context.topology.ledgerQueue);
+        return true;
+      }),
+  },
+  {
+    name: 'forged-events',
+    track,
+    inject: forgeEvents,
+  },
+];
+
+/** Publishes what nobody should believe, confirmed by the broker. */
+export function forgeEvents(context: FaultContext): Promise<boolean> {
+  return withBroker(context, async (connection) => {
+    const channel = await connection.createConfirmChannel();
+    const publish = async (name: string, routingKey: string, body: Buffer) => {
+      const messageId = `forged ${name} ${randomUUID()}`;
+      const properties = { persistent: true, messageId, headers: { [FORGED_HEADER]: name } };
+      channel.publish(context.topology.eventsExchange, routingKey, body, properties);
+      await channel.waitForConfirms();
+      context.evidence.forged.push({ atMs: now(), messageId });
+    };
+    for (const lie of await lies(context)) {
+      await publish(eventId(lie.accountId, lie.version), eventType(lie.amount), encodeEvent(lie));
+    }
+    await publish('not JSON', 'balance.credited', Buffer.from('{"specversion":'));
+    await publish('another event', 'balance.credited', Buffer.from('{"specversion":"1.0"}'));
+    return true;
+  });
+}
+
+async function versionsOf(pool: Pool, query: string): Promise<Map<string, number>> {
+  const { rows } = await pool.query<{ id: string; version: number }>(query);
+  return new Map(rows.map(({ id, version }) => [id, version]));
+}
+
+/** Well-formed events about changes that never were: of nobody, of the future, and of the past with another amount. */
+async function lies({ pool, random }: FaultContext) {
+  const { rows } = await pool.query<{ accountId: string; version: number; balance: number }>(
+    `SELECT account_id AS "accountId", version, balance FROM account WHERE version > 0 ORDER BY version DESC LIMIT 5`,
+  );
+  const { accountId = 'hot-0', version = 1, balance = 0 } = rows.length > 0 ? random.pick(rows) : {};
+  const change = {
+    amount: 1_000_000,
+    actor: null,
+    balance: balance + 1_000_000,
+    reference: 'forged',
+    createdAt: new Date(),
+  };
+  return [
+    { ...change, accountId: 'nobody', version: 1 },
+    { ...change, accountId, version: version + random.between(1, 5) },
+    { ...change, accountId, version: random.between(1, version) },
+  ];
+}

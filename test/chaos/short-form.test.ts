@@ -1,0 +1,15 @@
+// The fault suite in its short form; `npm run test:chaos` is the long one.
+import { expect, it } from 'vitest';
+import { printReport, writeHistory } from './report.ts';
+import { shortForm } from './short-form.ts';
+import { runSuite } from './suite.ts';
+
+it('keeps every guarantee while processes, servers and connections break', async () => {
+  console.log(`Fault suite: SEED=${shortForm.seed}`);
+  const report = await runSuite({ ...shortForm, say: console.log });
+  printReport(report, console.log);
+  if (report.violations.length > 0) console.log(`The history around the violations: ${writeHistory(report)}`);
+  expect(report.violations.slice(0, 3)).toEqual([]); // the report shows more
+  const { accepted, declined, unknown, replayed } = report.history.counts;
+  for (const count of [accepted, declined, unknown, replayed, report.snapshots]) expect(count).toBeGreaterThan(0);
+});

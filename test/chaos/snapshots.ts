@@ -1,0 +1,87 @@
+// Guarantee 1 while it is under attack: every second or two one snapshot of the whole database, judged by verify and, in
+// other words, by the suite itself. Counts deadlocks on the way, which sorted locks rule out.
+import { setTimeout as delay } from 'node:timers/promises';
+import pg from 'pg';
+import { connectionOptions } from '../../src/shared/database.ts';
+import { verify } from '../../src/shared/verification.ts';
+import { now } from './history.ts';
+
+export interface Snapshots {
+  taken: number;
+  violations: { atMs: number; what: string }[];
+  stop(): Promise<void>;
+}
+
+const PAUSE_MS = 1500;
+const OFFENDERS_MAX = 5;
+
+// UNION makes equal rows of both tables one: only a version that exists twice with different contents counts twice.
+const OWN_VIEW = `
+  WITH changes AS (
+    SELECT account_id, version, amount, balance, reference, created_at FROM ledger
+    UNION
+    SELECT account_id, version, amount, balance, reference, created_at FROM outbox
+  ),
+  totals AS (
+    SELECT account_id, count(*) AS changes, count(DISTINCT version) AS versions, min(version) AS first, max(version) AS last, sum(amount) AS total
+    FROM changes GROUP BY account_id
+  )
+  SELECT account_id AS "accountId", account.version, account.balance, totals.changes, totals.versions, totals.first, totals.last, totals.total
+  FROM account FULL JOIN totals USING (account_id)
+  WHERE (coalesce(changes, 0), coalesce(versions, 0), coalesce(last, 0), coalesce(total, 0))
+        IS DISTINCT FROM (account.version, account.version, account.version, account.balance::numeric)
+     OR first <> 1
+  ORDER BY account_id LIMIT ${OFFENDERS_MAX}`;
+
+export function takeSnapshots(databaseUrl: string): Snapshots {
+  const stopping = new AbortController();
+  const snapshots: Snapshots = {
+    taken: 0,
+    violations: [],
+    async stop() {
+      stopping.abort();
+      await running;
+    },
+  };
+  let deadlocksBefore = 0;
+
+  async function judge(client: pg.Client): Promise<void> {
+    const report = (what: string) => snapshots.violations.push({ atMs: now(), what });
+    const { offenders } = await verify(client);
+    for (const { accountId, problems } of offenders.slice(0, OFFENDERS_MAX)) {
+      report(`verify: ${accountId}: ${problems.join('; ')}`);
+    }
+    await client.query('BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY');
+    try {
+      await client.query('LOCK TABLE outbox IN ACCESS SHARE MODE'); // TRUNCATE is not MVCC-safe
+      for (const row of (await client.query(OWN_VIEW)).rows) report(`own view: ${JSON.stringify(row)}`);
+    } finally {
+      await client.query('ROLLBACK');
+    }
+    // The counter restarts with a server that recovers.
+    const query = 'SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()';
+    const deadlocks: number = (await client.query(query)).rows[0].deadlocks;
+    if (deadlocks > deadlocksBefore) report(`${deadlocks - deadlocksBefore} deadlocks between batches`);
+    deadlocksBefore = deadlocks;
+    snapshots.taken += 1;
+  }
+
+  const running = (async () => {
+    while (!stopping.signal.aborted) {
+      const client = new pg.Client(connectionOptions(databaseUrl, 'test snapshots'));
+      client.on('error', () => {});
+      try {
+        await client.connect();
+        while (!stopping.signal.aborted) {
+          await judge(client);
+          await delay(PAUSE_MS, undefined, { signal: stopping.signal }).catch(() => {});
+        }
+      } catch {
+        await delay(100); // the database is away
+      } finally {
+        await client.end().catch(() => {});
+      }
+    }
+  })();
+  return snapshots;
+}
