@@ -5,10 +5,12 @@ import express, { type RequestHandler } from 'express';
 import { balanceUpdateBody } from '../../src/api/http/balance-update-routes.ts';
 import { check, idempotencyKeyOf, traceparentOf } from '../../src/api/http/input.ts';
 import { sendJson } from '../../src/api/http/json-answer.ts';
-import { readJsonBody } from '../../src/api/http/json-body.ts';
+import { createBodyReader } from '../../src/api/http/json-body.ts';
 import { startServer } from '../../src/api/http/server.ts';
 
 const BODY_BYTES_MAX = 16_384;
+
+const readJsonBody = createBodyReader();
 
 const update: RequestHandler = async (request, response) => {
   const { accountId, amount } = check(balanceUpdateBody, await readJsonBody(request, BODY_BYTES_MAX));

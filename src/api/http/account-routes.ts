@@ -8,7 +8,7 @@ import { eventId } from '../../shared/events.ts';
 import { changeAccount, createAccount, findAccount, listEntries } from './account-store.ts';
 import { check, inPath, inQuery } from './input.ts';
 import { sendJson } from './json-answer.ts';
-import { readJsonBody } from './json-body.ts';
+import type { ReadJsonBody } from './json-body.ts';
 import { RequestProblem } from './problems.ts';
 
 const ENTRIES_MAX = 1000;
@@ -39,10 +39,11 @@ export const entriesQuery = z.strictObject({
 
 export interface AccountRoutesOptions {
   pool: Pool;
+  readJsonBody: ReadJsonBody;
   bodyBytesMax: number;
 }
 
-export function accountRoutes({ pool, bodyBytesMax }: AccountRoutesOptions) {
+export function accountRoutes({ pool, readJsonBody, bodyBytesMax }: AccountRoutesOptions) {
   const create: RequestHandler = async (request, response) => {
     const wanted = check(createAccountBody, await readJsonBody(request, bodyBytesMax));
     const { account, created } = await inDatabase(() => createAccount(pool, wanted.id, wanted.overdraftLimit));

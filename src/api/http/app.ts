@@ -12,20 +12,23 @@ import { type Access, keyOf } from '../access/access.ts';
 import { type AccountRoutesOptions, accountRoutes } from './account-routes.ts';
 import { type BalanceUpdateOptions, balanceUpdateRoutes } from './balance-update-routes.ts';
 import { type HealthOptions, livez, readyz } from './health-routes.ts';
+import { createBodyReader } from './json-body.ts';
 import { type MetricsOptions, metricsRoute } from './metrics-route.ts';
 import { RequestProblem, sendProblem } from './problems.ts';
 
 /** What every process serves. */
 export type OperationsOptions = HealthOptions & MetricsOptions & { log: Logger };
-export type AppOptions = AccountRoutesOptions & BalanceUpdateOptions & OperationsOptions & { access: Access };
+export type AppOptions = Omit<AccountRoutesOptions & BalanceUpdateOptions, 'readJsonBody'> &
+  OperationsOptions & { access: Access };
 
 type Methods = Partial<Record<'get' | 'post' | 'patch', RequestHandler>>;
 
 export function createApp(options: AppOptions): RequestListener {
   const app = newApp();
   const { authenticate, allow } = options.access;
-  const accounts = accountRoutes(options);
-  const updates = balanceUpdateRoutes(options);
+  const readJsonBody = createBodyReader();
+  const accounts = accountRoutes({ ...options, readJsonBody });
+  const updates = balanceUpdateRoutes({ ...options, readJsonBody });
   if (authenticate) app.use(authenticate); // before all paths: whoever has no key learns nothing about them
   route(app, '/v1/balance-updates', { post: allow('write', updates.single) }); // the hot one first: express tries in order
   route(app, '/v1/balance-updates/bulk', { post: allow('write', updates.bulk) });

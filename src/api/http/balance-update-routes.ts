@@ -10,7 +10,7 @@ import type { BalanceUpdate, UpdateResult } from '../updates/balance-update.ts';
 import type { Lanes } from '../updates/lanes.ts';
 import { check, idempotencyKey, idempotencyKeyOf, traceparentOf } from './input.ts';
 import { sendJson } from './json-answer.ts';
-import { readJsonBody } from './json-body.ts';
+import type { ReadJsonBody } from './json-body.ts';
 import { problemDocument, sendProblem } from './problems.ts';
 
 export const balanceUpdateBody = z.strictObject({ accountId, amount, reference: reference.optional() });
@@ -24,12 +24,15 @@ export const bulkBody = z.strictObject({
 
 export interface BalanceUpdateOptions {
   lanes: Lanes;
+  readJsonBody: ReadJsonBody;
   bodyBytesMax: number;
   bulkBodyBytesMax: number;
   access: Pick<Access, 'countMore'>;
 }
 
-export function balanceUpdateRoutes({ lanes, bodyBytesMax, bulkBodyBytesMax, access }: BalanceUpdateOptions) {
+export function balanceUpdateRoutes(options: BalanceUpdateOptions) {
+  const { lanes, readJsonBody, bodyBytesMax, bulkBodyBytesMax, access } = options;
+
   const single: RequestHandler = async (request, response) => {
     const body = check(balanceUpdateBody, await readJsonBody(request, bodyBytesMax));
     const update: BalanceUpdate = {

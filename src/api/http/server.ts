@@ -6,14 +6,17 @@ import { type ProblemCode, problems } from '../../shared/problems.ts';
 import { createAdmission } from './admission.ts';
 import { problemDocument, sendProblem } from './problems.ts';
 
-/** How long a client may take to send a request. Node looks for late ones every checkMs. */
-const TIMEOUTS = { headersMs: 10_000, requestMs: 30_000, checkMs: 1000 };
+/**
+ * How long a client may take to send a request, for which Node looks every checkMs; and, without reading anything of it,
+ * for its answer.
+ */
+const TIMEOUTS = { headersMs: 10_000, requestMs: 30_000, checkMs: 1000, unreadMs: 60_000 };
 /** Above the usual 60 s of a load balancer, so that it is the one to close an idle connection. */
 const KEEP_ALIVE_TIMEOUT_MS = 65_000;
 const HEADER_BYTES_MAX = 16_384;
 const CONNECTIONS_MAX = 20_000;
-/** Requests that one connection may send ahead of their answers. */
-const PIPELINED_MAX = 1000;
+/** Requests that one connection may have under way or waiting. */
+const PIPELINED_MAX = 100;
 /** How long a stop waits for answers under way. */
 const DRAIN_TIMEOUT_MS = 15_000;
 /** Connections that were busy when a stop began are closed once they are idle. */
@@ -28,20 +31,31 @@ export async function startServer(
   listener: RequestListener,
   host: string,
   port: number,
-  timeouts = TIMEOUTS,
+  given: Partial<typeof TIMEOUTS> = {},
 ): Promise<HttpServer> {
-  /** By connection, oldest first; answered ones are dropped when the next request arrives. */
+  const timeouts = { ...TIMEOUTS, ...given };
+  /** By connection, oldest first; finished ones are dropped when the next request arrives. */
   const underWay = new WeakMap<Socket, ServerResponse[]>();
   const admit = createAdmission();
   const onRequest = (request: IncomingMessage, response: ServerResponse) => {
     const earlier = underWay.get(request.socket);
     if (earlier === undefined) underWay.set(request.socket, [response]);
-    else if (earlier.length === 1 && earlier[0]?.writableEnded) earlier[0] = response;
-    else {
-      const pipelined = [...earlier.filter((one) => !one.writableEnded), response];
-      if (pipelined.length > PIPELINED_MAX) return request.socket.destroy();
-      underWay.set(request.socket, pipelined);
-    }
+    else if (earlier.length === 1 && earlier[0]?.writableFinished) earlier[0] = response;
+    else return waitInLine(earlier, request, response);
+    serve(request, response);
+  };
+  /** One after the other on each connection, so that answers that the client does not read hold up its next request. */
+  const waitInLine = (earlier: ServerResponse[], request: IncomingMessage, response: ServerResponse) => {
+    const line = earlier.filter((one) => !one.writableFinished);
+    underWay.set(request.socket, [...line, response]);
+    if (line.length >= PIPELINED_MAX) return sendProblem(response, 'overloaded');
+    const previous = line.at(-1);
+    if (!previous) return serve(request, response);
+    previous.once('close', () => {
+      if (!request.socket.destroyed) serve(request, response);
+    });
+  };
+  const serve = (request: IncomingMessage, response: ServerResponse) => {
     if (stopping) response.setHeader('connection', 'close');
     // Before anything is read or looked at: refusing has to be cheap. Health is told at any load.
     if (!admit() && request.url?.startsWith('/v1/')) return sendProblem(response, 'overloaded');
@@ -64,6 +78,11 @@ export async function startServer(
     },
     onRequest,
   );
+  server.setTimeout(timeouts.unreadMs, (socket: Socket) => {
+    const isWaitingForUs = underWay.get(socket)?.some(({ writableEnded }) => !writableEnded) && !socket.writableLength;
+    if (isWaitingForUs) socket.setTimeout(timeouts.unreadMs);
+    else socket.destroy();
+  });
   let stopping: Promise<void> | undefined;
   server.maxConnections = CONNECTIONS_MAX;
   server.on('checkExpectation', onRequest); // an unknown Expect counts as none; Node's refusal has no problem document
