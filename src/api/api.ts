@@ -52,6 +52,7 @@ export async function startApi(settings: ApiSettings, log: Logger): Promise<Runn
     await stopRest();
     throw error;
   });
+  metrics.watchServer(server);
   log.info({ host: settings.host, port: server.port, relay: settings.relay, auth: settings.auth }, 'api started');
   if (settings.auth === 'off') log.warn('AUTH is off: whoever reaches this address of this machine may do everything');
   let stopping: Promise<void> | undefined;

@@ -2,6 +2,7 @@
 import cluster from 'node:cluster';
 import type { Pool } from '../shared/database.ts';
 import { addCounter, addGauge, createRegistry, Histogram, type Registry } from '../shared/metrics.ts';
+import type { HttpServer } from './http/server.ts';
 import { answerPrimary } from './metrics-of-all.ts';
 import { type OutboxBacklog, readBacklog } from './relay/outbox-backlog.ts';
 import type { Relay } from './relay/relay.ts';
@@ -18,6 +19,7 @@ export interface ApiMetrics {
   requestEnded(method: string, route: string, status: number, seconds: number): void;
   /** Adds what is read from the parts of the API, once they are there. */
   watch(parts: { lanes: Lanes; relay: Relay | undefined; pool: Pool }): void;
+  watchServer(server: Pick<HttpServer, 'refused'>): void;
   registry: Registry;
 }
 
@@ -60,6 +62,13 @@ export function createApiMetrics(): ApiMetrics {
       const observer = observers.get(key) ?? requests.labels({ method, route, status: String(status) });
       observers.set(key, observer);
       observer.observe(seconds);
+    },
+    watchServer(server) {
+      addCounter(
+        registry,
+        { name: 'http_requests_refused_total', help: 'Requests answered 503 overloaded before they were read.' },
+        () => server.refused(),
+      );
     },
     watch({ lanes, relay, pool }) {
       addCounter(

@@ -31,20 +31,21 @@ it('takes no more updates behind one that has waited too long, and takes them ag
   await createAccount(url, 'a');
   const credit = () => send(url, 'POST', UPDATES, { accountId: 'a', amount: 1 });
   const lock = await lockAccount(database, 'a');
-  const taken = [credit()];
+  const sent = [credit()];
   await until('it waits for the row', async () => (await waitingBackends(database)).length === 1);
   let refused: Answer | undefined;
   await until('an update is refused', async () => {
-    const sent = credit();
-    refused = await Promise.race([sent, delay(50, undefined)]);
-    if (!refused) taken.push(sent); // it waits in the queue
-    return refused !== undefined;
+    const update = credit();
+    sent.push(update);
+    refused = await Promise.race([update, delay(50, undefined)]);
+    return refused !== undefined; // else it waits in the queue
   });
   expect(refused).toMatchObject({ status: 503, body: { code: 'overloaded' } });
   expect(refused?.headers.get('retry-after')).toBe('1');
   await lock.release();
-  expect((await Promise.all(taken)).map(({ status }) => status)).toEqual(taken.map(() => 200));
-  expect((await credit()).body).toMatchObject({ balance: taken.length + 1, version: taken.length + 1 });
+  const applied = (await Promise.all(sent)).filter(({ status }) => status === 200).length;
+  expect(applied).toBeGreaterThan(1); // the first, and what came in time behind it
+  expect((await credit()).body).toMatchObject({ balance: applied + 1, version: applied + 1 });
   expect(await verified(database)).toMatchObject({ offendingAccounts: 0 });
 });
 
@@ -77,6 +78,7 @@ it('refuses at once what the event loop cannot serve, but not the question for i
   const askedAtMs = performance.now();
   expect((await send(url, 'GET', '/livez')).status).toBe(200);
   expect(performance.now() - askedAtMs).toBeLessThan(1000);
+  expect(server.refused()).toBeGreaterThan(300);
   sending = false;
   await Promise.all(clients);
   expect((await send(url, 'POST', UPDATES, { accountId: 'a', amount: 1 })).status).toBe(200);

@@ -24,6 +24,8 @@ const IDLE_CHECK_MS = 100;
 
 export interface HttpServer extends Running {
   port: number;
+  /** Requests refused as overloaded before they were read, since the start. */
+  refused(): number;
 }
 
 /** @throws the listen error (EADDRINUSE, EACCES). */
@@ -37,6 +39,7 @@ export async function startServer(
   /** By connection, oldest first; finished ones are dropped when the next request arrives. */
   const underWay = new WeakMap<Socket, ServerResponse[]>();
   const admit = createAdmission();
+  let refused = 0;
   const onRequest = (request: IncomingMessage, response: ServerResponse) => {
     const earlier = underWay.get(request.socket);
     if (earlier === undefined) underWay.set(request.socket, [response]);
@@ -48,17 +51,22 @@ export async function startServer(
   const waitInLine = (earlier: ServerResponse[], request: IncomingMessage, response: ServerResponse) => {
     const line = earlier.filter((one) => !one.writableFinished);
     underWay.set(request.socket, [...line, response]);
-    if (line.length >= PIPELINED_MAX) return sendProblem(response, 'overloaded');
+    if (line.length >= PIPELINED_MAX) return refuse(response);
     const previous = line.at(-1);
     if (!previous) return serve(request, response);
     previous.once('close', () => {
       if (!request.socket.destroyed) serve(request, response);
     });
   };
+  /** Before anything is read or looked at: it has to be cheap. */
+  const refuse = (response: ServerResponse) => {
+    refused += 1;
+    sendProblem(response, 'overloaded');
+  };
   const serve = (request: IncomingMessage, response: ServerResponse) => {
     if (stopping) response.setHeader('connection', 'close');
-    // Before anything is read or looked at: refusing has to be cheap. Health is told at any load.
-    if (!admit() && request.url?.startsWith('/v1/')) return sendProblem(response, 'overloaded');
+    // Health and metrics are told at any load.
+    if (!admit() && request.url?.startsWith('/v1/')) return refuse(response);
     if (request.headers.host === undefined && request.httpVersion === '1.1') {
       response.setHeader('connection', 'close');
       sendProblem(response, 'invalid_request', { errors: [{ where: 'header Host', what: 'is required' }] });
@@ -112,6 +120,7 @@ export async function startServer(
 
   return {
     port: (server.address() as AddressInfo).port,
+    refused: () => refused,
     stop() {
       stopping ??= new Promise((resolve) => {
         const idle = setInterval(() => server.closeIdleConnections(), IDLE_CHECK_MS);
