@@ -120,6 +120,7 @@ const workerSettings = z.object({
 export type WorkerSettings = z.infer<typeof workerSettings>;
 
 const databaseSettings = z.object({ databaseUrl });
+const brokerSettings = z.object({ amqpUrl, amqpNamespace });
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -131,6 +132,7 @@ export class SettingsError extends Error {
 export const readApiSettings = (environment: Environment = process.env) => read(apiSettings, environment);
 export const readWorkerSettings = (environment: Environment = process.env) => read(workerSettings, environment);
 export const readDatabaseSettings = (environment: Environment = process.env) => read(databaseSettings, environment);
+export const readBrokerSettings = (environment: Environment = process.env) => read(brokerSettings, environment);
 
 /** The environment variable of each setting, for docs and tests. */
 export const settingNames = {

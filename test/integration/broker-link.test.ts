@@ -5,6 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Channel } from 'amqplib';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { startRelay } from '../../src/api/relay/relay.ts';
+import { openDeadLetters } from '../../src/cli/dead-letter-queue.ts';
 import { BrokerTimeout, closeConnection, connect, keepBrokerLink } from '../../src/shared/broker.ts';
 import { createLogger } from '../../src/shared/logging.ts';
 import { declareTopology } from '../../src/shared/topology.ts';
@@ -171,8 +172,15 @@ describe('a channel that RabbitMQ closes', () => {
 });
 
 describe('a memory alarm', () => {
-  const raiseAlarm = () => server.control('set_vm_memory_high_watermark', '0.000001');
-  const endAlarm = () => server.control('set_vm_memory_high_watermark', '0.9');
+  let isRaised = false;
+  async function raiseAlarm(): Promise<void> {
+    isRaised = true;
+    await server.control('set_vm_memory_high_watermark', '0.000001');
+  }
+  async function endAlarm(): Promise<void> {
+    if (isRaised) await server.control('set_vm_memory_high_watermark', '0.9');
+    isRaised = false;
+  }
   afterEach(endAlarm);
 
   it('makes the relay wait while updates are accepted, and costs neither an event nor the session', async () => {
@@ -249,6 +257,20 @@ describe('a memory alarm', () => {
       slow.release();
     }
     expect(await drained(database)).toMatchObject({ ledgerEntries: 1, offendingAccounts: 0 });
+  });
+
+  it('makes putting dead letters back fail with a sentence, and lose none', async () => {
+    const channel = await openChannel();
+    channel.publish(broker.topology.deadLetters, '', Buffer.from('a letter'));
+    await until('it is there', async () => (await channel.checkQueue(broker.topology.deadLetters)).messageCount === 1);
+    await raiseAlarm();
+    const queue = await openDeadLetters(broker.url, broker.topology);
+    await expect(queue.putBack({ ids: [], reasons: [] }, Number.POSITIVE_INFINITY)).rejects.toThrow(
+      /takes no messages/,
+    );
+    await queue.close();
+    await endAlarm(); // until then RabbitMQ does not read from this connection, and so does not see that it has ended
+    await until('it is back', async () => (await channel.checkQueue(broker.topology.deadLetters)).messageCount === 1);
   });
 
   it('that is there at the start, or at a stop, holds up neither', async () => {
@@ -329,6 +351,18 @@ describe('what RabbitMQ refuses', () => {
       prepare: () => withChannel((channel) => channel.assertQueue(broker.topology.ledgerQueue, { durable: true })),
       advice: /exists with other properties .*rabbitmqctl delete_queue.*ledger/,
       mend: () => withChannel((channel) => channel.deleteQueue(broker.topology.ledgerQueue)),
+    },
+    'a queue of dead letters with other arguments': {
+      url: () => server.url,
+      prepare: () =>
+        withChannel((channel) =>
+          channel.assertQueue(broker.topology.deadLetters, {
+            durable: true,
+            arguments: { 'x-queue-type': 'quorum', 'x-max-length': 100_000 },
+          }),
+        ),
+      advice: /Read what is in it \(dead letters: npm run dead-letters\).*x-delivery-limit/,
+      mend: () => withChannel((channel) => channel.deleteQueue(broker.topology.deadLetters)),
     },
     'an exchange of another kind': {
       url: () => server.url,

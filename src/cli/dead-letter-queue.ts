@@ -1,0 +1,193 @@
+// Looks at the dead letters, puts them back, discards them. A letter leaves the queue only when that is done: killed at
+// any moment this loses none, and what it doubled by then is a duplicate to the worker.
+import { EventEmitter, once } from 'node:events';
+import type { ChannelModel, ConfirmChannel, ConsumeMessage } from 'amqplib';
+import { answered, closeConnection, connect } from '../shared/broker.ts';
+import type { Topology } from '../shared/topology.ts';
+import { type DeadLetter, describeDeadLetter, type Reason } from './dead-letter.ts';
+
+/** Letters in memory at a time, and secured together before they are acknowledged. A batch of events has some 250 KB. */
+const PAGE_MAX = 200;
+/**
+ * Where some letters of a page stay, the others are acknowledged one by one, and no more than these in a row: a channel
+ * passes 32 commands to a quorum queue without waiting, and drops what is beyond when it is closed.
+ */
+const PICKED_PAGE_MAX = 16;
+/** RabbitMQ does not tell a queue that has no more from one that is slow. */
+const SILENCE_MS = 3000;
+
+/** Which letters, of those that are there when the command starts; without ids and reasons all of them. */
+export interface Selection {
+  ids: readonly string[];
+  reasons: readonly Reason[];
+}
+
+export interface Look {
+  queue: string;
+  /** All that are there, also those that are not shown. */
+  messages: number;
+  /** Oldest first. */
+  letters: DeadLetter[];
+  /** False when some could not be looked at: there was no time, or somebody else had them in hand. */
+  complete: boolean;
+}
+
+export interface Removal {
+  queue: string;
+  removed: number;
+  byReason: Partial<Record<Reason, number>>;
+  /** Ids that no letter has. */
+  missing: string[];
+  complete: boolean;
+}
+
+interface Held {
+  message: ConsumeMessage;
+  letter: DeadLetter;
+}
+
+export interface DeadLetterQueue {
+  /** The first letters of a selection. All stay where they are; nobody else gets them until this is closed. */
+  look(selection: Selection, limit: number, deadlineMs: number): Promise<Look>;
+  /** Gives letters to the worker once more, by way of its own queue: no subscriber sees them. */
+  putBack(selection: Selection, deadlineMs: number): Promise<Removal>;
+  discard(selection: Selection, deadlineMs: number): Promise<Removal>;
+  /** Whatever was looked at and not removed is in the queue again. */
+  close(): Promise<void>;
+}
+
+/** @throws what connecting throws, and when there is no such queue. Deadlines are on the clock of performance.now(). */
+export async function openDeadLetters(amqpUrl: string, topology: Topology): Promise<DeadLetterQueue> {
+  const connection = await connect(amqpUrl, 'dead-letters');
+  const close = () => closeConnection(connection);
+  try {
+    return { ...(await operations(connection, topology)), close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+async function operations(
+  connection: ChannelModel,
+  { deadLetters, ledgerQueue }: Topology,
+): Promise<Omit<DeadLetterQueue, 'close'>> {
+  const channel: ConfirmChannel = await answered('opening a channel', connection.createConfirmChannel());
+  channel.on('error', () => {}); // the request that caused it fails with the same
+  const { messageCount: messages } = await answered('finding the queue', channel.checkQueue(deadLetters)).catch(
+    (error: Error & { code?: number }) => {
+      if (error.code !== NOT_FOUND) throw error;
+      throw new Error(`There is no queue ${deadLetters}. The worker makes it: start one, or correct AMQP_NAMESPACE.`);
+    },
+  );
+  let returned = false;
+  channel.on('return', () => {
+    returned = true;
+  });
+  const blocked = new Promise<never>((_, reject) => {
+    connection.on('blocked', (reason) =>
+      reject(new Error(`RabbitMQ takes no messages at present (${reason}). Try again when that is over.`)),
+    );
+  });
+  blocked.catch(() => {});
+
+  /** The next letters, at most `limit`. What is not acknowledged goes back when the connection ends, and not before. */
+  async function takePage(limit: number): Promise<Held[]> {
+    // A consumer for each page: getting one by one costs a quorum queue a write to disk for each.
+    await answered('setting the prefetch', channel.prefetch(Math.max(1, limit)));
+    const page: Held[] = [];
+    const arrivals = new EventEmitter();
+    const { consumerTag } = await answered(
+      'consuming the dead letters',
+      channel.consume(deadLetters, (message) => {
+        if (message) page.push({ message, letter: describeDeadLetter(message) });
+        arrivals.emit('one');
+      }),
+    );
+    for (let had = -1; had < page.length && page.length < limit; ) {
+      had = page.length;
+      await once(arrivals, 'one', { signal: AbortSignal.timeout(SILENCE_MS) }).catch(() => {});
+    }
+    await answered('ending the consumer', channel.cancel(consumerTag));
+    return page;
+  }
+
+  /**
+   * Goes through the letters, but no more than there were at the start: those that the worker refuses once more come
+   * back behind them. @returns whether it has seen all of them.
+   */
+  async function scan(
+    pageMax: number,
+    deadlineMs: number,
+    each: (page: readonly Held[]) => Promise<'on' | 'enough'>,
+  ): Promise<boolean> {
+    for (let seen = 0; seen < messages; ) {
+      if (performance.now() >= deadlineMs) return false;
+      const page = await takePage(Math.min(pageMax, messages - seen));
+      if (page.length === 0) return false;
+      seen += page.length;
+      if ((await each(page)) === 'enough') break;
+    }
+    return true;
+  }
+
+  async function remove(
+    selection: Selection,
+    deadlineMs: number,
+    secure: (page: readonly Held[]) => Promise<void>,
+  ): Promise<Removal> {
+    const everything = selection.ids.length + selection.reasons.length === 0;
+    const missing = new Set(selection.ids);
+    const byReason: Removal['byReason'] = {};
+    let removed = 0;
+    const complete = await scan(everything ? PAGE_MAX : PICKED_PAGE_MAX, deadlineMs, async (page) => {
+      const selected = page.filter(({ letter }) => isSelected(selection, letter));
+      await secure(selected);
+      if (everything) channel.ack((page.at(-1) as Held).message, true);
+      else for (const { message } of selected) channel.ack(message);
+      for (const { letter } of page) missing.delete(letter.id);
+      for (const { letter } of selected) byReason[letter.reason] = (byReason[letter.reason] ?? 0) + 1;
+      removed += selected.length;
+      return 'on';
+    });
+    // The queue answers a new consumer after it has taken the acknowledgements before it; looking at the queue would not do.
+    await takePage(0);
+    return { queue: deadLetters, removed, byReason, missing: [...missing], complete };
+  }
+
+  /** Resolves when RabbitMQ has all of them safely in the ledger queue. */
+  async function publish(page: readonly Held[]): Promise<void> {
+    const confirms = page.map(({ message: { content, properties } }) => {
+      // A message of its own: without the notes on its death, and without CC, which would reach other queues.
+      const { messageId, contentType, timestamp } = properties;
+      const traceparent = properties.headers?.traceparent;
+      const headers = traceparent === undefined ? {} : { traceparent };
+      const options = { persistent: true, mandatory: true, messageId, contentType, timestamp, headers };
+      return new Promise<void>((resolve, reject) => {
+        channel.publish('', ledgerQueue, content, options, (error) => (error ? reject(error) : resolve()));
+      });
+    });
+    await answered('taking the messages', Promise.race([Promise.all(confirms), blocked]));
+    // RabbitMQ confirms what it could not route: only the return tells, which comes first.
+    if (returned) throw new Error(`There is no queue ${ledgerQueue}. Start the worker, then try again.`);
+  }
+
+  return {
+    async look(selection, limit, deadlineMs) {
+      const letters: DeadLetter[] = [];
+      const complete = await scan(PAGE_MAX, deadlineMs, async (page) => {
+        for (const { letter } of page) if (isSelected(selection, letter)) letters.push(letter);
+        return letters.length >= limit ? 'enough' : 'on';
+      });
+      return { queue: deadLetters, messages, letters: letters.slice(0, limit), complete };
+    },
+    putBack: (selection, deadlineMs) => remove(selection, deadlineMs, publish),
+    discard: (selection, deadlineMs) => remove(selection, deadlineMs, async () => {}),
+  };
+}
+
+const NOT_FOUND = 404;
+
+function isSelected({ ids, reasons }: Selection, { id, reason }: DeadLetter): boolean {
+  return (ids.length === 0 || ids.includes(id)) && (reasons.length === 0 || reasons.includes(reason));
+}

@@ -1,0 +1,78 @@
+// npm run dead-letters: what the worker refused, and what to do with it. Its --help is the reference.
+import { readRuntime } from '../local/runtime.ts';
+import { describeBrokerFailure } from '../shared/broker-failure.ts';
+import { readBrokerSettings, SettingsError } from '../shared/config.ts';
+import { topologyOf } from '../shared/topology.ts';
+import { comesBack, type DeadLetter, type Reason } from './dead-letter.ts';
+import { type DeadLetterQueue, type Look, openDeadLetters, type Removal } from './dead-letter-queue.ts';
+import { type DeadLetterRequest, HELP, parseRequest, UsageError } from './dead-letter-request.ts';
+
+const NOT_ALL = 'not all of them: there was no time (--seconds), or somebody else looks at them now. Run it again';
+
+/** @returns whether all of it was done. */
+async function run({ command, selection, limit, seconds, json }: DeadLetterRequest): Promise<boolean> {
+  const deadlineMs = performance.now() + seconds * 1000;
+  const runtime = process.env.AMQP_URL ? undefined : readRuntime(); // without a setting: this clone's npm start
+  const { amqpUrl, amqpNamespace } = readBrokerSettings({
+    AMQP_URL: process.env.AMQP_URL || runtime?.amqpUrl,
+    AMQP_NAMESPACE: process.env.AMQP_NAMESPACE || runtime?.namespace,
+  });
+  let queue: DeadLetterQueue | undefined;
+  try {
+    queue = await openDeadLetters(amqpUrl, topologyOf(amqpNamespace));
+    if (command === 'list') {
+      const look = await queue.look(selection, limit, deadlineMs);
+      console.log(json ? JSON.stringify(look) : describeLook(look));
+      return look.complete;
+    }
+    const removal = await (command === 'put-back'
+      ? queue.putBack(selection, deadlineMs)
+      : queue.discard(selection, deadlineMs));
+    console.log(json ? JSON.stringify({ command, ...removal }) : describeRemoval(command, removal));
+    return removal.complete && removal.missing.length === 0;
+  } catch (error) {
+    if (error instanceof SettingsError) throw error;
+    throw new SettingsError(describeBrokerFailure(amqpUrl, error));
+  } finally {
+    await queue?.close();
+  }
+}
+
+function describeLook({ queue, messages, letters, complete }: Look): string {
+  const lines = letters.map((letter) =>
+    [letter.id, letter.reason.padEnd(14), letter.deadAt ?? '-', subjectOf(letter), letter.excerpt].join('  '),
+  );
+  const shown = letters.length === messages ? '' : `, ${letters.length} shown`;
+  const stopped = complete ? '' : `; ${NOT_ALL}`;
+  return [...lines, `${queue}: ${messages} dead letters${shown}${stopped}`].join('\n');
+}
+
+function subjectOf({ events, eventCount, bytes }: DeadLetter): string {
+  const [first] = events;
+  if (!first) return `${bytes} bytes`;
+  return `${first.accountId}:${first.version}${eventCount > 1 ? ` and ${eventCount - 1} more` : ''}`;
+}
+
+function describeRemoval(command: 'put-back' | 'discard', removal: Removal): string {
+  const { queue, removed, byReason, missing, complete } = removal;
+  const counts = Object.entries(byReason).map(([reason, count]) => `${count} ${reason}`);
+  const lines = [
+    `${queue}: ${command === 'put-back' ? 'put back' : 'discarded'} ${removed} dead letters${removed > 0 ? ` (${counts.join(', ')})` : ''}`,
+    ...missing.map((id) => `no dead letter has the id ${id}`),
+  ];
+  if (command === 'put-back' && Object.keys(byReason).some((reason) => comesBack(reason as Reason))) {
+    lines.push('the worker refuses forged and malformed letters again: they return within seconds');
+  }
+  if (!complete) lines.push(NOT_ALL);
+  return lines.join('\n');
+}
+
+try {
+  const request = parseRequest(process.argv.slice(2));
+  if (request === 'help') console.log(HELP);
+  else if (!(await run(request))) process.exitCode = 1;
+} catch (error) {
+  if (!(error instanceof UsageError || error instanceof SettingsError)) throw error;
+  console.error(error instanceof UsageError ? `${error.message}\n--help says more.` : error.message);
+  process.exitCode = error instanceof UsageError ? 2 : 1;
+}

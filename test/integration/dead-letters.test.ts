@@ -1,0 +1,279 @@
+// npm run dead-letters against the real queue: what it shows, what it moves, and that it loses nothing.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+import type { Channel, GetMessage } from 'amqplib';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { openDeadLetters } from '../../src/cli/dead-letter-queue.ts';
+import { encodeEvent } from '../../src/shared/events.ts';
+import { declareTopology } from '../../src/shared/topology.ts';
+import {
+  applyDirectly,
+  type Broker,
+  cleanUp,
+  createBroker,
+  createDatabase,
+  type Database,
+  drained,
+  insertAccounts,
+  ledgerRows,
+  onCleanUp,
+  startWorkerHere,
+  subscribe,
+  until,
+} from '../harness.ts';
+
+const COMMAND = fileURLToPath(new URL('../../src/cli/dead-letters.ts', import.meta.url));
+/** More returns than the ledger queue's delivery limit. */
+const RETURNS = 1001;
+
+let database: Database;
+let broker: Broker;
+let channel: Channel;
+
+beforeEach(async () => {
+  database = await createDatabase();
+  broker = createBroker();
+  channel = await (await broker.connect()).createChannel();
+  await declareTopology(channel, broker.topology);
+  await insertAccounts(database, 'a');
+});
+afterEach(cleanUp);
+
+interface Ended {
+  code: number | null;
+  stdout: string;
+  stderr: string;
+}
+
+function start(args: string[], environment: Record<string, string> = {}) {
+  const child = spawn(process.execPath, [COMMAND, ...args], {
+    env: { PATH: process.env.PATH, AMQP_URL: broker.url, AMQP_NAMESPACE: broker.namespace, ...environment },
+  });
+  const ended: Ended = { code: null, stdout: '', stderr: '' };
+  child.stdout.on('data', (chunk) => (ended.stdout += chunk));
+  child.stderr.on('data', (chunk) => (ended.stderr += chunk));
+  const whenEnded = once(child, 'close').then(([code]): Ended => ({ ...ended, code }));
+  onCleanUp(async () => child.kill('SIGKILL'));
+  return { child, whenEnded };
+}
+
+const run = (args: string[], environment: Record<string, string> = {}) => start(args, environment).whenEnded;
+const runJson = async (...args: string[]) => JSON.parse((await run([...args, '--json'])).stdout);
+
+const messagesIn = async (queue: string) => (await channel.checkQueue(queue)).messageCount;
+const deadLetters = () => messagesIn(broker.topology.deadLetters);
+
+const forgery = (version = 9) =>
+  encodeEvent({
+    accountId: 'a',
+    version,
+    amount: 5,
+    balance: 5,
+    reference: null,
+    actor: null,
+    createdAt: new Date('2026-01-01T00:00:00Z'),
+  });
+
+async function acceptedEvent(): Promise<Buffer> {
+  await applyDirectly(database.pool, 'a', 5);
+  const { rows } = await database.pool.query(
+    `SELECT account_id AS "accountId", version, amount, balance, reference, actor, created_at AS "createdAt" FROM outbox`,
+  );
+  return encodeEvent(rows[0]);
+}
+
+function publish(content: Buffer): void {
+  channel.publish(broker.topology.eventsExchange, 'balance.credited', content, { messageId: 'a:1' });
+}
+
+/** A good event, a forged one and something else, each dead as it would be in earnest. */
+async function threeKinds(): Promise<void> {
+  const { ledgerQueue } = broker.topology;
+  publish(await acceptedEvent());
+  await until('it arrived', async () => (await messagesIn(ledgerQueue)) === 1);
+  for (let count = 0; count < RETURNS; count += 1) {
+    const message = (await channel.get(ledgerQueue)) as GetMessage;
+    channel.reject(message, true); // not nack: from RabbitMQ 4.3 on that is no failed delivery
+  }
+  await until('it is dead', async () => (await deadLetters()) === 1);
+  const worker = await startWorkerHere(database, broker);
+  publish(forgery());
+  await until('it is dead', async () => (await deadLetters()) === 2);
+  publish(Buffer.from('{"no": "event", \u001b[2J'));
+  await until('all are dead', async () => (await deadLetters()) === 3);
+  await worker.stop();
+}
+
+/** Puts letters there without a worker's refusal. */
+async function plant(letters: number): Promise<void> {
+  for (let version = 1; version <= letters; version += 1) {
+    channel.publish(broker.topology.deadLetters, '', forgery(version));
+  }
+  await until('they are there', async () => (await deadLetters()) === letters);
+}
+
+it('lists what is dead and why, without taking it, as often as one likes', async () => {
+  await threeKinds();
+  const look = await runJson('list');
+  expect(look).toMatchObject({ queue: broker.topology.deadLetters, messages: 3, complete: true });
+  expect(look.letters).toEqual([
+    {
+      id: expect.stringMatching(/^[0-9a-f]{12}$/),
+      reason: 'delivery-limit',
+      deadAt: expect.stringMatching(/^\d{4}-.*Z$/),
+      events: [{ accountId: 'a', version: 1 }],
+      eventCount: 1,
+      bytes: expect.any(Number),
+      excerpt: expect.stringContaining('"specversion":"1.0"'),
+    },
+    expect.objectContaining({ reason: 'forged', events: [{ accountId: 'a', version: 9 }] }),
+    expect.objectContaining({ reason: 'malformed', events: [], eventCount: 0, excerpt: '{"no": "event", \\u{1b}[2J' }),
+  ]);
+  expect(Math.abs(Date.parse(look.letters[0].deadAt) - Date.now())).toBeLessThan(60_000);
+
+  const text = await run(['list', '--reason', 'malformed']);
+  expect(text.stdout).toMatch(/^[0-9a-f]{12} {2}malformed .*\n.*: 3 dead letters, 1 shown\n$/);
+  expect(text).toMatchObject({ code: 0, stderr: '' });
+  expect((await runJson('list', '--limit', '2')).letters).toHaveLength(2);
+
+  for (let looks = 0; looks < 30; looks += 1) {
+    const queue = await openDeadLetters(broker.url, broker.topology);
+    expect((await queue.look({ ids: [], reasons: [] }, 100, Number.POSITIVE_INFINITY)).letters).toHaveLength(3);
+    await queue.close();
+    await until('they are back', async () => (await deadLetters()) === 3);
+  }
+});
+
+it('puts back what was only returned too often, which is recorded, and leaves the rest', async () => {
+  await threeKinds();
+  const { consumer } = await startWorkerHere(database, broker);
+  const { code, stdout } = await run(['put-back', '--reason', 'delivery-limit']);
+  expect(stdout).toBe(`${broker.topology.deadLetters}: put back 1 dead letters (1 delivery-limit)\n`);
+  expect(code).toBe(0);
+  await until('it is recorded', () => consumer.counts.recorded === 1);
+  expect(await drained(database)).toMatchObject({ ledgerEntries: 1, offendingAccounts: 0 });
+  await until('the others are back', async () => (await deadLetters()) === 2);
+});
+
+it('puts back forgeries as well, says that they return, shows them to no subscriber, and they do return', async () => {
+  await threeKinds();
+  const received = await subscribe(broker);
+  const { consumer } = await startWorkerHere(database, broker);
+  const { code, stdout } = await run(['put-back', '--all']);
+  expect(stdout).toContain('put back 3 dead letters (1 delivery-limit, 1 forged, 1 malformed)');
+  expect(stdout).toContain('refuses forged and malformed letters again');
+  expect(code).toBe(0);
+  await until('they were judged again', () => consumer.counts.forged === 1 && consumer.counts.malformed === 1);
+  await until('they are dead again', async () => (await deadLetters()) === 2);
+  const reasons = (await runJson('list')).letters.map((letter: { reason: string }) => letter.reason);
+  expect(reasons.sort()).toEqual(['forged', 'malformed']);
+  expect(await ledgerRows(database)).toBe(1);
+  expect(received).toEqual([]);
+});
+
+it('discards only what it is told, and only with --yes', async () => {
+  await threeKinds();
+  const { letters } = await runJson('list', '--reason', 'forged');
+  const which = ['--id', letters[0].id];
+  expect(await run(['discard', ...which])).toMatchObject({
+    code: 2,
+    stdout: '',
+    stderr: expect.stringMatching(/--yes/),
+  });
+  await until('all are there', async () => (await deadLetters()) === 3);
+  expect(await runJson('discard', ...which, '--yes')).toMatchObject({
+    command: 'discard',
+    removed: 1,
+    byReason: { forged: 1 },
+    missing: [],
+    complete: true,
+  });
+  await until('the others are back', async () => (await deadLetters()) === 2);
+  const again = await run(['discard', ...which, '--yes']);
+  expect(again).toMatchObject({
+    code: 1,
+    stdout: expect.stringContaining(`no dead letter has the id ${letters[0].id}`),
+  });
+  expect((await run(['discard', '--all', '--yes'])).code).toBe(0);
+  expect(await deadLetters()).toBe(0);
+});
+
+it.each([
+  ['all', ['--all'], 700],
+  ['picked', ['--reason', 'unknown'], 100],
+])('removes %s for good: none comes back when its connection ends', async (_, which, letters) => {
+  await plant(letters);
+  expect(await runJson('discard', ...which, '--yes')).toMatchObject({ removed: letters, complete: true });
+  const longEnough = performance.now() + 1500;
+  await until('a lost acknowledgement would show', async () => {
+    expect(await deadLetters()).toBe(0);
+    return performance.now() > longEnough;
+  });
+});
+
+it('loses nothing when it is killed, however far it has got', async () => {
+  const letters = 2000;
+  await plant(letters);
+  const ids = new Set<string>();
+  for (const share of [0.2, 0.6]) {
+    const { child, whenEnded } = start(['put-back', '--all']);
+    const enough = letters * share;
+    await until('it has put back a part', async () => (await messagesIn(broker.topology.ledgerQueue)) >= enough);
+    child.kill('SIGKILL');
+    await whenEnded;
+  }
+  await until('none is left', async () => {
+    await run(['put-back', '--all']);
+    return (await deadLetters()) === 0;
+  });
+  for (;;) {
+    const message = await channel.get(broker.topology.ledgerQueue, { noAck: true });
+    if (!message) break;
+    ids.add(JSON.parse(message.content.toString()).id);
+  }
+  expect(ids.size).toBe(letters);
+});
+
+it('stops in time and says that it is not done', async () => {
+  const letters = 20_000;
+  await plant(letters);
+  const startedAt = performance.now();
+  const { code, stdout } = await run(['put-back', '--all', '--seconds', '1']);
+  expect(performance.now() - startedAt).toBeLessThan(15_000);
+  expect(stdout).toContain('not all of them: there was no time');
+  expect(code).toBe(1);
+  const putBack = Number(/put back (\d+)/.exec(stdout)?.[1]);
+  expect(putBack).toBeGreaterThan(0);
+  await until('the rest is back', async () => (await deadLetters()) === letters - putBack);
+  expect(await messagesIn(broker.topology.ledgerQueue)).toBe(putBack);
+});
+
+it('puts nothing back where there is no ledger queue', async () => {
+  await plant(3);
+  await channel.deleteQueue(broker.topology.ledgerQueue);
+  const { code, stderr } = await run(['put-back', '--all']);
+  expect(stderr).toMatch(/There is no queue .*\.ledger\. Start the worker/);
+  expect(code).toBe(1);
+  await until('they are back', async () => (await deadLetters()) === 3);
+});
+
+it('explains itself, and says in a sentence what is wrong with the broker', async () => {
+  const help = await run(['--help']);
+  expect(help).toMatchObject({ code: 0, stderr: '', stdout: expect.stringContaining('exit code: 0 done') });
+  expect(await run(['purge'])).toMatchObject({ code: 2, stdout: '', stderr: expect.stringContaining('--help') });
+  for (const [environment, sentence] of [
+    [
+      { AMQP_URL: 'amqp://user:secret@127.0.0.1:1' },
+      /^RabbitMQ at amqp:\/\/user:\*\*\*@127.0.0.1:1 does not serve: .*ECONNREFUSED/,
+    ],
+    [{ AMQP_URL: 'http://host' }, /^AMQP_URL must be an AMQP URL/],
+    [{ AMQP_NAMESPACE: 'nobody' }, /There is no queue nobody\.dead\. The worker makes it/],
+  ] as const) {
+    const { code, stdout, stderr } = await run(['list'], environment);
+    expect(stderr).toMatch(sentence);
+    expect(stderr).not.toContain('secret');
+    expect(stderr.trim().split('\n')).toHaveLength(1); // no stack
+    expect([code, stdout]).toEqual([1, '']);
+  }
+});

@@ -1,0 +1,36 @@
+import { expect, it } from 'vitest';
+import { parseRequest, UsageError } from '../../src/cli/dead-letter-request.ts';
+
+it.each([
+  [[], 'Give one command'],
+  [['list', 'put-back'], 'Give one command'],
+  [['purge'], 'Give one command'],
+  [['put-back'], 'say which letters'],
+  [['discard', '--yes'], 'say which letters'],
+  [['discard', '--all'], 'add --yes'],
+  [['put-back', '--all', '--id', 'x'], 'not both'],
+  [['put-back', '--all', '--yes'], '--yes belongs to discard'],
+  [['put-back', '--all', '--limit', '5'], '--limit belongs to list'],
+  [['list', '--reason', 'bad'], '--reason bad: it is one of delivery-limit, forged, malformed'],
+  [['list', '--limit', '0'], '--limit 0: it is a whole number from 1 to 1000'],
+  [['list', '--seconds', '1e9'], '--seconds 1e9'],
+  [['list', '--everything'], '--everything'],
+])('the command line %j is refused with what is wrong', (args, what) => {
+  const parse = () => parseRequest(args);
+  expect(parse).toThrow(UsageError);
+  expect(parse).toThrow(what);
+});
+
+it('says which letters, how many and for how long', () => {
+  expect(parseRequest(['list'])).toEqual({
+    command: 'list',
+    selection: { ids: [], reasons: [] },
+    limit: 20,
+    seconds: 60,
+    json: false,
+  });
+  expect(
+    parseRequest(['discard', '--id', 'x', '--id', 'y', '--reason', 'forged', '--yes', '--seconds', '5', '--json']),
+  ).toMatchObject({ command: 'discard', selection: { ids: ['x', 'y'], reasons: ['forged'] }, seconds: 5, json: true });
+  expect(parseRequest(['put-back', '--help'])).toBe('help');
+});
