@@ -50,6 +50,8 @@ export interface ConsumerOptions {
   /** Messages held here at most. */
   prefetch: number;
   batchRowsMax: number;
+  /** Called for each entry that the ledger holds now. */
+  onRecorded: (accountId: string) => void;
 }
 
 /** What outlives a session. */
@@ -79,7 +81,7 @@ async function consume(
   counts: ConsumerCounts,
   state: State,
 ): Promise<void> {
-  const { topology, pool, log, prefetch, batchRowsMax } = options;
+  const { topology, log, prefetch, batchRowsMax } = options;
   const channel = await openChannel(session);
   if (state.replaceQueue) await replaceQueue(state, channel, topology, log);
   await answered('declaring the queues', declareTopology(channel, topology));
@@ -110,7 +112,7 @@ async function consume(
       continue;
     }
     const batch = takeBatch(waiting, batchRowsMax);
-    const refused = await record(batch, pool, log, session.signal, counts);
+    const refused = await record(batch, options, session.signal, counts);
     if (refused) settle(channel, batch, refused);
   }
 }
@@ -186,11 +188,11 @@ interface Delivery {
 /** The messages to refuse, or undefined when the session ended before the database answered. */
 async function record(
   batch: readonly Delivery[],
-  pool: Pool,
-  log: Logger,
+  options: ConsumerOptions,
   signal: AbortSignal,
   counts: ConsumerCounts,
 ): Promise<Set<ConsumeMessage> | undefined> {
+  const { pool, log, onRecorded } = options;
   const refused = new Set<ConsumeMessage>();
   const refuseMalformed = (message: ConsumeMessage) => {
     refused.add(message);
@@ -211,13 +213,14 @@ async function record(
     try {
       const verdicts = await recordChanges(pool, changes);
       verdicts.forEach((verdict, index) => {
-        if (verdict === 'recorded') counts.recorded += 1;
-        else if (verdict === 'duplicate') counts.duplicates += 1;
-        else {
+        const { accountId, version } = changes[index] as BalanceChange;
+        if (verdict === 'forged') {
           refused.add(messages[index] as ConsumeMessage);
           counts.forged += 1;
-          const { accountId, version } = changes[index] as BalanceChange;
           log.error({ accountId, version }, 'dead-lettered an event that no accepted change stands behind');
+        } else {
+          counts[verdict === 'recorded' ? 'recorded' : 'duplicates'] += 1;
+          onRecorded(accountId); // a duplicate too: this may be the second attempt at what was committed at the first
         }
       });
       break;
@@ -227,7 +230,7 @@ async function record(
         if (batch.length === 1) refuseMalformed(batch[0]?.message as ConsumeMessage);
         else {
           for (const delivery of batch.filter(({ message }) => !refused.has(message))) {
-            const alone = await record([delivery], pool, log, signal, counts);
+            const alone = await record([delivery], options, signal, counts);
             if (!alone) return undefined;
             for (const message of alone) refused.add(message);
           }

@@ -2,6 +2,7 @@
 import { createServer } from 'node:http';
 import type { Pool } from '../shared/database.ts';
 import type { Running } from '../shared/lifecycle.ts';
+import type { Chainer } from './chainer.ts';
 import type { Consumer } from './consumer.ts';
 import { createWorkerMetrics } from './metrics.ts';
 
@@ -10,9 +11,10 @@ export async function startHealthServer(options: {
   host: string;
   port: number;
   consumer: Consumer;
+  chainer: Chainer;
   pool: Pool;
 }): Promise<Running & { port: number }> {
-  const { consumer, pool } = options;
+  const { consumer, chainer, pool } = options;
   const metrics = createWorkerMetrics(options);
   const server = createServer(async (request, response) => {
     const answer = (status: number, body: object) =>
@@ -34,6 +36,7 @@ export async function startHealthServer(options: {
       database,
       broker,
       counts: consumer.counts,
+      chain: chainer.counts,
     });
   });
   server.requestTimeout = 5000;

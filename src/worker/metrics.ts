@@ -1,9 +1,18 @@
 // What the worker tells Prometheus, on its health port.
 import type { Pool } from '../shared/database.ts';
 import { addCounter, addGauge, createRegistry, type Registry } from '../shared/metrics.ts';
+import type { Chainer } from './chainer.ts';
 import type { Consumer } from './consumer.ts';
 
-export function createWorkerMetrics({ consumer, pool }: { consumer: Consumer; pool: Pool }): Registry {
+export function createWorkerMetrics({
+  consumer,
+  chainer,
+  pool,
+}: {
+  consumer: Consumer;
+  chainer: Chainer;
+  pool: Pool;
+}): Registry {
   const registry = createRegistry();
   addCounter(
     registry,
@@ -17,6 +26,19 @@ export function createWorkerMetrics({ consumer, pool }: { consumer: Consumer; po
     registry,
     { name: 'ledger_write_failures_total', help: 'Batches that PostgreSQL did not take; each is tried again.' },
     () => consumer.counts.retries,
+  );
+  addCounter(
+    registry,
+    { name: 'ledger_chain_hashes_total', help: 'Hashes of ledger entries written.' },
+    () => chainer.counts.written,
+  );
+  addCounter(
+    registry,
+    {
+      name: 'ledger_chain_failures_total',
+      help: 'Attempts to write hashes that PostgreSQL did not take; tried again.',
+    },
+    () => chainer.counts.retries,
   );
   addGauge(
     registry,

@@ -1,9 +1,10 @@
-// The parts of the worker put together: the consumer of the ledger queue and, when asked for, its health.
+// The parts of the worker put together: the consumer of the ledger queue, the hash chains and, when asked for, its health.
 import type { WorkerSettings } from '../shared/config.ts';
 import { createPool } from '../shared/database.ts';
 import type { Running } from '../shared/lifecycle.ts';
 import type { Logger } from '../shared/logging.ts';
 import { topologyOf } from '../shared/topology.ts';
+import { type Chainer, startChainer } from './chainer.ts';
 import { type Consumer, startConsumer } from './consumer.ts';
 import { startHealthServer } from './health.ts';
 
@@ -11,30 +12,38 @@ import { startHealthServer } from './health.ts';
 export async function startWorker(
   settings: WorkerSettings,
   log: Logger,
-): Promise<Running & { consumer: Consumer; healthPort: number | undefined }> {
-  const pool = createPool(settings.databaseUrl, 'worker', 2, settings.statementTimeoutMs); // one writes, one for health
-  const consumer = startConsumer({ ...settings, topology: topologyOf(settings.amqpNamespace), pool, log });
+): Promise<Running & { consumer: Consumer; chainer: Chainer; healthPort: number | undefined }> {
+  const pool = createPool(settings.databaseUrl, 'worker', 3, settings.statementTimeoutMs); // ledger, chains, health
+  const chainer = startChainer({ pool, log });
+  const topology = topologyOf(settings.amqpNamespace);
+  const consumer = startConsumer({ ...settings, topology, pool, log, onRecorded: chainer.tell });
 
-  async function stopConsumer(): Promise<void> {
+  async function stopRest(): Promise<void> {
     await consumer.stop();
+    await chainer.stop(); // chains what the consumer recorded last
     await pool.end();
   }
   const health =
     settings.healthPort === undefined
       ? undefined
-      : await startHealthServer({ host: settings.healthHost, port: settings.healthPort, consumer, pool }).catch(
-          async (error: unknown) => {
-            await stopConsumer();
-            throw error;
-          },
-        );
+      : await startHealthServer({
+          host: settings.healthHost,
+          port: settings.healthPort,
+          consumer,
+          chainer,
+          pool,
+        }).catch(async (error: unknown) => {
+          await stopRest();
+          throw error;
+        });
   log.info({ healthPort: health?.port }, 'worker started');
   let stopping: Promise<void> | undefined;
   return {
     consumer,
+    chainer,
     healthPort: health?.port,
     stop() {
-      stopping ??= Promise.resolve(health?.stop()).then(stopConsumer);
+      stopping ??= Promise.resolve(health?.stop()).then(stopRest);
       return stopping;
     },
   };

@@ -3,6 +3,7 @@
 import { randomUUID } from 'node:crypto';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { findBrokenHeads, listChainHeads } from '../../src/shared/chain-head.ts';
 import { connectionOptions } from '../../src/shared/database.ts';
 import { migrate } from '../../src/shared/migrations.ts';
 import { verify } from '../../src/shared/verification.ts';
@@ -132,13 +133,24 @@ describe('a database of an owner who is no superuser', () => {
       expect(await verify(auditor)).toMatchObject({ offendingAccounts: 0 });
     }
 
-    await until('the worker recorded all', async () => (await verify(auditor)).pendingChanges === 0);
+    // Not by asking verify again and again: while it looks, the outbox cannot be truncated.
+    await drained(database);
+    await until(
+      'and chained it',
+      async () => (await send(url, 'GET', '/v1/accounts/a/chain-head')).body.version === 15_011,
+    );
+    expect(await verify(auditor)).toMatchObject({ unchainedEntries: 0, offendingAccounts: 0 });
+    for await (const heads of listChainHeads(auditor)) {
+      expect(heads).toEqual([(await send(url, 'GET', '/v1/accounts/a/chain-head')).body]);
+      expect(await findBrokenHeads(auditor, heads)).toEqual([]);
+    }
     expect(await drained(database)).toMatchObject({ ledgerEntries: 15_011, offendingAccounts: 0 });
     const { body } = await send(url, 'GET', '/v1/accounts/a/entries?limit=1');
     expect(body).toMatchObject({ version: 15_011, ledgerVersion: 15_011 });
+    // Nothing else takes rows from it; what came after is too little to be worth another truncation.
     await until(
       'the outbox was truncated',
-      async () => (await database.pool.query('SELECT FROM outbox')).rowCount === 0,
+      async () => (await database.pool.query('SELECT count(*) AS rows FROM outbox')).rows[0].rows < 15_011,
     );
     await until('the keys expired', async () => (await database.pool.query('SELECT FROM request')).rowCount === 0);
   });
@@ -147,6 +159,8 @@ describe('a database of an owner who is no superuser', () => {
   const forbidden: Record<Group | 'nobody', string[]> = {
     balance_api: [
       `INSERT INTO ledger VALUES ${LEDGER_VALUES}`,
+      `INSERT INTO ledger_chain VALUES ('a', 1, sha256(''))`,
+      `SELECT extend_ledger_chain(ARRAY['a'], 1)`,
       'DELETE FROM account',
       'TRUNCATE account',
       `UPDATE account SET account_id = 'b'`,
@@ -179,6 +193,8 @@ describe('a database of an owner who is no superuser', () => {
     balance_auditor: [
       'UPDATE account SET balance = 1',
       `INSERT INTO ledger VALUES ${LEDGER_VALUES}`,
+      `INSERT INTO ledger_chain VALUES ('a', 1, sha256(''))`,
+      `SELECT extend_ledger_chain(ARRAY['a'], 1)`,
       'TRUNCATE outbox_odd',
       'LOCK TABLE outbox IN ROW EXCLUSIVE MODE',
       'SELECT FROM request',
@@ -189,6 +205,7 @@ describe('a database of an owner who is no superuser', () => {
         'account',
         'api_key',
         'ledger',
+        'ledger_chain',
         'outbox',
         'outbox_even',
         'request',
@@ -205,9 +222,13 @@ describe('a database of an owner who is no superuser', () => {
     `UPDATE ledger SET amount = 2`,
     'DELETE FROM ledger',
     'TRUNCATE ledger',
+    `UPDATE ledger_chain SET hash = sha256('')`,
+    'DELETE FROM ledger_chain',
+    'TRUNCATE ledger_chain',
     'MERGE INTO ledger USING (SELECT 1) x ON true WHEN MATCHED THEN DELETE',
     'LOCK TABLE ledger IN ACCESS EXCLUSIVE MODE',
     'ALTER TABLE ledger DISABLE TRIGGER ALL',
+    'ALTER TABLE ledger_chain DISABLE TRIGGER ALL',
     'DROP TRIGGER ledger_rows_are_final ON ledger',
     'CREATE TRIGGER mine BEFORE INSERT ON ledger EXECUTE FUNCTION refuse_ledger_change()',
     'DROP TABLE ledger',
@@ -237,13 +258,13 @@ describe('a database of an owner who is no superuser', () => {
     }
   });
 
-  it.each(['UPDATE ledger SET amount = 2', 'DELETE FROM ledger', 'TRUNCATE ledger'])(
-    'refuses the owner too, by trigger: %s',
-    async (statement) => {
-      const client = await connectAs(owner.url);
-      await expect(client.query(statement)).rejects.toMatchObject(APPEND_ONLY);
-    },
-  );
+  it.each([
+    ...['UPDATE ledger SET amount = 2', 'DELETE FROM ledger', 'TRUNCATE ledger'],
+    ...['UPDATE ledger_chain SET version = 2', 'DELETE FROM ledger_chain', 'TRUNCATE ledger_chain'],
+  ])('refuses the owner too, by trigger: %s', async (statement) => {
+    const client = await connectAs(owner.url);
+    await expect(client.query(statement)).rejects.toMatchObject(APPEND_ONLY);
+  });
 
   it('grants exactly this', async () => {
     const { rows } = await database.pool.query(`
@@ -284,6 +305,7 @@ describe('a database of an owner who is no superuser', () => {
         'balance_step()': 'execute',
         'expire_idempotency_keys()': 'execute',
         ledger: 'select',
+        ledger_chain: 'select',
         outbox: 'insert select',
         outbox_even: 'select truncate',
         outbox_odd: 'select truncate',
@@ -299,8 +321,24 @@ describe('a database of an owner who is no superuser', () => {
         'schema public': 'usage',
         schemaversion: 'select',
       },
-      balance_auditor: { account: 'select', ledger: 'select', outbox: 'select', 'schema public': 'usage' },
-      balance_worker: { ledger: 'insert select', outbox: 'select', 'schema public': 'usage' },
+      balance_auditor: {
+        account: 'select',
+        ledger: 'select',
+        ledger_chain: 'select',
+        'ledger_entry_bytes()': 'execute',
+        outbox: 'select',
+        'schema public': 'usage',
+      },
+      balance_worker: {
+        'chain_step()': 'execute',
+        'extend_ledger_chain()': 'execute',
+        ledger: 'insert select',
+        ledger_chain: 'insert select',
+        'ledger_entry_bytes()': 'execute',
+        outbox: 'select',
+        'running_hash()': 'execute',
+        'schema public': 'usage',
+      },
     });
   });
 });

@@ -80,6 +80,7 @@ describe('damage', () => {
       accounts: 2,
       ledgerEntries: 6,
       pendingChanges: 4,
+      unchainedEntries: 6,
       offendingAccounts: 0,
       offenders: [],
     });

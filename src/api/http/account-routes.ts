@@ -1,11 +1,11 @@
-// /v1/accounts: create, read, change, and the history of one account.
+// /v1/accounts: create, read, change, and the history of one account and its newest hash.
 import type { Request, RequestHandler } from 'express';
 import { z } from 'zod';
 import { accountId, overdraftLimit } from '../../shared/balance.ts';
 import type { ProblemDetails } from '../../shared/contract.ts';
 import type { Pool } from '../../shared/database.ts';
 import { eventId } from '../../shared/events.ts';
-import { changeAccount, createAccount, findAccount, listEntries } from './account-store.ts';
+import { changeAccount, createAccount, findAccount, findChainHead, listEntries } from './account-store.ts';
 import { check, inPath, inQuery } from './input.ts';
 import { sendJson } from './json-answer.ts';
 import type { ReadJsonBody } from './json-body.ts';
@@ -93,7 +93,12 @@ export function accountRoutes({ pool, readJsonBody, bodyBytesMax }: AccountRoute
     });
   };
 
-  return { create, read, change, entries };
+  const chainHead: RequestHandler = async (request, response) => {
+    const id = idOf(request);
+    sendJson(response, found(id, await inDatabase(() => findChainHead(pool, id))));
+  };
+
+  return { create, read, change, entries, chainHead };
 }
 
 function idOf(request: Request): string {

@@ -1,4 +1,5 @@
 // SQL for accounts and their histories: everything but balance updates. All of it can be repeated safely.
+import { type ChainHead, GENESIS_HASH } from '../../shared/chain-head.ts';
 import type { Pool } from '../../shared/database.ts';
 
 export interface Account {
@@ -109,4 +110,18 @@ export async function listEntries(
     .filter((row) => row.version !== null)
     .map(({ accountVersion, ledgerVersion, ...entry }): Entry => entry);
   return { version, ledgerVersion, entries };
+}
+
+const CHAIN_HEAD = `
+  SELECT account.account_id AS "accountId", coalesce(head.version, 0) AS version,
+         coalesce(encode(head.hash, 'hex'), '${GENESIS_HASH}') AS hash
+  FROM account
+  LEFT JOIN LATERAL (
+    SELECT version, hash FROM ledger_chain WHERE ledger_chain.account_id = $1 ORDER BY version DESC LIMIT 1
+  ) head ON true
+  WHERE account.account_id = $1`;
+
+/** Undefined when there is no such account. */
+export async function findChainHead(pool: Pool, id: string): Promise<ChainHead | undefined> {
+  return (await pool.query<ChainHead>(CHAIN_HEAD, [id])).rows[0];
 }

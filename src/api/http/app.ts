@@ -35,6 +35,7 @@ export function createApp(options: AppOptions): RequestListener {
   route(app, '/v1/accounts', { post: allow('admin', accounts.create) });
   route(app, '/v1/accounts/:id', { get: allow('read', accounts.read), patch: allow('admin', accounts.change) });
   route(app, '/v1/accounts/:id/entries', { get: allow('read', accounts.entries) });
+  route(app, '/v1/accounts/:id/chain-head', { get: allow('read', accounts.chainHead) });
   return finish(app, options);
 }
 

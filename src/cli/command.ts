@@ -1,0 +1,47 @@
+// What commands for operators have in common: options, the database they work on, and how they end.
+import { type ParseArgsOptionsConfig, parseArgs } from 'node:util';
+import pg from 'pg';
+import { readRuntime } from '../local/runtime.ts';
+import { readDatabaseSettings, SettingsError } from '../shared/config.ts';
+import { connectionOptions, describeConnectionFailure } from '../shared/database.ts';
+
+/** Thrown when the command was called in a wrong way; says how it is called. */
+export class UsageError extends Error {}
+
+/** @throws UsageError with the help, also for an argument that is no option. */
+export function readOptions<Options extends ParseArgsOptionsConfig>(options: Options, help: string) {
+  try {
+    return parseArgs({ options }).values;
+  } catch (cause) {
+    throw new UsageError(`${(cause as Error).message}\n\n${help}`, { cause });
+  }
+}
+
+/** Connects to the database at DATABASE_URL; without that, to the one of this clone's npm start. */
+export async function withDatabase(service: string, work: (client: pg.Client) => Promise<void>): Promise<void> {
+  const { databaseUrl } = readDatabaseSettings({
+    DATABASE_URL: process.env.DATABASE_URL || readRuntime()?.databaseUrl,
+  });
+  const client = new pg.Client(connectionOptions(databaseUrl, service));
+  try {
+    await client.connect();
+  } catch (error) {
+    throw new SettingsError(describeConnectionFailure(databaseUrl, error));
+  }
+  try {
+    await work(client);
+  } finally {
+    await client.end();
+  }
+}
+
+/** Exit code 2 when it was called in a wrong way, 1 when a setting or an input is wrong: with a sentence, not a stack. */
+export async function runCommand(command: () => Promise<void>): Promise<void> {
+  try {
+    await command();
+  } catch (error) {
+    if (!(error instanceof SettingsError || error instanceof UsageError)) throw error;
+    console.error(error.message);
+    process.exitCode = error instanceof UsageError ? 2 : 1;
+  }
+}

@@ -1,0 +1,80 @@
+// The newest hash of an account's ledger entries. Whoever keeps one elsewhere can prove later that nothing up to it was
+// rewritten. docs/ledger-chain.md tells how it is made.
+import type pg from 'pg';
+import { z } from 'zod';
+import { accountId } from './balance.ts';
+
+/** What stands before an account's first entry. */
+export const GENESIS_HASH = '00'.repeat(32);
+
+export const chainHead = z.strictObject({
+  accountId,
+  /** Of the last entry that was hashed; 0 when none was. */
+  version: z.int().min(0),
+  /** SHA-256, in lower-case hexadecimal digits. */
+  hash: z.string().regex(/^[0-9a-f]{64}$/, 'must be 64 hexadecimal digits in lower case'),
+});
+export type ChainHead = z.infer<typeof chainHead>;
+
+/** Heads read or compared in one statement. */
+export const HEADS_PAGE_MAX = 10_000;
+
+// LATERAL with LIMIT 1, here and below: a look-up by key, in a table that may have thousands of rows for each account.
+const LIST = `
+  SELECT account.account_id AS "accountId", coalesce(head.version, 0) AS version, encode(head.hash, 'hex') AS hash
+  FROM account
+  LEFT JOIN LATERAL (
+    SELECT version, hash FROM ledger_chain WHERE ledger_chain.account_id = account.account_id ORDER BY version DESC LIMIT 1
+  ) head ON true
+  WHERE account.account_id > $1
+  ORDER BY account.account_id
+  LIMIT ${HEADS_PAGE_MAX}`;
+
+/** The heads of all accounts that have one, by account id, in pages. Heads move on meanwhile. */
+export async function* listChainHeads(client: Pick<pg.ClientBase, 'query'>): AsyncGenerator<ChainHead[]> {
+  for (let behind = ''; ; ) {
+    const { rows } = await client.query<ChainHead>(LIST, [behind]);
+    yield rows.filter(({ version }) => version > 0);
+    if (rows.length < HEADS_PAGE_MAX) return;
+    behind = (rows.at(-1) as ChainHead).accountId;
+  }
+}
+
+const COMPARE = `
+  SELECT kept.account_id AS "accountId", kept.version, kept.hash AS "keptHash",
+         encode(chain.hash, 'hex') AS "presentHash", coalesce(newest.version, 0) AS "newestVersion"
+  FROM unnest($1::text[], $2::bigint[], $3::text[]) AS kept (account_id, version, hash)
+  LEFT JOIN LATERAL (
+    SELECT hash FROM ledger_chain WHERE ledger_chain.account_id = kept.account_id AND ledger_chain.version = kept.version LIMIT 1
+  ) chain ON true
+  LEFT JOIN LATERAL (
+    SELECT version FROM ledger_chain WHERE ledger_chain.account_id = kept.account_id ORDER BY version DESC LIMIT 1
+  ) newest ON true
+  WHERE kept.hash IS DISTINCT FROM CASE kept.version WHEN 0 THEN '${GENESIS_HASH}' ELSE encode(chain.hash, 'hex') END`;
+
+/** A kept head that is not in the chain of its account any more. */
+export interface BrokenHead extends ChainHead {
+  /** What does not hold, in a sentence. */
+  problem: string;
+}
+
+/** Those of the kept heads that the chain contradicts. At most HEADS_PAGE_MAX are given. */
+export async function findBrokenHeads(
+  client: Pick<pg.ClientBase, 'query'>,
+  heads: readonly ChainHead[],
+): Promise<BrokenHead[]> {
+  const { rows } = await client.query(COMPARE, [
+    heads.map((head) => head.accountId),
+    heads.map((head) => head.version),
+    heads.map((head) => head.hash),
+  ]);
+  return rows.map(({ accountId, version, keptHash, presentHash, newestVersion }) => ({
+    accountId,
+    version,
+    hash: keptHash,
+    problem:
+      presentHash === null
+        ? `the kept head is of version ${version}, the chain ends at ${newestVersion}`
+        : `the hash of version ${version} is ${presentHash}, and was ${keptHash} when it was kept`,
+  }));
+}

@@ -1,0 +1,142 @@
+// Extends the hash chains of the ledger in the background. It learns in two ways of accounts with something to chain:
+//   told    the consumer says which accounts it recorded entries of;
+//   sweep   all accounts are gone through at the start and from time to time, for entries that nobody told it of: recorded
+//           before there were chains, by an older release, or by a worker that was killed before it chained them.
+// Safe to run many and to kill at any instant: a step is one statement, one is at work at a time in the whole fleet, and the
+// next one continues from what is in the table.
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Pool } from '../shared/database.ts';
+import type { Running } from '../shared/lifecycle.ts';
+import type { Logger } from '../shared/logging.ts';
+import { AccountSweep } from './account-sweep.ts';
+
+const LIMITS = {
+  /** In one step, which then takes about 100 ms. */
+  stepEntries: 10_000,
+  stepAccounts: 5000,
+  /** Accounts told of and not looked at yet; what does not fit is found by a sweep. */
+  waitingAccounts: 100_000,
+  /** After a step, so that what comes in the meantime shares the next one. After a longer step the pause is as long. */
+  pauseMs: 200,
+  /** Between two sweeps, at least. */
+  sweepPauseMs: 10 * 60_000,
+};
+const RETRY_MIN_MS = 500;
+const RETRY_MAX_MS = 30_000;
+/** How long a stop may take to chain what is waiting. */
+const STOP_TIMEOUT_MS = 3000;
+
+/** Since the start of the process. */
+export interface ChainCounts {
+  /** Hashes written. */
+  written: number;
+  /** Steps that failed because of the database, and were tried again. */
+  retries: number;
+  /** Times that all accounts of the ledger were gone through. */
+  sweeps: number;
+}
+
+export interface Chainer extends Running {
+  readonly counts: Readonly<ChainCounts>;
+  /** Says that an entry of the account was recorded. */
+  tell(accountId: string): void;
+}
+
+export interface ChainerOptions {
+  pool: Pool;
+  log: Logger;
+  limits?: Partial<typeof LIMITS>;
+}
+
+const EXTEND = 'SELECT written, unfinished FROM extend_ledger_chain($1, $2)';
+
+/** The database does not have to be there. */
+export function startChainer({ pool, log, ...options }: ChainerOptions): Chainer {
+  const limits = { ...LIMITS, ...options.limits };
+  const counts: ChainCounts = { written: 0, retries: 0, sweeps: 0 };
+  const sweep = new AccountSweep(pool, limits.sweepPauseMs);
+  const waiting = new Set<string>();
+  const stopping = new AbortController();
+  let wake = () => {};
+
+  async function step(): Promise<void> {
+    const accounts: string[] = [];
+    for (const account of waiting) {
+      if (accounts.length === limits.stepAccounts) break;
+      accounts.push(account);
+      waiting.delete(account); // told of again from here on, it has something new
+    }
+    if (accounts.length === 0) return;
+    try {
+      const { rows } = await pool.query<{ written: number; unfinished: string[] }>(EXTEND, [
+        accounts,
+        limits.stepEntries,
+      ]);
+      for (const { written, unfinished } of rows) {
+        counts.written += written;
+        for (const account of unfinished) waiting.add(account);
+      }
+    } catch (error) {
+      for (const account of accounts) waiting.add(account);
+      throw error;
+    }
+  }
+
+  async function sweepAndStep(): Promise<void> {
+    const room = limits.stepAccounts - waiting.size;
+    if (sweep.dueInMs() === 0 && room > 0) for (const account of await sweep.next(room)) waiting.add(account);
+    await step();
+    counts.sweeps = sweep.completed;
+  }
+
+  function workOr(timeoutMs: number): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, timeoutMs);
+      wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+
+  async function run(): Promise<void> {
+    const { signal } = stopping;
+    for (let failures = 0; !signal.aborted; ) {
+      const startedAtMs = performance.now();
+      let pauseMs: number;
+      try {
+        await sweepAndStep();
+        failures = 0;
+        pauseMs = Math.max(limits.pauseMs, performance.now() - startedAtMs);
+      } catch (error) {
+        failures += 1;
+        counts.retries += 1;
+        log.error({ err: error, failures }, 'extending the hash chains failed, trying again');
+        pauseMs = Math.min(RETRY_MAX_MS, RETRY_MIN_MS * 2 ** Math.min(failures - 1, 10));
+      }
+      await delay(pauseMs, undefined, { signal }).catch(() => {});
+      if (waiting.size === 0 && !signal.aborted) await workOr(sweep.dueInMs());
+    }
+    try {
+      for (const deadline = performance.now() + STOP_TIMEOUT_MS; waiting.size > 0 && performance.now() < deadline; )
+        await step();
+    } catch (error) {
+      log.error({ err: error }, 'extending the hash chains failed; the next worker does it');
+    }
+  }
+
+  const over = run();
+  return {
+    counts,
+    tell(accountId) {
+      if (waiting.size < limits.waitingAccounts) waiting.add(accountId);
+      else sweep.request();
+      wake();
+    },
+    stop() {
+      stopping.abort();
+      wake();
+      return over;
+    },
+  };
+}
