@@ -32,7 +32,8 @@ const EXAMINE_PAUSE_MAX_MS = 500;
 /** After a failover, what was done since the last note is published again. */
 const NOTE_EVERY_MS = 250;
 const TRUNCATE_EVERY_MS = 500;
-const TRUNCATE_PAUSE_MAX_MS = 30_000;
+/** Each attempt can hold up updates for the lock's time limit: for less than a hundredth of this. */
+const TRUNCATE_PAUSE_MAX_MS = 5000;
 /** After a page that was not full, so that what comes in the meantime shares a read, and messages share a commit of the worker. */
 const READ_PAUSE_MS = 10;
 /** A late row is waited for this often: its transaction is committing right now. */
