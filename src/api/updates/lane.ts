@@ -95,11 +95,15 @@ export function createLane(options: LaneOptions): Lane {
   }
 
   async function work(): Promise<void> {
+    let answerLast = () => {};
     while (queues.single.length + queues.bulk.length > 0) {
       const { batch, waitedMs } = takeBatch();
       const startedAtMs = performance.now();
+      const applied = apply(batch);
+      answerLast(); // while PostgreSQL is at work on the next batch
+      answerLast = () => {};
       try {
-        await apply(batch);
+        answerLast = await applied;
       } catch (error) {
         log.error({ err: error }, 'a batch failed in an unforeseen way'); // its answers may be wrong by now: admit it
         answerAll(batch, 'outcome_unknown');
@@ -107,18 +111,25 @@ export function createLane(options: LaneOptions): Lane {
       onBatch(batch.length, waitedMs, performance.now() - startedAtMs);
     }
     working = undefined;
+    answerLast();
   }
 
-  async function apply(batch: Job[]): Promise<void> {
-    if (!(await link.ready())) return answerAll(batch, 'unavailable');
+  /** Returns what gives the answers, where there is time for the next statement before them. */
+  async function apply(batch: Job[]): Promise<() => void> {
+    if (!(await link.ready())) {
+      answerAll(batch, 'unavailable');
+      return () => {};
+    }
     try {
-      answer(batch, await link.send(updatesOf(batch)));
+      const rows = await link.send(updatesOf(batch));
+      return () => answer(batch, rows);
     } catch (error) {
       const effect = effectOf(error);
       log.warn({ err: error, effect, updates: batch.length }, 'a batch of balance updates failed');
       if (effect === 'rolled back') await applyEach(batch);
       else if (effect === 'refused') refuse(batch, error);
       else await settle(batch);
+      return () => {};
     }
   }
 
