@@ -85,7 +85,7 @@ async function attack(
   const random = randomFrom(seed);
   const topology = topologyOf('balance');
   const subscriber = startSubscriber(broker.url, topology);
-  const evidence: Evidence = { wipes: [], forged: [], broken: [] };
+  const evidence: Evidence = { wipes: [], forged: [], broken: [], missed: [] };
   const context: FaultContext = {
     fleet,
     postgres,

@@ -12,6 +12,7 @@ export function check(input: CheckInput): Violation[] {
   return [
     ...input.history.unexpected.map(({ atMs, what }) => ({ check: 'answers', atMs, what })),
     ...input.evidence.broken.map((what) => ({ check: 'processes', what })),
+    ...input.evidence.missed.map((what) => ({ check: 'missed', what })),
     ...checkEffects(input, cases),
     ...checkAccounts(input, cases),
     ...checkOrder(input, cases),

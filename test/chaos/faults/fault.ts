@@ -28,6 +28,8 @@ export interface Evidence {
   forged: { atMs: number; messageId: string }[];
   /** Promises that were broken under the eyes of a fault, such as an exit code after SIGTERM. */
   broken: string[];
+  /** Events that a subscriber's queue never got although it had room again in time. */
+  missed: string[];
 }
 
 /** What was in the subscriber's queue when the broker lost its disk is not missed: nobody promised that. */

@@ -1,10 +1,10 @@
 // PostgreSQL and RabbitMQ that die, lose their disk or run out of memory; queues that are full, deleted, or fed with lies.
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { ChannelModel } from 'amqplib';
+import type { Channel, ChannelModel, ConsumeMessage } from 'amqplib';
 import { closeConnection, connect } from '../../../src/shared/broker.ts';
 import type { Pool } from '../../../src/shared/database.ts';
-import { encodeEvent, eventId, eventType } from '../../../src/shared/events.ts';
+import { decodeEvents, encodeEvent, eventId, eventType } from '../../../src/shared/events.ts';
 import { now } from '../history.ts';
 import { FORGED_HEADER } from '../subscriber.ts';
 import { type Fault, type FaultContext, holds, relayOf, wasWiped } from './fault.ts';
@@ -13,8 +13,13 @@ const track = 'servers';
 const ALARM_TIMEOUT_MS = 15_000;
 const SUBSCRIBE_TIMEOUT_MS = 60_000;
 const READ_TIMEOUT_MS = 15_000;
+const ACCOUNT_VERSIONS = 'SELECT account_id AS id, version FROM account';
 const WATERMARK = { alarming: '0.0001', usual: '0.4' };
-const FULL_QUEUE_LENGTH = 5;
+/** Enough room, once it is read, for what comes again all at once. */
+const FULL_QUEUE_LENGTH = 100;
+/** An event that stays refused for longer than three seconds may be given up. */
+const FULL_MS_MAX = 800;
+const MISSED_TIMEOUT_MS = 30_000;
 
 async function withBroker(
   { broker }: FaultContext,
@@ -63,7 +68,7 @@ export const serverFaults: Fault[] = [
       for (const api of fleet.apis) api.links.broker.refuse(true);
       try {
         await broker.kill();
-        const accepted = await versionsOf(pool, 'SELECT account_id AS id, version FROM account');
+        const accepted = await versionsOf(pool, ACCOUNT_VERSIONS);
         evidence.wipes.push({ atMs: now(), read, accepted });
         await broker.restartEmpty();
         if (!(await holds(() => subscriber.isConnected, SUBSCRIBE_TIMEOUT_MS)))
@@ -97,12 +102,15 @@ export const serverFaults: Fault[] = [
         const limits = { 'x-max-length': FULL_QUEUE_LENGTH, 'x-overflow': 'reject-publish' };
         const { queue } = await channel.assertQueue('', { exclusive: true, arguments: limits });
         await channel.bindQueue(queue, context.topology.eventsExchange, 'balance.*');
+        const bound = await versionsOf(context.pool, ACCOUNT_VERSIONS);
         const isFull = await holds(
           async () => (await channel.checkQueue(queue)).messageCount >= FULL_QUEUE_LENGTH,
           5000,
         );
-        await delay(context.random.between(500, 3000));
-        return isFull; // the queue goes with its connection
+        if (!isFull) return false;
+        await delay(context.random.between(200, FULL_MS_MAX));
+        await missNothing(context, channel, queue, bound);
+        return true; // the queue goes with its connection
       }),
   },
   {
@@ -121,6 +129,31 @@ export const serverFaults: Fault[] = [
     inject: forgeEvents,
   },
 ];
+
+/** What a full queue refused comes again: everything accepted since it was bound is in it, once there is room. */
+async function missNothing(
+  { pool, evidence }: FaultContext,
+  channel: Channel,
+  queue: string,
+  bound: ReadonlyMap<string, number>,
+): Promise<void> {
+  const seen = new Set<string>();
+  const accepted = await versionsOf(pool, ACCOUNT_VERSIONS).catch(() => bound); // the database is away
+  const note = (message: ConsumeMessage | null) => {
+    for (const { accountId, version } of (message && decodeEvents(message.content)) ?? [])
+      seen.add(eventId(accountId, version));
+  };
+  await channel.consume(queue, note, { noAck: true });
+  const missed = () =>
+    [...accepted].flatMap(([accountId, last]) => {
+      const first = (bound.get(accountId) ?? 0) + 1;
+      const versions = Array.from({ length: Math.max(0, last - first + 1) }, (_, index) => first + index);
+      return versions.map((version) => eventId(accountId, version)).filter((id) => !seen.has(id));
+    });
+  if (await holds(() => missed().length === 0, MISSED_TIMEOUT_MS)) return;
+  const some = missed();
+  evidence.missed.push(`a queue that was full for a moment never got ${some.length} events, such as ${some[0]}`);
+}
 
 /** Publishes what nobody should believe, confirmed by the broker. */
 export function forgeEvents(context: FaultContext): Promise<boolean> {
