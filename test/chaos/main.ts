@@ -15,7 +15,7 @@ that every guarantee held. Exit code 1 on a violation, with the history around i
 
   --seed N         repeats the draws of a run; random by default, and printed
   --minutes M      how long faults strike (1)
-  --heal-seconds N how long the system has to heal and drain afterwards (120)
+  --heal-seconds N how long the system has to heal and drain afterwards (300)
   --only FAULT     this fault alone, or several with commas between
   --json FILE      writes the report as JSON too
   --list           names the faults`;
@@ -47,7 +47,7 @@ async function main(): Promise<void> {
     faults: faults.filter(({ name }) => wanted?.includes(name) ?? true),
     faultsMs: minutes * 60_000,
     strikesMin: Math.floor(minutes * STRIKES_A_MINUTE),
-    healMs: numberOption('heal-seconds', 120) * 1000,
+    healMs: numberOption('heal-seconds', 300) * 1000,
     say: console.log,
   });
   over();

@@ -12,7 +12,9 @@ export interface Snapshots {
   stop(): Promise<void>;
 }
 
-const PAUSE_MS = 1500;
+const PAUSE_MIN_MS = 1500;
+/** Of what a snapshot took: it grows with the ledger, and the system needs the cores. */
+const PAUSE_FACTOR = 3;
 const OFFENDERS_MAX = 5;
 
 // UNION makes equal rows of both tables one: only a version that exists twice with different contents counts twice.
@@ -73,8 +75,10 @@ export function takeSnapshots(databaseUrl: string): Snapshots {
       try {
         await client.connect();
         while (!stopping.signal.aborted) {
+          const startedAtMs = now();
           await judge(client);
-          await delay(PAUSE_MS, undefined, { signal: stopping.signal }).catch(() => {});
+          const pauseMs = Math.max(PAUSE_MIN_MS, PAUSE_FACTOR * (now() - startedAtMs));
+          await delay(pauseMs, undefined, { signal: stopping.signal }).catch(() => {});
         }
       } catch {
         await delay(100); // the database is away
