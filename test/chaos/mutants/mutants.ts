@@ -44,6 +44,7 @@ export const mutants: readonly Mutant[] = [
         'PERFORM FROM account WHERE account.account_id = ANY (p_account_ids) ORDER BY account.account_id FOR NO KEY UPDATE;',
         `FOR item IN 1 .. cardinality(p_account_ids) LOOP
            PERFORM FROM account WHERE account.account_id = p_account_ids[item] FOR NO KEY UPDATE;
+           PERFORM pg_sleep(0.002);
          END LOOP;`,
       ),
     ],
