@@ -1,6 +1,15 @@
 // The client of the HTTP API. Calls are repeated until there is an answer: updates under an idempotency key, the others
 // because a repeat has no further effect. docs/client.md describes it for its users.
-import type { Account, AccountChange, BulkUpdate, EntriesPage, Entry, NewAccount } from '../shared/contract.ts';
+import type {
+  Account,
+  AccountChange,
+  AccountsPage,
+  BulkUpdate,
+  EntriesPage,
+  Entry,
+  NewAccount,
+  PastBalance,
+} from '../shared/contract.ts';
 import { BalanceError, invalidInput } from './balance-error.ts';
 import { type Applied, type BulkResult, updateBalance, updateBalances } from './balance-updates.ts';
 import { type Http, type HttpRequest, send } from './http.ts';
@@ -10,11 +19,13 @@ import { createSlots } from './slots.ts';
 export type {
   Account,
   AccountChange,
+  AccountsPage,
   BulkUpdate,
   EntriesPage,
   Entry,
   InvalidInput,
   NewAccount,
+  PastBalance,
 } from '../shared/contract.ts';
 export { BalanceError, type ErrorCode } from './balance-error.ts';
 export type { Applied, BulkResult } from './balance-updates.ts';
@@ -34,11 +45,23 @@ export interface ClientOptions {
 }
 
 export interface PageOptions {
-  /** Entries of one page, 1 to 1,000; 100 unless given. */
+  /** Entries or accounts of one page, 1 to 1,000; 100 unless given. */
   limit?: number | undefined;
-  /** `nextCursor` of the page before; the newest entries unless given. */
+  /** `nextCursor` of the page before; the first page unless given. */
   cursor?: string | undefined;
 }
+
+export interface EntryFilter {
+  /** Entries created at or after it. */
+  from?: Date | undefined;
+  /** Entries created before it. */
+  to?: Date | undefined;
+  direction?: 'credit' | 'debit' | undefined;
+  reference?: string | undefined;
+}
+
+/** A moment up to now, or a version up to the account's. */
+export type PastMoment = { at: Date; version?: undefined } | { version: number; at?: undefined };
 
 /** What fails, fails with a {@link BalanceError}, or a TypeError where an argument cannot even be sent. */
 export interface Client {
@@ -58,10 +81,14 @@ export interface Client {
    * unknown ones are results. Rejects only when no update can have taken effect.
    */
   updateBalances(updates: readonly BulkUpdate[], options?: CallOptions): Promise<BulkResult[]>;
-  /** A page of the ledger, newest first. */
-  readEntries(id: string, page?: PageOptions, options?: CallOptions): Promise<EntriesPage>;
-  /** The whole ledger of an account, newest first, page by page as it is read. The options hold for each page. */
-  entries(id: string, options?: CallOptions): AsyncGenerator<Entry, void, undefined>;
+  /** A page of accounts in order of id, of all or of those whose id begins with a prefix. */
+  readAccounts(page?: PageOptions & { prefix?: string | undefined }, options?: CallOptions): Promise<AccountsPage>;
+  /** What the account was worth after the last change up to a moment, or after a version. */
+  readPastBalance(id: string, moment: PastMoment, options?: CallOptions): Promise<PastBalance>;
+  /** A page of the ledger, newest first. With a filter it may hold few entries or none, and others follow. */
+  readEntries(id: string, page?: PageOptions & EntryFilter, options?: CallOptions): Promise<EntriesPage>;
+  /** The ledger of an account, newest first, page by page as it is read. The options hold for each page. */
+  entries(id: string, options?: CallOptions, filter?: EntryFilter): AsyncGenerator<Entry, void, undefined>;
 }
 
 /** Opens no connection yet. @throws TypeError when an option is wrong. */
@@ -79,11 +106,13 @@ export function createClient(options: ClientOptions): Client {
     return (await persist(deadlineOf(call), call.signal, (over) => send(http, request, over))).body;
   }
 
-  async function readEntries(id: string, page: PageOptions = {}, call: CallOptions = {}): Promise<EntriesPage> {
-    const query = new URLSearchParams();
-    if (page.limit !== undefined) query.set('limit', String(page.limit));
-    if (page.cursor !== undefined) query.set('cursor', page.cursor);
-    return repeatable({ method: 'GET', path: `${accountPath(id)}/entries?${query}`, answerHas: 'entries' }, call);
+  async function readEntries(
+    id: string,
+    page: PageOptions & EntryFilter = {},
+    call: CallOptions = {},
+  ): Promise<EntriesPage> {
+    const path = `${accountPath(id)}/entries?${queryOf({ ...page })}`;
+    return repeatable({ method: 'GET', path, answerHas: 'entries' }, call);
   }
 
   return {
@@ -94,10 +123,16 @@ export function createClient(options: ClientOptions): Client {
       repeatable({ method: 'PATCH', path: accountPath(id), body: JSON.stringify(change), answerHas: 'id' }, call),
     updateBalance: async (update, call = {}) => updateBalance(http, update, deadlineOf(call), call.signal),
     updateBalances: async (updates, call = {}) => updateBalances(http, updates, deadlineOf(call), call.signal),
+    readAccounts: async (page = {}, call = {}) =>
+      repeatable({ method: 'GET', path: `/v1/accounts?${queryOf({ ...page })}`, answerHas: 'accounts' }, call),
+    readPastBalance: async (id, moment, call = {}) => {
+      const path = `${accountPath(id)}/balance?${queryOf({ ...moment })}`;
+      return repeatable({ method: 'GET', path, answerHas: 'balance' }, call);
+    },
     readEntries,
-    async *entries(id, call = {}) {
+    async *entries(id, call = {}, filter = {}) {
       for (let cursor: string | null | undefined; cursor !== null; ) {
-        const page: EntriesPage = await readEntries(id, { limit: PAGE_ENTRIES, cursor }, call);
+        const page: EntriesPage = await readEntries(id, { ...filter, limit: PAGE_ENTRIES, cursor }, call);
         yield* page.entries;
         cursor = page.nextCursor;
       }
@@ -128,6 +163,16 @@ function tokenOf(given: ClientOptions['token']): (() => string) | undefined {
   };
   if (typeof given === 'string') checked();
   return checked;
+}
+
+/** What is undefined is left out. @throws TypeError at an invalid Date. */
+function queryOf(parameters: Record<string, string | number | Date | undefined>): URLSearchParams {
+  const query = new URLSearchParams();
+  for (const [name, value] of Object.entries(parameters)) {
+    if (value instanceof Date && Number.isNaN(value.getTime())) throw new TypeError(`${name} must be a valid Date`);
+    if (value !== undefined) query.set(name, value instanceof Date ? value.toISOString() : String(value));
+  }
+  return query;
 }
 
 /** Also where encoding leaves it: URLs resolve dots away, and an empty id names another path. */

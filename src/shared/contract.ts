@@ -61,6 +61,23 @@ export interface AppliedUpdate {
   createdAt: string;
 }
 
+export interface AccountsPage {
+  /** In order of id, by bytes. */
+  accounts: Account[];
+  /** Ask for the next page with it; null where there is none. */
+  nextCursor: string | null;
+}
+
+/** What an account was worth at one version of it. */
+export interface PastBalance {
+  accountId: string;
+  /** Of the last change up to then; 0 before the first one. */
+  version: number;
+  balance: number;
+  /** When that change was accepted; null before the first one. */
+  createdAt: string | null;
+}
+
 /** One change in the ledger. */
 export interface Entry {
   eventId: string;
@@ -82,7 +99,7 @@ export interface EntriesPage {
   version: number;
   /** Of its newest entry; below `version` while events are under way. */
   ledgerVersion: number;
-  /** Newest first. */
+  /** Newest first. With filters a page may hold few or none, and others follow. */
   entries: Entry[];
   /** Ask for the next page with it; null where there is none. */
   nextCursor: string | null;

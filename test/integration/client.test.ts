@@ -145,6 +145,33 @@ describe('each call', () => {
     expect(await client.updateBalances([update])).toEqual([{ ok: true, ...applied, replayed: true }]);
   });
 
+  it('looks back: past balances, filtered entries, accounts by prefix', async () => {
+    await client.createAccount({ id: 'look:back' });
+    const changes = [];
+    for (const amount of [5, -2, 7]) changes.push(await client.updateBalance({ accountId: 'look:back', amount }));
+    await drained(database);
+    const [, second] = changes;
+    expect(await client.readPastBalance('look:back', { version: 2 })).toEqual({
+      accountId: 'look:back',
+      version: 2,
+      balance: 3,
+      createdAt: second?.createdAt,
+    });
+    const now = await client.readPastBalance('look:back', { at: new Date(changes.at(-1)?.createdAt as string) });
+    expect(now).toMatchObject({ version: 3, balance: 10 });
+    const debits = [];
+    for await (const { version } of client.entries('look:back', {}, { direction: 'debit' })) debits.push(version);
+    expect(debits).toEqual([2]);
+    const from = new Date(second?.createdAt as string);
+    const page = await client.readEntries('look:back', { from, limit: 1 });
+    expect(page.entries.map(({ version }) => version)).toEqual([3]);
+    const { accounts, nextCursor } = await client.readAccounts({ prefix: 'look:' });
+    expect({ ids: accounts.map(({ id }) => id), nextCursor }).toEqual({ ids: ['look:back'], nextCursor: null });
+    const failure = await failureOf(client.readPastBalance('look:back', { version: 4 }));
+    expect(failure.code).toBe('invalid_request');
+    await expect(client.readEntries('look:back', { to: new Date(Number.NaN) })).rejects.toThrow(TypeError);
+  });
+
   it('reads the whole ledger, page by page', async () => {
     await insertAccounts(database, 'long');
     for (const count of [1000, 500]) {

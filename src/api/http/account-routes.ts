@@ -1,18 +1,14 @@
-// /v1/accounts: create, read, change, and the history of one account and its newest hash.
-import type { Request, RequestHandler } from 'express';
+// /v1/accounts: create, list, read, change, and the newest hash of one account.
+import type { RequestHandler } from 'express';
 import { z } from 'zod';
 import { accountId, overdraftLimit } from '../../shared/balance.ts';
-import type { ProblemDetails } from '../../shared/contract.ts';
 import type { Pool } from '../../shared/database.ts';
-import { eventId } from '../../shared/events.ts';
-import { changeAccount, createAccount, findAccount, findChainHead, listEntries } from './account-store.ts';
-import { check, inPath, inQuery } from './input.ts';
+import { found, idOf, inDatabase, pageLimit } from './account-request.ts';
+import { changeAccount, createAccount, findAccount, findChainHead, listAccounts } from './account-store.ts';
+import { check, inQuery } from './input.ts';
 import { sendJson } from './json-answer.ts';
 import type { ReadJsonBody } from './json-body.ts';
 import { RequestProblem } from './problems.ts';
-
-const ENTRIES_MAX = 1000;
-const ENTRIES_DEFAULT = 100;
 
 export const createAccountBody = z.strictObject({ id: accountId, overdraftLimit: overdraftLimit.default(0) });
 
@@ -20,21 +16,14 @@ export const changeAccountBody = z
   .strictObject({ overdraftLimit: overdraftLimit.optional(), status: z.enum(['open', 'frozen']).optional() })
   .refine((change) => Object.keys(change).length > 0, 'needs overdraftLimit, status or both');
 
-const accountPath = z.object({ id: accountId });
-
-const wholeInQuery = (what: string, max: number) =>
-  z
-    .string(what)
-    .regex(/^[1-9]\d{0,15}$/, what)
-    .transform(Number)
-    .refine((value) => value <= max, what);
-
-/** cursor is the nextCursor of the page before. */
-export const entriesQuery = z.strictObject({
-  limit: wholeInQuery(`must be a number from 1 to ${ENTRIES_MAX}`, ENTRIES_MAX).default(ENTRIES_DEFAULT),
-  cursor: wholeInQuery('must be the nextCursor of the page before', Number.MAX_SAFE_INTEGER).default(
-    Number.MAX_SAFE_INTEGER,
-  ),
+/** cursor is the nextCursor of the page before: the last id of it. */
+export const accountsQuery = z.strictObject({
+  limit: pageLimit,
+  cursor: accountId.optional(),
+  prefix: z
+    .string()
+    .regex(/^[A-Za-z0-9._:-]{1,64}$/, 'must be 1 to 64 characters of A-Z a-z 0-9 . _ : -')
+    .optional(),
 });
 
 export interface AccountRoutesOptions {
@@ -57,6 +46,12 @@ export function accountRoutes({ pool, readJsonBody, bodyBytesMax }: AccountRoute
     sendJson(response, account);
   };
 
+  const list: RequestHandler = async (request, response) => {
+    const { limit, cursor = '', prefix = '' } = check(accountsQuery, request.query, inQuery);
+    const accounts = await inDatabase(() => listAccounts(pool, cursor, prefix, limit));
+    sendJson(response, { accounts, nextCursor: accounts.length === limit ? accounts.at(-1)?.id : null });
+  };
+
   const read: RequestHandler = async (request, response) => {
     const id = idOf(request);
     sendJson(response, found(id, await inDatabase(() => findAccount(pool, id))));
@@ -73,53 +68,10 @@ export function accountRoutes({ pool, readJsonBody, bodyBytesMax }: AccountRoute
     sendJson(response, found(id, result === 'account_not_found' ? undefined : result));
   };
 
-  const entries: RequestHandler = async (request, response) => {
-    const id = idOf(request);
-    const { limit, cursor } = check(entriesQuery, request.query, inQuery);
-    const page = found(id, await inDatabase(() => listEntries(pool, id, cursor, limit)));
-    const last = page.entries.at(-1);
-    sendJson(response, {
-      accountId: id,
-      version: page.version,
-      ledgerVersion: page.ledgerVersion,
-      entries: page.entries.map(({ reference, actor, ...entry }) => ({
-        eventId: eventId(id, entry.version),
-        ...entry,
-        ...(reference === null ? {} : { reference }),
-        ...(actor === null ? {} : { actor }),
-      })),
-      // Versions start at 1: below that there is no further page.
-      nextCursor: page.entries.length === limit && last && last.version > 1 ? String(last.version) : null,
-    });
-  };
-
   const chainHead: RequestHandler = async (request, response) => {
     const id = idOf(request);
     sendJson(response, found(id, await inDatabase(() => findChainHead(pool, id))));
   };
 
-  return { create, read, change, entries, chainHead };
-}
-
-function idOf(request: Request): string {
-  return check(accountPath, { id: request.params.id }, inPath).id;
-}
-
-function found<T>(id: string, value: T | undefined): T {
-  if (value === undefined) throw new RequestProblem('account_not_found', { accountId: id });
-  return value;
-}
-
-/** A database that does not answer is the caller's to wait for. All statements here can be repeated safely. */
-async function inDatabase<T>(query: () => Promise<T>): Promise<T> {
-  try {
-    return await query();
-  } catch (cause) {
-    const code = (cause as { code?: string }).code ?? '';
-    // A connection failure has no SQLSTATE, or one of these classes; anything else is a defect.
-    const away = !/^[0-9A-Z]{5}$/.test(code) || /^(08|25|53|57)/.test(code);
-    if (!away) throw cause;
-    const details: ProblemDetails = { detail: 'Repeat the request: it takes effect once, however often it is sent.' };
-    throw Object.assign(new RequestProblem('unavailable', details), { cause });
-  }
+  return { create, list, read, change, chainHead };
 }

@@ -1,4 +1,4 @@
-// SQL for accounts and their histories: everything but balance updates. All of it can be repeated safely.
+// SQL for accounts: everything but balance updates and histories. All of it can be repeated safely.
 import { type ChainHead, GENESIS_HASH } from '../../shared/chain-head.ts';
 import type { Pool } from '../../shared/database.ts';
 
@@ -10,25 +10,6 @@ export interface Account {
   status: 'open' | 'frozen';
   createdAt: Date;
   updatedAt: Date;
-}
-
-export interface Entry {
-  version: number;
-  amount: number;
-  balance: number;
-  reference: string | null;
-  actor: string | null;
-  createdAt: Date;
-  recordedAt: Date;
-}
-
-export interface EntriesPage {
-  /** Of the account: the number of changes it has accepted. */
-  version: number;
-  /** Of its newest ledger entry; below version while events are under way. */
-  ledgerVersion: number;
-  /** Newest first. */
-  entries: Entry[];
 }
 
 const COLUMNS = `account_id AS id, balance, version, overdraft_limit AS "overdraftLimit", status,
@@ -58,6 +39,18 @@ export async function findAccount(pool: Pool, id: string): Promise<Account | und
   return (await pool.query<Account>(SELECT, [id])).rows[0];
 }
 
+// `~` is behind every character that an id may have, and order is that of bytes.
+const LIST = `
+  SELECT ${COLUMNS} FROM account
+  WHERE account_id > $1 AND account_id >= $2 AND account_id < $2 || '~'
+  ORDER BY account_id
+  LIMIT $3`;
+
+/** Accounts whose id begins with a prefix, in order of id, behind a given one. Costs what it returns, however many there are. */
+export async function listAccounts(pool: Pool, behindId: string, prefix: string, limit: number): Promise<Account[]> {
+  return (await pool.query<Account>(LIST, [behindId, prefix, limit])).rows;
+}
+
 // The constraint account_not_overdrawn would refuse the same, as an error.
 const UPDATE = `
   UPDATE account
@@ -77,39 +70,6 @@ export async function changeAccount(
   const [changed] = (await pool.query<Account>(UPDATE, values)).rows;
   if (changed) return changed;
   return (await findAccount(pool, id)) ? 'overdraft_limit_too_low' : 'account_not_found';
-}
-
-// One statement, one snapshot: the versions fit the entries.
-const ENTRIES = `
-  SELECT account.version AS "accountVersion",
-         coalesce((SELECT max(ledger.version) FROM ledger WHERE ledger.account_id = $1), 0) AS "ledgerVersion",
-         page.version, page.amount, page.balance, page.reference, page.actor,
-         page.created_at AS "createdAt", page.recorded_at AS "recordedAt"
-  FROM account
-  LEFT JOIN LATERAL (
-    SELECT * FROM ledger
-    WHERE ledger.account_id = $1 AND ledger.version < $2
-    ORDER BY ledger.version DESC
-    LIMIT $3
-  ) page ON true
-  WHERE account.account_id = $1
-  ORDER BY page.version DESC`;
-
-/** Entries below a version, newest first; undefined when there is no such account. */
-export async function listEntries(
-  pool: Pool,
-  id: string,
-  belowVersion: number,
-  limit: number,
-): Promise<EntriesPage | undefined> {
-  const { rows } = await pool.query(ENTRIES, [id, belowVersion, limit]);
-  const [first] = rows;
-  if (!first) return undefined;
-  const { accountVersion: version, ledgerVersion } = first;
-  const entries = rows
-    .filter((row) => row.version !== null)
-    .map(({ accountVersion, ledgerVersion, ...entry }): Entry => entry);
-  return { version, ledgerVersion, entries };
 }
 
 const CHAIN_HEAD = `

@@ -12,6 +12,7 @@ import { type Access, keyOf } from '../access/access.ts';
 import { type AccountRoutesOptions, accountRoutes } from './account-routes.ts';
 import { type BalanceUpdateOptions, balanceUpdateRoutes } from './balance-update-routes.ts';
 import { type HealthOptions, livez, readyz } from './health-routes.ts';
+import { historyRoutes } from './history-routes.ts';
 import { createBodyReader } from './json-body.ts';
 import { type MetricsOptions, metricsRoute } from './metrics-route.ts';
 import { RequestProblem, sendProblem } from './problems.ts';
@@ -28,13 +29,16 @@ export function createApp(options: AppOptions): RequestListener {
   const { authenticate, allow } = options.access;
   const readJsonBody = createBodyReader();
   const accounts = accountRoutes({ ...options, readJsonBody });
+  const history = historyRoutes(options);
   const updates = balanceUpdateRoutes({ ...options, readJsonBody });
   if (authenticate) app.use(authenticate); // before all paths: whoever has no key learns nothing about them
   route(app, '/v1/balance-updates', { post: allow('write', updates.single) }); // the hot one first: express tries in order
   route(app, '/v1/balance-updates/bulk', { post: allow('write', updates.bulk) });
-  route(app, '/v1/accounts', { post: allow('admin', accounts.create) });
+  route(app, '/v1/accounts', { get: allow('read', accounts.list), post: allow('admin', accounts.create) });
   route(app, '/v1/accounts/:id', { get: allow('read', accounts.read), patch: allow('admin', accounts.change) });
-  route(app, '/v1/accounts/:id/entries', { get: allow('read', accounts.entries) });
+  route(app, '/v1/accounts/:id/entries', { get: allow('read', history.entries) });
+  route(app, '/v1/accounts/:id/entries/export', { get: allow('read', history.exported) });
+  route(app, '/v1/accounts/:id/balance', { get: allow('read', history.balance) });
   route(app, '/v1/accounts/:id/chain-head', { get: allow('read', accounts.chainHead) });
   return finish(app, options);
 }

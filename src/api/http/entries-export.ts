@@ -1,0 +1,82 @@
+// A history as a file: CSV or JSON lines, oldest first, streamed in bounded memory however long it is.
+import { once } from 'node:events';
+import type { ServerResponse } from 'node:http';
+import { eventId } from '../../shared/events.ts';
+import type { Entry } from './history-store.ts';
+
+export type ExportFormat = 'csv' | 'jsonl';
+
+interface Form {
+  contentType: string;
+  head: string;
+  line(id: string, entry: Entry): string;
+}
+
+const COLUMNS = ['eventId', 'version', 'amount', 'balance', 'createdAt', 'recordedAt', 'reference', 'actor'] as const;
+
+export const exportForms: Record<ExportFormat, Form> = {
+  // RFC 4180
+  csv: {
+    contentType: 'text/csv; charset=utf-8; header=present',
+    head: `${COLUMNS.join(',')}\r\n`,
+    line(id, { version, amount, balance, createdAt, recordedAt, reference, actor }) {
+      const times = `${createdAt.toISOString()},${recordedAt.toISOString()}`;
+      const texts = `${csvText(reference ?? '')},${csvText(actor ?? '')}`;
+      return `${eventId(id, version)},${version},${amount},${balance},${times},${texts}\r\n`;
+    },
+  },
+  jsonl: {
+    contentType: 'application/jsonl',
+    head: '',
+    line: (id, entry) => `${JSON.stringify(entryBody(id, entry))}\n`,
+  },
+};
+
+/** An entry as all answers show it. */
+export function entryBody(id: string, { reference, actor, ...entry }: Entry) {
+  return {
+    eventId: eventId(id, entry.version),
+    ...entry,
+    ...(reference === null ? {} : { reference }),
+    ...(actor === null ? {} : { actor }),
+  };
+}
+
+/**
+ * A spreadsheet takes text that begins like a formula for one, and a reference is anybody's text: an apostrophe before it
+ * has it shown as text. https://owasp.org/www-community/attacks/CSV_Injection
+ */
+function csvText(text: string): string {
+  const safe = /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
+  return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+}
+
+/**
+ * Writes each piece when the client has taken the one before. A client that is gone ends it; a failure breaks the connection,
+ * so that half a file is never taken for a whole one.
+ */
+export async function streamExport(
+  response: ServerResponse,
+  format: ExportFormat,
+  id: string,
+  ...parts: (Iterable<readonly Entry[]> | AsyncIterable<readonly Entry[]>)[]
+): Promise<void> {
+  const { contentType, head, line } = exportForms[format];
+  response.setHeader('content-type', contentType);
+  response.setHeader('content-disposition', `attachment; filename="${id.replaceAll(':', '_')}.${format}"`);
+  try {
+    response.write(head);
+    for (const part of parts) {
+      for await (const entries of part) {
+        if (response.destroyed) return;
+        const text = entries.map((entry) => line(id, entry)).join('');
+        if (text === '' || response.write(text)) continue;
+        await Promise.race([once(response, 'drain'), once(response, 'close')]);
+      }
+    }
+    if (!response.destroyed) response.end();
+  } catch (error) {
+    response.destroy();
+    throw error;
+  }
+}

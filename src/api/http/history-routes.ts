@@ -1,0 +1,149 @@
+// The history of an account: its ledger entries page by page and as a file, and what it was worth at some time.
+import type { RequestHandler } from 'express';
+import { z } from 'zod';
+import { reference } from '../../shared/balance.ts';
+import type { Pool } from '../../shared/database.ts';
+import { found, idOf, inDatabase, PAGE_ROWS_MAX, pageLimit, wholeInQuery } from './account-request.ts';
+import { entryBody, streamExport } from './entries-export.ts';
+import {
+  balanceAtTime,
+  balanceAtVersion,
+  type Entry,
+  type EntryFilter,
+  lastVersionBefore,
+  readNewestFirst,
+  readOldestFirst,
+  readVersions,
+} from './history-store.ts';
+import { check, inQuery } from './input.ts';
+import { sendJson } from './json-answer.ts';
+import { RequestProblem, sendProblem } from './problems.ts';
+
+/** Each uses a connection for a part of the time, and there are four for all that is no update. */
+const EXPORTS_MAX = 2;
+
+const moment = z
+  .union([z.iso.datetime({ offset: true }), z.iso.datetime()], {
+    error: 'must be a time such as 2026-11-23T19:43:56.550Z, its + written as %2B',
+  })
+  .transform((text) => new Date(text))
+  .refine((time) => time.getTime() > YEAR_1_MS && time.getTime() < YEAR_10000_MS, 'must be in the years 1 to 9999');
+const YEAR_1_MS = Date.parse('0001-01-01T00:00:00Z');
+const YEAR_10000_MS = Date.parse('+010000-01-01T00:00:00Z');
+
+const filters = {
+  /** Entries created at or after it. */
+  from: moment.optional(),
+  /** Entries created before it. */
+  to: moment.optional(),
+  direction: z.enum(['credit', 'debit'], 'must be credit or debit').optional(),
+  reference: reference.optional(),
+};
+
+/** cursor is the nextCursor of the page before. */
+export const entriesQuery = z.strictObject({
+  limit: pageLimit,
+  cursor: wholeInQuery('must be the nextCursor of the page before', Number.MAX_SAFE_INTEGER).optional(),
+  ...filters,
+});
+
+export const exportQuery = z.strictObject({
+  format: z.enum(['csv', 'jsonl'], 'must be csv or jsonl'),
+  ...filters,
+});
+
+export const balanceQuery = z
+  .strictObject({
+    at: moment.optional(),
+    version: z
+      .union([z.literal('0').transform(() => 0), wholeInQuery(VERSION(), Number.MAX_SAFE_INTEGER)], VERSION())
+      .optional(),
+  })
+  .refine(({ at, version }) => (at === undefined) !== (version === undefined), 'needs either at or version');
+
+function VERSION() {
+  return `must be a number from 0 to ${Number.MAX_SAFE_INTEGER}`;
+}
+
+type Period = { from?: Date | undefined; to?: Date | undefined };
+
+export function historyRoutes({ pool }: { pool: Pool }) {
+  let exports = 0;
+
+  /** The versions of an account that lie in a period, both ends as in a slice: from one up to below another. */
+  async function rangeOf(id: string, { from, to }: Period, ledgerVersion: number) {
+    const before = (time: Date) => lastVersionBefore(pool, id, time, ledgerVersion);
+    return {
+      fromVersion: from ? (await before(from)) + 1 : 1,
+      belowVersion: to ? (await before(to)) + 1 : ledgerVersion + 1,
+    };
+  }
+
+  const entries: RequestHandler = async (request, response) => {
+    const id = idOf(request);
+    const { limit, cursor, from, to, ...filter } = check(entriesQuery, request.query, inQuery);
+    const { versions, slice } = await inDatabase(async () => {
+      const versions = found(id, await readVersions(pool, id));
+      const range = await rangeOf(id, { from, to }, versions.ledgerVersion);
+      const belowVersion = Math.min(cursor ?? Number.POSITIVE_INFINITY, range.belowVersion);
+      if (belowVersion <= range.fromVersion) return { versions, slice: { entries: [], next: undefined } };
+      return { versions, slice: await readNewestFirst(pool, id, { ...range, belowVersion, limit }, filter) };
+    });
+    sendJson(response, {
+      accountId: id,
+      ...versions,
+      entries: slice.entries.map((entry) => entryBody(id, entry)),
+      nextCursor: slice.next === undefined ? null : String(slice.next),
+    });
+  };
+
+  const balance: RequestHandler = async (request, response) => {
+    const id = idOf(request);
+    const { at, version = 0 } = check(balanceQuery, request.query, inQuery);
+    if (at && at.getTime() > Date.now()) throw invalidQuery('at', 'is in the future');
+    const past = found(
+      id,
+      await inDatabase(() => (at ? balanceAtTime(pool, id, at) : balanceAtVersion(pool, id, version))),
+    );
+    if ('lastVersion' in past) throw invalidQuery('version', `is above the account's, which is ${past.lastVersion}`);
+    sendJson(response, { accountId: id, ...past });
+  };
+
+  const exported: RequestHandler = async (request, response) => {
+    const id = idOf(request);
+    const { format, from, to, ...filter } = check(exportQuery, request.query, inQuery);
+    if (exports >= EXPORTS_MAX) return sendProblem(response, 'overloaded', { detail: 'Other exports are under way.' });
+    exports += 1;
+    try {
+      // As far as the first piece there is still another answer.
+      const { first, rest } = await inDatabase(async () => {
+        const { ledgerVersion } = found(id, await readVersions(pool, id));
+        const rest = slices(id, await rangeOf(id, { from, to }, ledgerVersion), filter);
+        return { first: await rest.next(), rest };
+      });
+      const isAsked = request.method !== 'HEAD' && !first.done;
+      await streamExport(response, format, id, isAsked ? [first.value] : [], isAsked ? rest : []);
+    } finally {
+      exports -= 1;
+    }
+  };
+
+  async function* slices(
+    id: string,
+    { fromVersion, belowVersion }: { fromVersion: number; belowVersion: number },
+    filter: EntryFilter,
+  ): AsyncGenerator<readonly Entry[]> {
+    for (let next: number | undefined = fromVersion; next !== undefined && next < belowVersion; ) {
+      const range = { fromVersion: next, belowVersion, limit: PAGE_ROWS_MAX };
+      const slice: Awaited<ReturnType<typeof readOldestFirst>> = await readOldestFirst(pool, id, range, filter);
+      yield slice.entries;
+      next = slice.next;
+    }
+  }
+
+  return { entries, balance, exported };
+}
+
+function invalidQuery(name: string, what: string): RequestProblem {
+  return new RequestProblem('invalid_request', { errors: [{ where: `query ${name}`, what }] });
+}

@@ -1,0 +1,336 @@
+// Histories over HTTP: what an account was worth at some time, entries by time, direction and reference, accounts by prefix,
+// and histories as files.
+import { once } from 'node:events';
+import { connect } from 'node:net';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { SCANNED_MAX } from '../../src/api/http/history-store.ts';
+import {
+  applyDirectly,
+  cleanUp,
+  createAccount,
+  createBroker,
+  createDatabase,
+  type Database,
+  drained,
+  insertAccounts,
+  onCleanUp,
+  send,
+  startApiHere,
+  startWorkerHere,
+  until,
+} from '../harness.ts';
+
+interface Entry {
+  version: number;
+  amount: number;
+  balance: number;
+  createdAt: string;
+  reference?: string;
+}
+
+let database: Database;
+let url: string;
+let entries: Entry[]; // of `busy`, oldest first
+
+const get = (path: string) => send(url, 'GET', path);
+const query = (parameters: Record<string, string | number>) => new URLSearchParams(parameters as never).toString();
+
+beforeAll(async () => {
+  database = await createDatabase();
+  const broker = createBroker();
+  ({ url } = await startApiHere(database, broker));
+  await startWorkerHere(database, broker);
+  await createAccount(url, 'busy');
+  for (let number = 1; number <= 60; number += 1) {
+    const amount = number % 3 === 0 ? -number : 2 * number;
+    const update = { accountId: 'busy', amount, reference: `order ${number % 7}` };
+    expect((await send(url, 'POST', '/v1/balance-updates', update)).status).toBe(200);
+  }
+  await drained(database);
+  entries = (await get('/v1/accounts/busy/entries?limit=1000')).body.entries.reverse();
+  expect(entries).toHaveLength(60);
+});
+afterAll(cleanUp);
+
+describe('a past balance', () => {
+  const balance = (parameters: Record<string, string | number>) =>
+    get(`/v1/accounts/busy/balance?${query(parameters)}`);
+
+  it('of each version is what its entry left', async () => {
+    expect((await balance({ version: 0 })).body).toEqual({
+      accountId: 'busy',
+      version: 0,
+      balance: 0,
+      createdAt: null,
+    });
+    for (const { version, balance: left, createdAt } of entries) {
+      expect((await balance({ version })).body).toEqual({ accountId: 'busy', version, balance: left, createdAt });
+    }
+    const above = await balance({ version: 61 });
+    expect(above).toMatchObject({
+      status: 400,
+      body: { code: 'invalid_request', errors: [{ where: 'query version' }] },
+    });
+  });
+
+  it('at a time is that of the last change up to then', async () => {
+    const times = [...new Set(entries.flatMap(({ createdAt }) => [-1, 0, 1].map((ms) => Date.parse(createdAt) + ms)))];
+    for (const time of times) {
+      const last = entries.findLast(({ createdAt }) => Date.parse(createdAt) <= time);
+      const { status, body } = await balance({ at: new Date(time).toISOString() });
+      expect({ status, ...body }).toMatchObject({
+        status: 200,
+        version: last?.version ?? 0,
+        balance: last?.balance ?? 0,
+      });
+    }
+    const withZone = await balance({ at: '2000-01-01T00:00:00+02:00' });
+    expect(withZone.body).toMatchObject({ version: 0, balance: 0, createdAt: null });
+  });
+
+  it('knows changes that the ledger does not hold yet', async () => {
+    const alone = await createDatabase(); // no worker, no relay
+    const { url: aloneUrl } = await startApiHere(alone, createBroker(), { RELAY: 'off' });
+    await insertAccounts(alone, 'fresh');
+    for (const amount of [5, 7, -2]) await applyDirectly(alone.pool, 'fresh', amount);
+    const at = async (parameters: string) =>
+      (await send(aloneUrl, 'GET', `/v1/accounts/fresh/balance?${parameters}`)).body;
+    expect(await at('version=2')).toMatchObject({ version: 2, balance: 12 });
+    expect(await at(query({ at: new Date().toISOString() }))).toMatchObject({ version: 3, balance: 10 });
+  });
+
+  it.each([
+    ['neither', ''],
+    ['both', 'at=2026-01-01T00:00:00Z&version=1'],
+    ['a future time', 'at=2999-01-01T00:00:00Z'],
+    ['a time without a zone', 'at=2026-01-01T00:00:00'],
+    ['no time', 'at=yesterday'],
+    ['a version below 0', 'version=-1'],
+    ['something unknown', 'version=1&when=now'],
+  ])('is refused with %s', async (_, parameters) => {
+    const answer = await get(`/v1/accounts/busy/balance?${parameters}`);
+    expect(answer).toMatchObject({ status: 400, body: { code: 'invalid_request' } });
+    expect(answer.body.errors.length).toBeGreaterThan(0);
+  });
+
+  it('of nobody is not found', async () => {
+    const answer = await get('/v1/accounts/nobody/balance?version=0');
+    expect(answer).toMatchObject({ status: 404, body: { code: 'account_not_found' } });
+  });
+});
+
+describe('entries', () => {
+  async function allPages(parameters: Record<string, string | number>): Promise<Entry[]> {
+    const all: Entry[] = [];
+    for (let cursor = ''; ; ) {
+      const { body } = await get(
+        `/v1/accounts/busy/entries?${query({ ...parameters, limit: 4, ...(cursor ? { cursor } : {}) })}`,
+      );
+      expect(body.entries.length).toBeLessThanOrEqual(4);
+      all.push(...body.entries);
+      if (body.nextCursor === null) return all;
+      cursor = body.nextCursor;
+    }
+  }
+
+  it('by time, direction and reference are those that fit, whichever are combined', async () => {
+    const from = entries[20]?.createdAt as string;
+    const to = entries[45]?.createdAt as string;
+    const choices = {
+      from: [undefined, from],
+      to: [undefined, to],
+      direction: [undefined, 'credit', 'debit'],
+      reference: [undefined, 'order 3'],
+    };
+    for (const one of choices.from) {
+      for (const two of choices.to) {
+        for (const three of choices.direction) {
+          for (const four of choices.reference) {
+            const parameters = {
+              ...(one && { from: one }),
+              ...(two && { to: two }),
+              ...(three && { direction: three }),
+              ...(four && { reference: four }),
+            };
+            const fitting = entries.filter(
+              ({ createdAt, amount, reference }) =>
+                (!one || createdAt >= one) &&
+                (!two || createdAt < two) &&
+                (!three || amount > 0 === (three === 'credit')) &&
+                (!four || reference === four),
+            );
+            expect(await allPages(parameters), JSON.stringify(parameters)).toEqual(fitting.reverse());
+          }
+        }
+      }
+    }
+  });
+
+  it('of which few fit come in pages that may be empty, each bounded in what it looks at', async () => {
+    const rows = 2 * SCANNED_MAX + 10;
+    await insertAccounts(database, 'long');
+    await database.pool.query(
+      `INSERT INTO ledger (account_id, version, amount, balance, reference, created_at)
+       SELECT 'long', version, 1, version, CASE WHEN version = 3 THEN 'rare' END, now() FROM generate_series(1, $1::bigint) AS version`,
+      [rows],
+    );
+    await database.pool.query(`UPDATE account SET version = $1, balance = $1 WHERE account_id = 'long'`, [rows]);
+    const pages: number[] = [];
+    for (let cursor: string | null = ''; cursor !== null; ) {
+      const { body } = await get(`/v1/accounts/long/entries?reference=rare${cursor && `&cursor=${cursor}`}`);
+      pages.push(body.entries.length);
+      cursor = body.nextCursor;
+    }
+    expect(pages).toEqual([0, 0, 1]);
+  });
+
+  it.each([
+    'from=soon',
+    'to=2026-13-01T00:00:00Z',
+    'direction=up',
+    'reference=',
+    `reference=${'x'.repeat(256)}`,
+    'cursor=0',
+    'order=asc',
+  ])('are refused with %s', async (parameters) => {
+    const answer = await get(`/v1/accounts/busy/entries?${parameters}`);
+    expect(answer).toMatchObject({ status: 400, body: { code: 'invalid_request' } });
+  });
+});
+
+it('of nobody are not found', async () => {
+  const answer = await get('/v1/accounts/nobody/entries');
+  expect(answer).toMatchObject({ status: 404, body: { code: 'account_not_found' } });
+});
+
+describe('accounts', () => {
+  it('are listed in order of id, page by page, by prefix', async () => {
+    const ids = ['list:a', 'list:b', 'list:b1', 'list:c', 'list', 'list.', 'lisu', 'LIST:a', 'listz'];
+    await insertAccounts(database, ...ids);
+    const listed: string[] = [];
+    for (let cursor: string | null = ''; cursor !== null; ) {
+      const { body } = await get(`/v1/accounts?${query({ prefix: 'list', limit: 2, ...(cursor ? { cursor } : {}) })}`);
+      listed.push(...body.accounts.map(({ id }: { id: string }) => id));
+      cursor = body.nextCursor;
+    }
+    expect(listed).toEqual(ids.filter((id) => id.startsWith('list')).sort());
+    const { body } = await get('/v1/accounts?limit=1&prefix=busy');
+    expect(body.accounts).toEqual([(await get('/v1/accounts/busy')).body]);
+    expect((await get('/v1/accounts?prefix=nobody')).body).toEqual({ accounts: [], nextCursor: null });
+  });
+
+  it.each(['prefix=', 'prefix=a%20b', 'limit=0', 'limit=1001', 'cursor=%2F', 'page=2'])(
+    'are refused with %s',
+    async (parameters) => {
+      const answer = await get(`/v1/accounts?${parameters}`);
+      expect(answer).toMatchObject({ status: 400, body: { code: 'invalid_request' } });
+    },
+  );
+});
+
+describe('an export', () => {
+  const exported = async (id: string, parameters: string) => {
+    const response = await fetch(`${url}/v1/accounts/${id}/entries/export?${parameters}`, {
+      signal: AbortSignal.timeout(30_000),
+    });
+    return { status: response.status, headers: response.headers, text: await response.text() };
+  };
+
+  it('in JSON lines has every entry as /entries shows it, oldest first', async () => {
+    const { status, headers, text } = await exported('busy', 'format=jsonl');
+    expect(status).toBe(200);
+    expect(headers.get('content-type')).toBe('application/jsonl');
+    expect(headers.get('content-disposition')).toBe('attachment; filename="busy.jsonl"');
+    expect(
+      text
+        .trimEnd()
+        .split('\n')
+        .map((line) => JSON.parse(line)),
+    ).toEqual(entries);
+  });
+
+  it('takes the filters of /entries', async () => {
+    const { text } = await exported('busy', `format=jsonl&direction=debit&from=${entries[30]?.createdAt}`);
+    const versions = text
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line).version);
+    expect(versions).toEqual(
+      entries
+        .slice(30)
+        .filter(({ amount }) => amount < 0)
+        .map(({ version }) => version),
+    );
+  });
+
+  it('in CSV quotes what has to be, and shows formulas as text', async () => {
+    await createAccount(url, 'csv:1');
+    const references = ['plain', 'a "quoted", one', '=1+1', '-5', '+x', '@y', 'ü'];
+    for (const reference of references) {
+      await send(url, 'POST', '/v1/balance-updates', { accountId: 'csv:1', amount: 1, reference });
+    }
+    await drained(database);
+    const { headers, text } = await exported('csv:1', 'format=csv');
+    expect(headers.get('content-disposition')).toBe('attachment; filename="csv_1.csv"');
+    const [head, ...lines] = text.split('\r\n');
+    expect(head).toBe('eventId,version,amount,balance,createdAt,recordedAt,reference,actor');
+    expect(lines.pop()).toBe('');
+    expect(lines.map((line) => line.split(',').slice(6).join(','))).toEqual(
+      ['plain', '"a ""quoted"", one"', "'=1+1", "'-5", "'+x", "'@y", 'ü'].map((shown) => `${shown},`),
+    );
+    expect(lines[0]).toMatch(/^csv:1:1,1,1,1,\d{4}-.*Z,\d{4}-.*Z,plain,$/);
+  });
+
+  it('of a long history that breaks off is no complete file, and more than two at once are refused', async () => {
+    // Long enough that it does not fit into the buffers between a client that reads nothing and the service.
+    const rows = 80_000;
+    await insertAccounts(database, 'huge');
+    await database.pool.query(
+      `INSERT INTO ledger (account_id, version, amount, balance, reference, created_at)
+       SELECT 'huge', version, 1, version, repeat('x', 250), now() FROM generate_series(1, $1::bigint) AS version`,
+      [rows],
+    );
+    const { hostname, port } = new URL(url);
+    /** Reads the beginning of an answer, and no more. */
+    const startLazily = async () => {
+      const socket = connect({ host: hostname, port: Number(port) });
+      onCleanUp(async () => socket.destroy());
+      socket.write('GET /v1/accounts/huge/entries/export?format=jsonl HTTP/1.1\r\nHost: test\r\n\r\n');
+      const [beginning] = await once(socket, 'data');
+      socket.pause();
+      expect(String(beginning)).toMatch(/^HTTP\/1.1 200/);
+      return socket;
+    };
+    const lazy = [await startLazily(), await startLazily()];
+    const refused = await get('/v1/accounts/busy/entries/export?format=csv');
+    expect(refused).toMatchObject({ status: 503, body: { code: 'overloaded' } });
+    expect(refused.headers.get('retry-after')).toBe('1');
+    expect((await get('/v1/accounts/busy')).status).toBe(200); // they leave connections for others
+
+    lazy[0]?.destroy();
+    await until('a place is free', async () => (await exported('busy', 'format=csv')).status === 200);
+
+    // The statement behind the other one fails from now on.
+    const [, reader] = lazy;
+    let received = '';
+    const closed = new Promise<void>((resolve) => reader?.once('close', () => resolve()));
+    await database.pool.query('ALTER TABLE ledger RENAME TO ledger_away');
+    reader?.on('data', (chunk) => {
+      received = (received + chunk).slice(-100);
+    });
+    reader?.resume();
+    await closed;
+    await database.pool.query('ALTER TABLE ledger_away RENAME TO ledger');
+    expect(received).not.toMatch(/0\r\n\r\n$/); // the last chunk of a complete answer
+  });
+
+  it.each(['', 'format=xml', 'format=csv&limit=5'])('is refused with "%s"', async (parameters) => {
+    const answer = await get(`/v1/accounts/busy/entries/export?${parameters}`);
+    expect(answer).toMatchObject({ status: 400, body: { code: 'invalid_request' } });
+  });
+
+  it('of nobody is not found', async () => {
+    const answer = await get('/v1/accounts/nobody/entries/export?format=csv');
+    expect(answer).toMatchObject({ status: 404, body: { code: 'account_not_found' } });
+  });
+});
