@@ -30,6 +30,7 @@ export async function startApi(settings: ApiSettings, log: Logger): Promise<Runn
   metrics.watch({ lanes, relay, pool });
   const stopKeyExpiry =
     settings.relay === 'only' ? () => {} : startKeyExpiry(pool, settings.idempotencyKeysKeptMs, log);
+  let stopping: Promise<void> | undefined;
   const health = {
     pool,
     schemaVersion: await expectedSchemaVersion(),
@@ -37,6 +38,7 @@ export async function startApi(settings: ApiSettings, log: Logger): Promise<Runn
     laneCounts: () => lanes.counts(),
     readMetrics: () => readMetrics(metrics.registry),
     onRequestEnd: metrics.requestEnded,
+    isStopping: () => stopping !== undefined,
     log,
   };
   const access = settings.relay === 'only' ? undefined : createAccess({ ...settings, log });
@@ -55,7 +57,6 @@ export async function startApi(settings: ApiSettings, log: Logger): Promise<Runn
   metrics.watchServer(server);
   log.info({ host: settings.host, port: server.port, relay: settings.relay, auth: settings.auth }, 'api started');
   if (settings.auth === 'off') log.warn('AUTH is off: whoever reaches this address of this machine may do everything');
-  let stopping: Promise<void> | undefined;
   return {
     port: server.port,
     stop() {

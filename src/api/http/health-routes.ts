@@ -10,13 +10,15 @@ export interface HealthOptions {
   /** What /readyz tells beside: state that does not decide readiness. */
   relayState: () => object;
   laneCounts: () => object;
+  /** A stop has begun: answers are given, and whoever balances load shall send no more. */
+  isStopping: () => boolean;
 }
 
 export const livez: RequestHandler = (_request, response) => {
   response.json({ status: 'ok' });
 };
 
-export function readyz({ pool, schemaVersion, relayState, laneCounts }: HealthOptions): RequestHandler {
+export function readyz({ pool, schemaVersion, relayState, laneCounts, isStopping }: HealthOptions): RequestHandler {
   return async (_request, response) => {
     const database = await present(pool).then(
       // A newer schema is fine: in a rolling upgrade the migration comes before the processes.
@@ -24,11 +26,11 @@ export function readyz({ pool, schemaVersion, relayState, laneCounts }: HealthOp
         version >= schemaVersion ? 'ok' : `has schema version ${version}, needs ${schemaVersion}: run migrate`,
       () => 'unavailable',
     );
-    const ready = database === 'ok';
-    const outbox = ready ? await readBacklog(pool).catch(() => undefined) : undefined;
+    const outbox = database === 'ok' ? await readBacklog(pool).catch(() => undefined) : undefined;
+    const status = isStopping() ? 'stopping' : database === 'ok' ? 'ok' : 'unavailable';
     response
-      .status(ready ? 200 : 503)
-      .json({ status: ready ? 'ok' : 'unavailable', database, outbox, relay: relayState(), lanes: laneCounts() });
+      .status(status === 'ok' ? 200 : 503)
+      .json({ status, database, outbox, relay: relayState(), lanes: laneCounts() });
   };
 }
 

@@ -1,6 +1,7 @@
 // Listens. Every wait on a client is bounded, and what never becomes a request gets a problem document too.
 import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http';
-import type { AddressInfo, Socket } from 'node:net';
+import { type AddressInfo, Server as NetServer, type Socket } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Running } from '../../shared/lifecycle.ts';
 import { type ProblemCode, problems } from '../../shared/problems.ts';
 import { createAdmission } from './admission.ts';
@@ -17,10 +18,14 @@ const HEADER_BYTES_MAX = 16_384;
 const CONNECTIONS_MAX = 20_000;
 /** Requests that one connection may have under way or waiting. */
 const PIPELINED_MAX = 100;
-/** How long a stop waits for answers under way. */
+/**
+ * A stop first goes on listening and answers with `Connection: close`, so that clients leave by themselves instead of having their
+ * next request meet a closed connection: until none has come for a while, and no longer than the other.
+ */
+const LEAVE_QUIET_MS = 250;
+const LEAVE_MS_MAX = 3000;
+/** How long a stop then waits for answers under way. */
 const DRAIN_TIMEOUT_MS = 15_000;
-/** Connections that were busy when a stop began are closed once they are idle. */
-const IDLE_CHECK_MS = 100;
 
 export interface HttpServer extends Running {
   port: number;
@@ -40,6 +45,8 @@ export async function startServer(
   const underWay = new WeakMap<Socket, ServerResponse[]>();
   const admit = createAdmission();
   let refused = 0;
+  /** Since the stop began. */
+  let lastRequestAtMs = 0;
   const onRequest = (request: IncomingMessage, response: ServerResponse) => {
     const earlier = underWay.get(request.socket);
     if (earlier === undefined) underWay.set(request.socket, [response]);
@@ -64,7 +71,10 @@ export async function startServer(
     sendProblem(response, 'overloaded');
   };
   const serve = (request: IncomingMessage, response: ServerResponse) => {
-    if (stopping) response.setHeader('connection', 'close');
+    if (stopping) {
+      lastRequestAtMs = performance.now();
+      response.setHeader('connection', 'close');
+    }
     // Health and metrics are told at any load.
     if (!admit() && request.url?.startsWith('/v1/')) return refuse(response);
     if (request.headers.host === undefined && request.httpVersion === '1.1') {
@@ -118,19 +128,34 @@ export async function startServer(
     });
   });
 
+  async function letLeave(): Promise<void> {
+    const startedAtMs = performance.now();
+    lastRequestAtMs = startedAtMs;
+    for (let nowMs = startedAtMs; nowMs < startedAtMs + LEAVE_MS_MAX; nowMs = performance.now()) {
+      if (nowMs >= lastRequestAtMs + LEAVE_QUIET_MS) return;
+      await delay(lastRequestAtMs + LEAVE_QUIET_MS - nowMs);
+    }
+  }
+
+  function close(): Promise<void> {
+    return new Promise((resolve) => {
+      const idle = setInterval(() => server.closeIdleConnections(), LEAVE_QUIET_MS);
+      const force = setTimeout(() => server.closeAllConnections(), DRAIN_TIMEOUT_MS);
+      // Listens no more, and nothing else: HTTP's own would also close connections that have come and not asked yet.
+      NetServer.prototype.close.call(server, () => {
+        clearInterval(idle);
+        clearTimeout(force);
+        server.close();
+        resolve();
+      });
+    });
+  }
+
   return {
     port: (server.address() as AddressInfo).port,
     refused: () => refused,
     stop() {
-      stopping ??= new Promise((resolve) => {
-        const idle = setInterval(() => server.closeIdleConnections(), IDLE_CHECK_MS);
-        const force = setTimeout(() => server.closeAllConnections(), DRAIN_TIMEOUT_MS);
-        server.close(() => {
-          clearInterval(idle);
-          clearTimeout(force);
-          resolve();
-        });
-      });
+      stopping ??= letLeave().then(close);
       return stopping;
     },
   };
