@@ -5,6 +5,7 @@ import type { Running } from '../shared/lifecycle.ts';
 import type { Logger } from '../shared/logging.ts';
 import { expectedSchemaVersion } from '../shared/migrations.ts';
 import { topologyOf } from '../shared/topology.ts';
+import { startTracing } from '../shared/tracing.ts';
 import { createAccess } from './access/access.ts';
 import { createApp, createHealthApp } from './http/app.ts';
 import { startServer } from './http/server.ts';
@@ -19,12 +20,13 @@ import { createLanes } from './updates/lanes.ts';
  * @throws the listen error when the port is taken.
  */
 export async function startApi(settings: ApiSettings, log: Logger): Promise<Running & { port: number }> {
+  const tracing = await startTracing(settings, 'api', log);
   const pool = createPool(settings.databaseUrl, 'api', settings.poolMax, settings.statementTimeoutMs);
   const topology = topologyOf(settings.amqpNamespace);
-  const relay = settings.relay === 'off' ? undefined : startRelay({ ...settings, topology, log });
+  const relay = settings.relay === 'off' ? undefined : startRelay({ ...settings, topology, log, tracing });
   const metrics = createApiMetrics();
   const lanes = createLanes(settings.lanes, {
-    ...{ ...settings, log },
+    ...{ ...settings, log, tracing },
     ...{ onChange: () => relay?.wake(), onBatch: metrics.batches },
   });
   metrics.watch({ lanes, relay, pool });
@@ -39,6 +41,7 @@ export async function startApi(settings: ApiSettings, log: Logger): Promise<Runn
     readMetrics: () => readMetrics(metrics.registry),
     onRequestEnd: metrics.requestEnded,
     isStopping: () => stopping !== undefined,
+    tracing,
     log,
   };
   const access = settings.relay === 'only' ? undefined : createAccess({ ...settings, log });
@@ -49,6 +52,7 @@ export async function startApi(settings: ApiSettings, log: Logger): Promise<Runn
     await Promise.all([access?.stop(), lanes.stop()]);
     await relay?.stop();
     await pool.end();
+    await tracing?.stop();
   }
   const server = await startServer(app, settings.host, settings.port).catch(async (error: unknown) => {
     await stopRest();

@@ -48,7 +48,32 @@ const amqpNamespace = z
 export const RATE_LIMIT_MAX = 1_000_000_000;
 const logLevel = z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info');
 
+/** OpenTelemetry's own names. The SDK reads more of them by itself: headers, certificates, resource attributes. */
+const tracing = {
+  otelSdkDisabled: z
+    .string()
+    .transform((text) => text.toLowerCase() === 'true')
+    .default(false),
+  otelTracesExporter: z.enum(['otlp', 'none']).optional(),
+  otelExporterOtlpEndpoint: z.url({ protocol: /^https?$/, error: 'must be an http:// or https:// URL' }).optional(),
+  otelExporterOtlpTracesEndpoint: z
+    .url({ protocol: /^https?$/, error: 'must be an http:// or https:// URL' })
+    .optional(),
+  otelExporterOtlpProtocol: z.literal('http/protobuf').default('http/protobuf'),
+  otelTracesSampler: z
+    .enum([
+      ...(['always_on', 'always_off', 'traceidratio'] as const),
+      ...(['parentbased_always_on', 'parentbased_always_off', 'parentbased_traceidratio'] as const),
+    ])
+    .default('parentbased_always_on'),
+  /** Part of the requests that is traced, for the samplers by ratio. */
+  otelTracesSamplerArg: z.coerce.number().min(0).max(1).default(1),
+};
+const tracingSettings = z.object(tracing);
+export type TracingSettings = z.infer<typeof tracingSettings>;
+
 const apiSettingsEach = z.object({
+  ...tracing,
   databaseUrl,
   amqpUrl,
   amqpNamespace,
@@ -104,6 +129,7 @@ const apiSettings = apiSettingsEach
 export type ApiSettings = z.infer<typeof apiSettings>;
 
 const workerSettings = z.object({
+  ...tracing,
   databaseUrl,
   amqpUrl,
   amqpNamespace,
@@ -121,6 +147,13 @@ export type WorkerSettings = z.infer<typeof workerSettings>;
 
 const databaseSettings = z.object({ databaseUrl });
 const brokerSettings = z.object({ amqpUrl, amqpNamespace });
+
+/** Off, unless a collector is named or the exporter is asked for. */
+export function isTracing(settings: TracingSettings): boolean {
+  if (settings.otelSdkDisabled || settings.otelTracesExporter === 'none') return false;
+  const collector = settings.otelExporterOtlpTracesEndpoint ?? settings.otelExporterOtlpEndpoint;
+  return settings.otelTracesExporter === 'otlp' || collector !== undefined;
+}
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 

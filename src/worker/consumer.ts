@@ -11,7 +11,9 @@ import { type BalanceChange, decodeEvents } from '../shared/events.ts';
 import type { Running } from '../shared/lifecycle.ts';
 import type { Logger } from '../shared/logging.ts';
 import { declareTopology, type Topology } from '../shared/topology.ts';
+import { inSpan, type TracedSpan, type Tracing } from '../shared/tracing.ts';
 import { recordChanges } from './ledger.ts';
+import { traceDelivery, traceLedger } from './ledger-trace.ts';
 
 /** How long the queue may answer nothing, or with RabbitMQ's internal error, before it is replaced: one that recovers has time. */
 const UNANSWERED_MAX_MS = 30_000;
@@ -52,6 +54,7 @@ export interface ConsumerOptions {
   batchRowsMax: number;
   /** Called for each entry that the ledger holds now. */
   onRecorded: (accountId: string) => void;
+  tracing?: Tracing | undefined;
 }
 
 /** What outlives a session. */
@@ -81,7 +84,7 @@ async function consume(
   counts: ConsumerCounts,
   state: State,
 ): Promise<void> {
-  const { topology, log, prefetch, batchRowsMax } = options;
+  const { topology, log, prefetch, batchRowsMax, tracing } = options;
   const channel = await openChannel(session);
   if (state.replaceQueue) await replaceQueue(state, channel, topology, log);
   await answered('declaring the queues', declareTopology(channel, topology));
@@ -112,8 +115,15 @@ async function consume(
       continue;
     }
     const batch = takeBatch(waiting, batchRowsMax);
-    const refused = await record(batch, options, session.signal, counts);
+    const spans = tracing && batch.map(({ message }) => traceDelivery(tracing, topology, message));
+    const refused = await record(batch, options, session.signal, counts, spans);
     if (refused) settle(channel, batch, refused);
+    spans?.forEach((span, index) => {
+      const { message } = batch[index] as Delivery;
+      if (!refused) span?.fail('session_ended');
+      else if (refused.has(message)) span?.fail('dead_lettered');
+      span?.end();
+    });
   }
 }
 
@@ -191,8 +201,9 @@ async function record(
   options: ConsumerOptions,
   signal: AbortSignal,
   counts: ConsumerCounts,
+  spans?: readonly (TracedSpan | undefined)[],
 ): Promise<Set<ConsumeMessage> | undefined> {
-  const { pool, log, onRecorded } = options;
+  const { pool, log, onRecorded, tracing } = options;
   const refused = new Set<ConsumeMessage>();
   const refuseMalformed = (message: ConsumeMessage) => {
     refused.add(message);
@@ -211,7 +222,8 @@ async function record(
   for (let attempt = 1; changes.length > 0; attempt += 1) {
     if (signal.aborted) return undefined;
     try {
-      const verdicts = await recordChanges(pool, changes);
+      const span = tracing && spans && traceLedger(tracing, spans, changes.length);
+      const verdicts = await inSpan(span, () => recordChanges(pool, changes));
       verdicts.forEach((verdict, index) => {
         const { accountId, version } = changes[index] as BalanceChange;
         if (verdict === 'forged') {

@@ -4,6 +4,7 @@ import { createPool } from '../shared/database.ts';
 import type { Running } from '../shared/lifecycle.ts';
 import type { Logger } from '../shared/logging.ts';
 import { topologyOf } from '../shared/topology.ts';
+import { startTracing } from '../shared/tracing.ts';
 import { type Chainer, startChainer } from './chainer.ts';
 import { type Consumer, startConsumer } from './consumer.ts';
 import { startHealthServer } from './health.ts';
@@ -13,15 +14,17 @@ export async function startWorker(
   settings: WorkerSettings,
   log: Logger,
 ): Promise<Running & { consumer: Consumer; chainer: Chainer; healthPort: number | undefined }> {
+  const tracing = await startTracing(settings, 'worker', log);
   const pool = createPool(settings.databaseUrl, 'worker', 3, settings.statementTimeoutMs); // ledger, chains, health
   const chainer = startChainer({ pool, log });
   const topology = topologyOf(settings.amqpNamespace);
-  const consumer = startConsumer({ ...settings, topology, pool, log, onRecorded: chainer.tell });
+  const consumer = startConsumer({ ...settings, topology, pool, log, tracing, onRecorded: chainer.tell });
 
   async function stopRest(): Promise<void> {
     await consumer.stop();
     await chainer.stop(); // chains what the consumer recorded last
     await pool.end();
+    await tracing?.stop();
   }
   const health =
     settings.healthPort === undefined

@@ -8,6 +8,7 @@ import express, {
   type Response,
 } from 'express';
 import type { Logger } from '../../shared/logging.ts';
+import type { Tracing } from '../../shared/tracing.ts';
 import { type Access, keyOf } from '../access/access.ts';
 import { type AccountRoutesOptions, accountRoutes } from './account-routes.ts';
 import { type BalanceUpdateOptions, balanceUpdateRoutes } from './balance-update-routes.ts';
@@ -16,9 +17,10 @@ import { historyRoutes } from './history-routes.ts';
 import { createBodyReader } from './json-body.ts';
 import { type MetricsOptions, metricsRoute } from './metrics-route.ts';
 import { RequestProblem, sendProblem } from './problems.ts';
+import { traceRequest } from './request-trace.ts';
 
 /** What every process serves. */
-export type OperationsOptions = HealthOptions & MetricsOptions & { log: Logger };
+export type OperationsOptions = HealthOptions & MetricsOptions & { log: Logger; tracing: Tracing | undefined };
 export type AppOptions = Omit<AccountRoutesOptions & BalanceUpdateOptions, 'readJsonBody'> &
   OperationsOptions & { access: Access };
 
@@ -67,6 +69,7 @@ function finish(app: Express, options: OperationsOptions): RequestListener {
   // Express leaves a request target without a path (`http://[`) to its caller, or answers it with a page of HTML.
   return (request, response) => {
     const startedAtMs = performance.now();
+    if (options.tracing) traceRequest(options.tracing, request as Request, response as Response);
     response.once('close', () => {
       const route = (request as Request).route?.path ?? 'none';
       options.onRequestEnd(request.method, route, response.statusCode, (performance.now() - startedAtMs) / 1000);

@@ -10,6 +10,7 @@ import {
   eventType,
 } from '../../shared/events.ts';
 import type { Topology } from '../../shared/topology.ts';
+import type { TracedSpan, Tracing } from '../../shared/tracing.ts';
 import type { OutboxRow } from './outbox.ts';
 
 /**
@@ -29,7 +30,12 @@ export interface Publisher {
   oldestWaitMs(): number;
 }
 
-export function createPublisher(channel: ConfirmChannel, session: BrokerSession, topology: Topology): Publisher {
+export function createPublisher(
+  channel: ConfirmChannel,
+  session: BrokerSession,
+  topology: Topology,
+  tracing?: Tracing,
+): Publisher {
   const returned = new Set<string>();
   const waiting = new Map<number, number>(); // publish number -> time; insertion order is age
   let published = 0;
@@ -44,8 +50,10 @@ export function createPublisher(channel: ConfirmChannel, session: BrokerSession,
       published += 1;
       const number = published;
       waiting.set(number, performance.now());
+      const span = tracing && tracePublish(tracing, topology, rows);
       const onConfirm = (error: unknown) => {
         waiting.delete(number);
+        endPublish(span, error ? 'rejected' : returned.has(id) ? 'unroutable' : undefined);
         if (session.signal.aborted) return; // amqplib fails all that is open when a channel closes
         done(returned.delete(id) ? 'unroutable' : error ? 'rejected' : 'confirmed');
       };
@@ -57,7 +65,8 @@ export function createPublisher(channel: ConfirmChannel, session: BrokerSession,
       };
       const routingKey = eventType(first.amount);
       if (rows.length === 1) {
-        const headers = first.traceparent === null ? {} : { traceparent: first.traceparent };
+        const traceparent = span?.traceparent ?? first.traceparent;
+        const headers = traceparent === null ? {} : { traceparent };
         const message = { ...properties, contentType: EVENT_CONTENT_TYPE, headers };
         channel.publish(topology.eventsExchange, routingKey, encodeEvent(first), message, onConfirm);
       } else {
@@ -76,4 +85,22 @@ export function createPublisher(channel: ConfirmChannel, session: BrokerSession,
       return oldest === undefined ? 0 : performance.now() - oldest;
     },
   };
+}
+
+function tracePublish(tracing: Tracing, topology: Topology, rows: readonly OutboxRow[]): TracedSpan | undefined {
+  const first = rows[0] as OutboxRow;
+  const contexts = rows.map((row) => row.traceparent);
+  return tracing.startSpan('producer', `publish ${topology.eventsExchange}`, contexts, {
+    'messaging.system': 'rabbitmq',
+    'messaging.operation.type': 'send',
+    'messaging.operation.name': 'publish',
+    'messaging.destination.name': topology.eventsExchange,
+    'messaging.rabbitmq.destination.routing_key': eventType(first.amount),
+    'messaging.message.id': eventId(first.accountId, first.version),
+  });
+}
+
+function endPublish(span: TracedSpan | undefined, failure: string | undefined): void {
+  if (failure) span?.fail(failure);
+  span?.end();
 }

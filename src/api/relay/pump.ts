@@ -10,6 +10,7 @@ import type pg from 'pg';
 import { answered, type BrokerSession } from '../../shared/broker.ts';
 import type { Logger } from '../../shared/logging.ts';
 import { declareTopology, type Topology } from '../../shared/topology.ts';
+import type { Tracing } from '../../shared/tracing.ts';
 import {
   examine,
   noteProgress,
@@ -90,6 +91,7 @@ export interface PumpOptions {
   eventsPerMessageMax: number;
   /** A broker that confirms nothing for so long, and is not blocked, gets a new connection. */
   confirmTimeoutMs?: number;
+  tracing?: Tracing | undefined;
 }
 
 /** Runs until the term's signal is aborted. Throws when a connection fails. */
@@ -103,7 +105,7 @@ export async function runPump(term: Term, options: PumpOptions): Promise<void> {
   channel.on('close', () => session.end(new Error('channel closed')));
   const declare = () => answered('declaring the queues', declareTopology(channel, topology));
   await declare();
-  const publisher = createPublisher(channel, session, topology);
+  const publisher = createPublisher(channel, session, topology, options.tracing);
 
   const noted = await startPosition(reader);
   const cursor = new OutboxCursor(noted);

@@ -8,6 +8,7 @@
 //                                                         without: outcome_unknown
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from '../../shared/logging.ts';
+import type { TracedSpan, Tracing } from '../../shared/tracing.ts';
 import type { BalanceUpdate, UpdateResult } from './balance-update.ts';
 import { type AppliedRow, createLaneLink, effectOf, isTransient, refusalOf } from './lane-link.ts';
 
@@ -23,6 +24,7 @@ export interface LaneOptions {
   onChange: () => void;
   /** Called after each batch. */
   onBatch: BatchObserver;
+  tracing?: Tracing | undefined;
 }
 
 /** @param waitedMs of the first update in the batch. */
@@ -69,7 +71,7 @@ const SETTLE_RETRY_MS = 200;
 const ROLLBACK_RETRIES = 3;
 
 export function createLane(options: LaneOptions): Lane {
-  const { log, batchRowsMax, queueRowsMax, queueWaitMaxMs, onChange, onBatch } = options;
+  const { log, batchRowsMax, queueRowsMax, queueWaitMaxMs, onChange, onBatch, tracing } = options;
   // Two queues, so that a client with thousands of updates does not put itself before all the others.
   const queues: Record<Priority, Job[]> = { single: [], bulk: [] };
   const counts = { batches: 0, updates: 0, largestBatch: 0, waitedMs: 0 };
@@ -99,7 +101,8 @@ export function createLane(options: LaneOptions): Lane {
     while (queues.single.length + queues.bulk.length > 0) {
       const { batch, waitedMs } = takeBatch();
       const startedAtMs = performance.now();
-      const applied = apply(batch);
+      const span = tracing && traceBatch(tracing, batch);
+      const applied = apply(batch, span);
       answerLast(); // while PostgreSQL is at work on the next batch
       answerLast = () => {};
       try {
@@ -108,6 +111,7 @@ export function createLane(options: LaneOptions): Lane {
         log.error({ err: error }, 'a batch failed in an unforeseen way'); // its answers may be wrong by now: admit it
         answerAll(batch, 'outcome_unknown');
       }
+      span?.end();
       onBatch(batch.length, waitedMs, performance.now() - startedAtMs);
     }
     working = undefined;
@@ -115,8 +119,9 @@ export function createLane(options: LaneOptions): Lane {
   }
 
   /** Returns what gives the answers, where there is time for the next statement before them. */
-  async function apply(batch: Job[]): Promise<() => void> {
+  async function apply(batch: Job[], span: TracedSpan | undefined): Promise<() => void> {
     if (!(await link.ready())) {
+      span?.fail('unavailable');
       answerAll(batch, 'unavailable');
       return () => {};
     }
@@ -125,6 +130,7 @@ export function createLane(options: LaneOptions): Lane {
       return () => answer(batch, rows);
     } catch (error) {
       const effect = effectOf(error);
+      span?.fail(effect);
       log.warn({ err: error, effect, updates: batch.length }, 'a batch of balance updates failed');
       if (effect === 'rolled back') await applyEach(batch);
       else if (effect === 'refused') refuse(batch, error);
@@ -241,6 +247,15 @@ function take(queues: Record<Priority, Job[]>, priority: Priority, limit: number
   }
   queues[priority] = queue.slice(limit);
   return queue.slice(0, limit);
+}
+
+function traceBatch(tracing: Tracing, batch: Job[]): TracedSpan | undefined {
+  const contexts = batch.map(({ update }) => update.traceparent);
+  return tracing.startSpan('client', 'apply_balance_updates', contexts, {
+    'db.system.name': 'postgresql',
+    'db.stored_procedure.name': 'apply_balance_updates',
+    'db.operation.batch.size': batch.length,
+  });
 }
 
 function updatesOf(batch: Job[]): BalanceUpdate[] {
