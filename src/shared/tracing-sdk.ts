@@ -43,7 +43,7 @@ export function createTracing(settings: TracingSettings, service: string, log: L
       .merge(detectResources({ detectors: [serviceInstanceIdDetector, envDetector] })), // OTEL_* is stronger
     spanProcessors: [
       new BatchSpanProcessor({
-        exporter: reportingFailures(new OTLPTraceExporter(), log),
+        exporter: reportingFailures(new OTLPTraceExporter(addressOf(settings)), log),
         maxQueueSize: QUEUE_SPANS_MAX,
         maxExportBatchSize: SEND_SPANS_MAX,
         scheduledDelayMillis: SEND_EVERY_MS,
@@ -73,6 +73,12 @@ export function createTracing(settings: TracingSettings, service: string, log: L
       return stopping;
     },
   };
+}
+
+/** https://opentelemetry.io/docs/specs/otel/protocol/exporter/: the path belongs to the common endpoint only. */
+function addressOf({ otelExporterOtlpTracesEndpoint, otelExporterOtlpEndpoint }: TracingSettings): { url?: string } {
+  if (otelExporterOtlpTracesEndpoint) return { url: otelExporterOtlpTracesEndpoint };
+  return otelExporterOtlpEndpoint ? { url: `${otelExporterOtlpEndpoint.replace(/\/+$/, '')}/v1/traces` } : {};
 }
 
 function samplerOf({ otelTracesSampler, otelTracesSamplerArg }: TracingSettings): Sampler {
