@@ -1,5 +1,6 @@
 // The mutants: each breaks a guarantee in one place, and names the checks that have to notice. An edit whose text is not
-// found exactly as often as it says is an error, so that no mutant quietly becomes the original.
+// found exactly as often as it says is an error, so that no mutant quietly becomes the original. Two that only a race
+// brings out sleep in the middle of it, so that a short run meets it.
 
 export interface Edit {
   file: string;
@@ -95,6 +96,7 @@ export const mutants: readonly Mutant[] = [
         'WHERE account_id = p_account_ids[1] AND key = p_keys[1] LIMIT 1;\n    END IF;',
         `WHERE account_id = p_account_ids[1] AND key = p_keys[1] LIMIT 1;
     END IF;
+    PERFORM pg_sleep(0.01);
     SELECT * INTO held FROM account WHERE account_id = p_account_ids[1] FOR NO KEY UPDATE;`,
       ),
       edit(
