@@ -30,8 +30,8 @@ export function actorOf(response: Response): string | null {
   return keyOf(response)?.actor ?? null;
 }
 
-/** What an orchestrator asks without a key. They tell nothing about accounts. */
-const OPEN_PATHS = new Set(['/livez', '/readyz']);
+/** What orchestrators and monitoring ask without a key, also while no key can be checked. They name no account. */
+const OPEN_PATHS = new Set(['/livez', '/readyz', '/metrics']);
 
 const REALM = 'Bearer realm="highload-balance"';
 
