@@ -45,7 +45,7 @@ export async function startApi(settings: ApiSettings, log: Logger): Promise<Runn
     log,
   };
   const access = settings.relay === 'only' ? undefined : createAccess({ ...settings, log });
-  const app = access ? createApp({ ...settings, ...health, lanes, access }) : createHealthApp(health);
+  const app = access ? createApp({ ...settings, ...health, topology, lanes, access }) : createHealthApp(health);
 
   async function stopRest(): Promise<void> {
     stopKeyExpiry();

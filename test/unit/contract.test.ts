@@ -4,7 +4,21 @@ import { expectTypeOf, it } from 'vitest';
 import type { z } from 'zod';
 import type { changeAccountBody, createAccountBody } from '../../src/api/http/account-routes.ts';
 import type { balanceUpdateBody, bulkBody } from '../../src/api/http/balance-update-routes.ts';
-import type { AccountChange, BalanceEvent, BalanceUpdate, BulkUpdate, NewAccount } from '../../src/shared/contract.ts';
+import type * as answers from '../../src/api/http/reference/answers.ts';
+import type { ChainHead } from '../../src/shared/chain-head.ts';
+import type {
+  Account,
+  AccountChange,
+  AccountsPage,
+  AppliedUpdate,
+  BalanceEvent,
+  BalanceUpdate,
+  BulkUpdate,
+  EntriesPage,
+  Entry,
+  NewAccount,
+  PastBalance,
+} from '../../src/shared/contract.ts';
 import type { balanceEvent } from '../../src/shared/events.ts';
 
 it('is what the schemas of the requests take', () => {
@@ -12,6 +26,16 @@ it('is what the schemas of the requests take', () => {
   expectTypeOf<z.input<typeof changeAccountBody>>().toEqualTypeOf<AccountChange>();
   expectTypeOf<z.input<typeof balanceUpdateBody>>().toEqualTypeOf<BalanceUpdate>();
   expectTypeOf<z.input<typeof bulkBody>['updates'][number]>().toEqualTypeOf<BulkUpdate>();
+});
+
+it('is what the reference says of answers', () => {
+  expectTypeOf<z.infer<typeof answers.account>>().toEqualTypeOf<Account>();
+  expectTypeOf<z.infer<typeof answers.accountsPage>>().toEqualTypeOf<AccountsPage>();
+  expectTypeOf<z.infer<typeof answers.appliedUpdate>>().toEqualTypeOf<AppliedUpdate>();
+  expectTypeOf<z.infer<typeof answers.entry>>().toEqualTypeOf<Entry>();
+  expectTypeOf<z.infer<typeof answers.entriesPage>>().toEqualTypeOf<EntriesPage>();
+  expectTypeOf<z.infer<typeof answers.pastBalance>>().toEqualTypeOf<PastBalance>();
+  expectTypeOf<z.infer<typeof answers.chainHead>>().toEqualTypeOf<ChainHead>();
 });
 
 it('is what the schema of the event makes', () => {

@@ -30,8 +30,9 @@ export function actorOf(response: Response): string | null {
   return keyOf(response)?.actor ?? null;
 }
 
-/** What orchestrators and monitoring ask without a key, also while no key can be checked. They name no account. */
-const OPEN_PATHS = new Set(['/livez', '/readyz', '/metrics']);
+/** What orchestrators, monitoring and developers ask without a key, also while no key can be checked. They name no account. */
+const OPEN_PATHS = new Set(['/livez', '/readyz', '/metrics', '/openapi.json', '/asyncapi.json', '/docs']);
+const OPEN_FOLDER = '/docs/';
 
 const REALM = 'Bearer realm="highload-balance"';
 
@@ -62,7 +63,7 @@ export function createAccess(options: AccessOptions): Access {
   }
 
   const authenticate: RequestHandler = (request, response, next) => {
-    if (OPEN_PATHS.has(request.path)) return next();
+    if (OPEN_PATHS.has(request.path) || request.path.startsWith(OPEN_FOLDER)) return next();
     const token = bearerTokenOf(request);
     if (token === undefined) {
       const detail = 'Send one header Authorization: Bearer, followed by a space and your API key.';

@@ -17,12 +17,14 @@ import { historyRoutes } from './history-routes.ts';
 import { createBodyReader } from './json-body.ts';
 import { type MetricsOptions, metricsRoute } from './metrics-route.ts';
 import { RequestProblem, sendProblem } from './problems.ts';
+import { type ReferenceOptions, referenceRoutes } from './reference/reference-routes.ts';
 import { traceRequest } from './request-trace.ts';
 
 /** What every process serves. */
 export type OperationsOptions = HealthOptions & MetricsOptions & { log: Logger; tracing: Tracing | undefined };
 export type AppOptions = Omit<AccountRoutesOptions & BalanceUpdateOptions, 'readJsonBody'> &
-  OperationsOptions & { access: Access };
+  OperationsOptions &
+  ReferenceOptions & { access: Access };
 
 type Methods = Partial<Record<'get' | 'post' | 'patch', RequestHandler>>;
 
@@ -42,6 +44,11 @@ export function createApp(options: AppOptions): RequestListener {
   route(app, '/v1/accounts/:id/entries/export', { get: allow('read', history.exported) });
   route(app, '/v1/accounts/:id/balance', { get: allow('read', history.balance) });
   route(app, '/v1/accounts/:id/chain-head', { get: allow('read', accounts.chainHead) });
+  const reference = referenceRoutes(options);
+  route(app, '/openapi.json', { get: reference.openApi });
+  route(app, '/asyncapi.json', { get: reference.asyncApi });
+  route(app, '/docs', { get: reference.page });
+  route(app, '/docs/:file', { get: reference.file });
   return finish(app, options);
 }
 

@@ -1,0 +1,97 @@
+// The events as an AsyncAPI 3.0 document, made of the schema that the worker checks them with.
+import { z } from 'zod';
+import {
+  balanceEvent,
+  EVENT_BATCH_CONTENT_TYPE,
+  EVENT_CONTENT_TYPE,
+  encodeEvent,
+  encodeEventBatch,
+} from '../../../shared/events.ts';
+import type { Topology } from '../../../shared/topology.ts';
+
+const EXAMPLE = {
+  accountId: 'alice',
+  version: 1,
+  amount: 250,
+  balance: 250,
+  reference: 'order 1001',
+  actor: 'shop',
+  createdAt: new Date('2026-11-23T20:24:34.540Z'),
+  traceparent: null,
+};
+
+/** @param topology as this service declares it: its names are part of the contract. */
+export function asyncApiDocument(version: string, topology: Topology): object {
+  const { $schema, ...event } = z.toJSONSchema(balanceEvent, { target: 'draft-7' });
+  const common = {
+    correlationId: { location: '$message.header#/message_id', description: 'The id of the first event.' },
+    headers: {
+      type: 'object',
+      properties: {
+        traceparent: { type: 'string', description: 'W3C trace context. In a batch each event has its own instead.' },
+      },
+    },
+  };
+  const channel = (routingKey: string) => ({
+    address: routingKey,
+    title: routingKey,
+    messages: {
+      event: { $ref: '#/components/messages/event' },
+      batch: { $ref: '#/components/messages/batch' },
+    },
+    bindings: {
+      amqp: {
+        is: 'routingKey',
+        exchange: { name: topology.eventsExchange, type: 'topic', durable: true, autoDelete: false, vhost: '/' },
+        bindingVersion: '0.3.0',
+      },
+    },
+  });
+  const operation = (name: string) => ({
+    action: 'send',
+    channel: { $ref: `#/channels/${name}` },
+    summary:
+      'At least once, persistent; in order of version per account except around rejections, redelivery and failover.',
+    bindings: { amqp: { deliveryMode: 2, mandatory: true, timestamp: true, bindingVersion: '0.3.0' } },
+  });
+  return {
+    asyncapi: '3.0.0',
+    info: {
+      title: 'highload-balance events',
+      version,
+      license: { name: 'MIT' },
+      description:
+        'Every accepted change, published to a topic exchange of RabbitMQ. Bind a queue of your own. Drop what is not above the ' +
+        'last version that you handled of an account, hold what leaves a gap, and report a gap that stays.',
+    },
+    defaultContentType: EVENT_CONTENT_TYPE,
+    channels: { credited: channel('balance.credited'), debited: channel('balance.debited') },
+    operations: { publishCredited: operation('credited'), publishDebited: operation('debited') },
+    components: {
+      messages: {
+        event: {
+          ...common,
+          name: 'event',
+          title: 'One change',
+          contentType: EVENT_CONTENT_TYPE,
+          payload: { $ref: '#/components/schemas/BalanceEvent' },
+          examples: [{ name: 'credit', payload: JSON.parse(encodeEvent(EXAMPLE).toString()) }],
+        },
+        batch: {
+          ...common,
+          name: 'batch',
+          title: 'Several changes, where EVENTS_PER_MESSAGE_MAX is above 1',
+          contentType: EVENT_BATCH_CONTENT_TYPE,
+          payload: { type: 'array', minItems: 2, items: { $ref: '#/components/schemas/BalanceEvent' } },
+          examples: [
+            {
+              name: 'two credits',
+              payload: JSON.parse(encodeEventBatch([EXAMPLE, { ...EXAMPLE, version: 2, balance: 500 }]).toString()),
+            },
+          ],
+        },
+      },
+      schemas: { BalanceEvent: event },
+    },
+  };
+}

@@ -1,0 +1,101 @@
+// /openapi.json, /asyncapi.json, and /docs, a page that shows the first. All of it comes from this process: it works
+// without internet. Made when first asked for.
+import { readFile } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
+import type { RequestHandler, Response } from 'express';
+import type { Topology } from '../../../shared/topology.ts';
+import { sendProblem } from '../problems.ts';
+import { asyncApiDocument } from './asyncapi.ts';
+
+/** Swagger UI sets styles of elements, and shows images that it brings as data. */
+const CONTENT_SECURITY_POLICY = [
+  "default-src 'none'",
+  ...["script-src 'self'", "connect-src 'self'", "style-src 'self' 'unsafe-inline'", "img-src 'self' data:"],
+  ...["base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"],
+].join('; ');
+
+const PAGE = `<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>highload-balance API</title>
+<link rel="icon" href="docs/favicon-32x32.png">
+<link rel="stylesheet" href="docs/swagger-ui.css">
+<script src="docs/swagger-ui-bundle.js" defer></script>
+<script src="docs/start.js" defer></script>
+</head>
+<body>
+<noscript>This page needs JavaScript. The document itself: <a href="openapi.json">openapi.json</a>; the events: <a href="asyncapi.json">asyncapi.json</a>.</noscript>
+<main id="page"></main>
+</body>
+</html>
+`;
+const START = `SwaggerUIBundle({ url: 'openapi.json', dom_id: '#page', deepLinking: true, validatorUrl: null });\n`;
+
+const FILES: Record<string, string> = {
+  'swagger-ui.css': 'text/css',
+  'swagger-ui-bundle.js': 'text/javascript',
+  'favicon-32x32.png': 'image/png',
+};
+const CACHE_S = 3600;
+
+export interface ReferenceOptions {
+  topology: Topology;
+}
+
+export function referenceRoutes({ topology }: ReferenceOptions) {
+  const openApi = once(async () => {
+    const { openApiDocument } = await import('./openapi.ts');
+    return JSON.stringify(openApiDocument(await version()));
+  });
+  const asyncApi = once(async () => JSON.stringify(asyncApiDocument(await version(), topology)));
+  const files = new Map<string, Promise<Buffer>>();
+
+  const json =
+    (document: () => Promise<string>): RequestHandler =>
+    async (_request, response) =>
+      send(response, 'application/json', await document());
+
+  const page: RequestHandler = (_request, response) => {
+    response.setHeader('content-security-policy', CONTENT_SECURITY_POLICY);
+    send(response, 'text/html; charset=utf-8', PAGE);
+  };
+
+  const file: RequestHandler = async (request, response) => {
+    const name = String(request.params.file);
+    if (name === 'start.js') return send(response, 'text/javascript', START);
+    const type = Object.hasOwn(FILES, name) ? FILES[name] : undefined;
+    if (type === undefined) return sendProblem(response, 'not_found');
+    const content = files.get(name) ?? readFile(fileURLToPath(import.meta.resolve(`swagger-ui-dist/${name}`)));
+    files.set(name, content);
+    response.setHeader('cache-control', `max-age=${CACHE_S}`);
+    send(response, type, await content);
+  };
+
+  return { openApi: json(openApi), asyncApi: json(asyncApi), page, file };
+}
+
+function send(response: Response, type: string, body: string | Buffer): void {
+  response.setHeader('content-type', type);
+  response.setHeader('content-length', Buffer.byteLength(body));
+  response.setHeader('x-content-type-options', 'nosniff');
+  response.end(body);
+}
+
+/** A failure is not kept. */
+function once<T>(make: () => Promise<T>): () => Promise<T> {
+  let made: Promise<T> | undefined;
+  return () => {
+    made ??= make().catch((error: unknown) => {
+      made = undefined;
+      throw error;
+    });
+    return made;
+  };
+}
+
+async function version(): Promise<string> {
+  const text = await readFile(new URL('../../../../package.json', import.meta.url), 'utf8');
+  return (JSON.parse(text) as { version: string }).version;
+}

@@ -1,0 +1,253 @@
+// The reference is true: both documents are valid, every call of the API is in it, and what the API really answers is what
+// they say, headers included.
+import { readFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { Validator } from '@seriousme/openapi-schema-validator';
+import { Ajv } from 'ajv';
+import { Ajv2020 } from 'ajv/dist/2020.js';
+import addFormats from 'ajv-formats';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import {
+  type Answer,
+  cleanUp,
+  createApiKey,
+  createBroker,
+  createDatabase,
+  type Database,
+  drained,
+  type Received,
+  send,
+  startApiHere,
+  startWorkerHere,
+  subscribe,
+  until,
+} from '../harness.ts';
+
+interface ResponseObject {
+  headers?: Record<string, { required?: boolean }>;
+  content?: Record<string, { schema: object; examples?: Record<string, { value: { code: string } }> }>;
+}
+type Methods = Record<string, { operationId: string; responses: Record<string, ResponseObject> }>;
+
+let database: Database;
+let url: string;
+let events: Received[];
+// biome-ignore lint/suspicious/noExplicitAny: a document of any shape, which the validators judge
+let openApi: any;
+// biome-ignore lint/suspicious/noExplicitAny: the same
+let asyncApi: any;
+let ajv: Ajv2020;
+let everything: Record<string, string>;
+let reader: Record<string, string>;
+
+beforeAll(async () => {
+  database = await createDatabase();
+  const broker = createBroker();
+  ({ url } = await startApiHere(database, broker, { AUTH: 'required' }));
+  await startWorkerHere(database, broker);
+  events = await subscribe(broker);
+  everything = (await createApiKey(database, 'shop')).headers;
+  reader = (await createApiKey(database, 'reader', ['read'], 1000)).headers;
+  openApi = (await send(url, 'GET', '/openapi.json')).body;
+  asyncApi = (await send(url, 'GET', '/asyncapi.json')).body;
+  ajv = new Ajv2020({ strict: false, allErrors: true });
+  addFormats.default(ajv);
+  ajv.addSchema(openApi, 'openapi');
+});
+afterAll(cleanUp);
+
+const escaped = (part: string) => part.replaceAll('~', '~0').replaceAll('/', '~1');
+const documented = (): [string, string, Methods[string]][] =>
+  Object.entries(openApi.paths as Record<string, Methods>).flatMap(([path, methods]) =>
+    Object.entries(methods).map(([method, operation]): [string, string, Methods[string]] => [path, method, operation]),
+  );
+
+/** Compares an answer with what the document says about it. */
+function check(path: string, method: string, { status, headers, body }: Answer): void {
+  const where = `${method} ${path} ${status}`;
+  const response = openApi.paths[path][method].responses[status] as ResponseObject | undefined;
+  expect(response, `${where} is documented`).toBeDefined();
+  for (const [name, { required }] of Object.entries(response?.headers ?? {})) {
+    if (required) expect(headers.has(name), `${where} has the header ${name}`).toBe(true);
+  }
+  const type = headers.get('content-type') as string;
+  expect(Object.keys(response?.content ?? {}), where).toContain(type);
+  const validate = ajv.compile({
+    $ref: `openapi#/paths/${escaped(path)}/${method}/responses/${status}/content/${escaped(type)}/schema`,
+  });
+  expect({ valid: validate(body), errors: validate.errors }, where).toEqual({ valid: true, errors: null });
+  if (status < 400) return;
+  expect(Object.keys(response?.content?.[type]?.examples ?? {}), where).toContain(body.code);
+}
+
+describe('the documents', () => {
+  it('are valid, says the validator of OpenAPI and the schema of AsyncAPI', async () => {
+    expect(await new Validator().validate(structuredClone(openApi))).toEqual({ valid: true });
+    const require = createRequire(import.meta.url);
+    const official = new Ajv({ strict: false, allErrors: true, validateFormats: false });
+    const validate = official.compile(require('@asyncapi/specs/schemas/3.0.0-without-$id.json'));
+    expect({ valid: validate(asyncApi), errors: validate.errors }).toEqual({ valid: true, errors: null });
+  });
+
+  it('hold every call that the API declares', async () => {
+    const source = await readFile(new URL('../../src/api/http/app.ts', import.meta.url), 'utf8');
+    const declared = [...source.matchAll(/route\(app, '(\/v1[^']*)', \{(.*)\}\);/g)].flatMap(
+      ([, path = '', methods = '']) =>
+        [...methods.matchAll(/(get|post|patch): /g)].map(
+          ([, method]) => `${method} ${path.replace(/:(\w+)/g, '{$1}')}`,
+        ),
+    );
+    expect(declared.length).toBeGreaterThan(8);
+    expect(
+      documented()
+        .map(([path, method]) => `${method} ${path}`)
+        .sort(),
+    ).toEqual(declared.sort());
+  });
+
+  it('and the page that shows them need no key, and nothing from elsewhere', async () => {
+    const page = await fetch(`${url}/docs`);
+    expect(page.status).toBe(200);
+    expect(page.headers.get('content-security-policy')).toContain("default-src 'none'");
+    const html = await page.text();
+    const files = [...html.matchAll(/(?:src|href)="([^"]+)"/g)].map(([, file]) => file as string);
+    expect(files.length).toBeGreaterThan(4);
+    for (const file of files) {
+      expect(file).not.toMatch(/^(https?:)?\/\//);
+      const answer = await fetch(new URL(file, `${url}/docs`));
+      expect(answer.status, file).toBe(200);
+      expect((await answer.arrayBuffer()).byteLength).toBeGreaterThan(10);
+    }
+    for (const path of ['/docs/package.json', '/docs/..%2fpackage.json', '/docs/constructor']) {
+      expect((await send(url, 'GET', path)).body.code).toBe('not_found');
+    }
+  });
+});
+
+describe('the API answers as the document says', () => {
+  const covered = new Map<string, Set<number>>();
+
+  async function call(
+    method: 'get' | 'post' | 'patch',
+    template: string,
+    options: { path?: string; query?: string; body?: unknown; headers?: Record<string, string>; as?: object } = {},
+  ): Promise<Answer> {
+    const path = template.replace('{id}', options.path ?? 'alice') + (options.query ?? '');
+    const headers = { ...(options.as ?? everything), ...options.headers };
+    const answer = await send(url, method.toUpperCase() as 'GET', path, options.body, headers);
+    check(template, method, answer);
+    const operation = `${method} ${template}`;
+    covered.set(operation, (covered.get(operation) ?? new Set()).add(answer.status));
+    return answer;
+  }
+
+  it('to calls that succeed', async () => {
+    const { status } = await call('post', '/v1/accounts', { body: { id: 'alice', overdraftLimit: 5 } });
+    expect(status).toBe(201);
+    expect((await call('post', '/v1/accounts', { body: { id: 'alice', overdraftLimit: 5 } })).status).toBe(200);
+    const update = { accountId: 'alice', amount: 250, reference: 'order 1001' };
+    const key = { 'idempotency-key': 'k1' };
+    expect((await call('post', '/v1/balance-updates', { body: update, headers: key })).status).toBe(200);
+    const again = await call('post', '/v1/balance-updates', { body: update, headers: key });
+    expect(again.headers.get('idempotent-replayed')).toBe('true');
+    const updates = [
+      { accountId: 'alice', amount: -1 },
+      { accountId: 'alice', amount: -999 },
+      { accountId: 'nobody', amount: 1 },
+      { ...update, idempotencyKey: 'k1', amount: 2 },
+    ];
+    const bulk = await call('post', '/v1/balance-updates/bulk', { body: { updates } });
+    expect(bulk.body.results.map((one: { status: number }) => one.status)).toEqual([200, 400, 404, 422]);
+    await drained(database);
+    expect((await call('get', '/v1/accounts')).body.accounts).toHaveLength(1);
+    await call('get', '/v1/accounts/{id}');
+    await call('patch', '/v1/accounts/{id}', { body: { overdraftLimit: 6 } });
+    const page = await call('get', '/v1/accounts/{id}/entries', { query: '?limit=1' });
+    expect(page.body.nextCursor).toEqual(expect.any(String));
+    await call('get', '/v1/accounts/{id}/balance', { query: '?version=1' });
+    await call('get', '/v1/accounts/{id}/balance', { query: '?version=0' });
+    await call('get', '/v1/accounts/{id}/chain-head');
+    for (const format of ['csv', 'jsonl']) {
+      const response = await fetch(`${url}/v1/accounts/alice/entries/export?format=${format}`, { headers: everything });
+      const { status: exported, headers } = response;
+      check('/v1/accounts/{id}/entries/export', 'get', { status: exported, headers, body: await response.text() });
+      covered.set('get /v1/accounts/{id}/entries/export', new Set([200]));
+    }
+    const succeeded = [...covered]
+      .filter(([, statuses]) => [...statuses].some((one) => one < 300))
+      .map(([name]) => name);
+    expect(succeeded.sort()).toEqual(
+      documented()
+        .map(([path, method]) => `${method} ${path}`)
+        .sort(),
+    );
+  });
+
+  it('to calls that are refused, whichever they are', async () => {
+    for (const [template, method] of documented()) {
+      const body = method === 'get' ? undefined : {};
+      const one = (options: object) => call(method as 'get', template, { body, ...options });
+      expect((await one({ as: {} })).body.code, template).toBe('unauthorized');
+      const needed =
+        method === 'get' ? (await createApiKey(database, `w-${template.length}`, ['write'])).headers : reader;
+      expect((await one({ as: needed })).body.code).toBe('forbidden');
+      if (method === 'get' && template.includes('{id}')) {
+        const query = { balance: '?version=0', export: '?format=csv' }[template.split('/').at(-1) as string] ?? '';
+        expect((await one({ path: 'nobody', query })).body.code).toBe('account_not_found');
+        expect((await one({ path: 'a%20b', query })).body.code).toBe('invalid_request');
+      }
+      if (method === 'get') continue;
+      expect((await one({ body: '{' })).body.code).toBe('invalid_request');
+      expect((await one({ body: '{}', headers: { 'content-type': 'text/plain' } })).body.code).toBe(
+        'unsupported_media_type',
+      );
+      const large = `"${'x'.repeat(2_200_000)}"`;
+      expect((await one({ body: large })).body.code).toBe('payload_too_large');
+    }
+    const refusal = async (method: 'post' | 'patch', template: string, body: object, headers = {}) =>
+      (await call(method, template, { body, headers })).body.code;
+    const update = (more: object, headers = {}) =>
+      refusal('post', '/v1/balance-updates', { accountId: 'alice', amount: 1, ...more }, headers);
+    expect(await update({ accountId: 'nobody' })).toBe('account_not_found');
+    expect(await update({ amount: -9999 })).toBe('insufficient_funds');
+    expect(await update({ amount: Number.MAX_SAFE_INTEGER })).toBe('balance_out_of_range');
+    expect(await update({ amount: 7 }, { 'idempotency-key': 'k1' })).toBe('idempotency_key_reused');
+    expect(await refusal('post', '/v1/accounts', { id: 'alice', overdraftLimit: 77 })).toBe('account_exists');
+    await call('patch', '/v1/accounts/{id}', { body: { status: 'frozen' } });
+    expect(await update({})).toBe('account_frozen');
+    await call('patch', '/v1/accounts/{id}', { body: { status: 'open' } });
+    await call('post', '/v1/balance-updates', { body: { accountId: 'alice', amount: -254 } });
+    expect(await refusal('patch', '/v1/accounts/{id}', { overdraftLimit: 0 })).toBe('overdraft_limit_too_low');
+  });
+
+  it('to a key over its limit', async () => {
+    const { headers } = await createApiKey(database, 'limited', ['read'], 1);
+    await until('it is over', async () => {
+      const answer = await call('get', '/v1/accounts/{id}', { as: headers });
+      return answer.status === 429;
+    });
+  });
+});
+
+it('events on the broker are what the document says', async () => {
+  const { headers } = await createApiKey(database, 'publisher');
+  await send(url, 'POST', '/v1/accounts', { id: 'bob' }, headers);
+  await send(url, 'POST', '/v1/balance-updates', { accountId: 'bob', amount: 5, reference: 'x' }, headers);
+  const ofBob = () => events.filter(({ body }) => body.subject === 'bob');
+  await until('its event has come', () => ofBob().length > 0);
+  const validator = new Ajv({ strict: false, allErrors: true });
+  addFormats.default(validator);
+  const validate = validator.compile(asyncApi.components.schemas.BalanceEvent);
+  for (const { body, routingKey } of ofBob()) {
+    expect({ valid: validate(body), errors: validate.errors }).toEqual({ valid: true, errors: null });
+    const addresses = Object.values(asyncApi.channels as Record<string, { address: string }>);
+    expect(addresses.map(({ address }) => address)).toContain(routingKey);
+  }
+  for (const { examples, payload } of Object.values(asyncApi.components.messages) as {
+    examples: { payload: object }[];
+    payload: object;
+  }[]) {
+    const whole = validator.compile({ ...payload, components: asyncApi.components });
+    for (const example of examples) expect(whole(example.payload), JSON.stringify(whole.errors)).toBe(true);
+  }
+});
