@@ -36,7 +36,7 @@ export function onCleanUp(cleanup: () => Promise<unknown>): void {
 export async function until(
   what: string,
   condition: () => Promise<boolean> | boolean,
-  timeoutMs = 20_000,
+  timeoutMs = 40_000,
 ): Promise<void> {
   const deadline = Date.now() + timeoutMs;
   while (!(await condition())) {
@@ -256,6 +256,14 @@ export async function send(
   });
   const text = await response.text();
   return { status: response.status, headers: response.headers, body: text === '' ? undefined : JSON.parse(text) };
+}
+
+/** The same, again for as long as the answer is `overloaded`: a crowd of a test can be more than a busy machine serves at once. */
+export async function sendPatiently(...request: Parameters<typeof send>): Promise<Answer> {
+  for (;;) {
+    const answer = await send(...request);
+    if (answer.body?.code !== 'overloaded') return answer;
+  }
 }
 
 /** Creates an account and gives it its first credit. */

@@ -11,6 +11,7 @@ import {
   drained,
   environmentOf,
   send,
+  sendPatiently,
   spawnProcess,
   startWorkerHere,
   until,
@@ -48,7 +49,7 @@ it('takes a hot account from every process, with one relay active, and loses not
   const answers = await Promise.all(
     keys.map((key) =>
       // A connection each, so that they are spread over the processes.
-      send(
+      sendPatiently(
         cluster.url,
         'POST',
         '/v1/balance-updates',

@@ -10,6 +10,7 @@ import {
   type Database,
   onCleanUp,
   send,
+  sendPatiently,
   startApiHere,
   until,
   verified,
@@ -32,7 +33,7 @@ const startApi = (its: Database) => startApiHere(its, broker, { RELAY: 'off' });
 
 function update(accountId: string, amount: number, key?: string, more: object = {}, url = urls[0] as string) {
   const headers: Record<string, string> = key === undefined ? {} : { 'idempotency-key': key };
-  return send(url, 'POST', '/v1/balance-updates', { accountId, amount, ...more }, headers);
+  return sendPatiently(url, 'POST', '/v1/balance-updates', { accountId, amount, ...more }, headers);
 }
 const accountOf = async (id: string) => (await send(urls[0] as string, 'GET', `/v1/accounts/${id}`)).body;
 const isReplayed = (answer: { headers: Headers }) => answer.headers.get('idempotent-replayed') === 'true';

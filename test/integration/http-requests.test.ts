@@ -50,7 +50,7 @@ describe('a path', () => {
     '//v1/accounts/alice',
     '/v1//accounts/alice',
     '/v1/accounts/alice/../alice',
-    '/v1/accounts/alice/balance',
+    '/v1/accounts/alice/balances',
     '/v1%2faccounts%2falice',
     '/v1/accounts;v=1',
     '/v2/accounts/alice',
@@ -104,9 +104,14 @@ describe('a path', () => {
 describe('a method', () => {
   const allowed: [string, string][] = [
     [UPDATES, 'POST'],
-    ['/v1/accounts', 'POST'],
+    ['/v1/accounts', 'GET, HEAD, POST'],
     ['/v1/accounts/alice', 'GET, HEAD, PATCH'],
     ['/v1/accounts/alice/entries', 'GET, HEAD'],
+    ['/v1/accounts/alice/entries/export', 'GET, HEAD'],
+    ['/v1/accounts/alice/balance', 'GET, HEAD'],
+    ['/v1/accounts/alice/chain-head', 'GET, HEAD'],
+    ['/openapi.json', 'GET, HEAD'],
+    ['/docs', 'GET, HEAD'],
     ['/livez', 'GET, HEAD'],
     ['/readyz', 'GET, HEAD'],
   ];

@@ -10,6 +10,7 @@ import {
   insertAccounts,
   onCleanUp,
   send,
+  sendPatiently,
   startApiHere,
   until,
   verified,
@@ -27,7 +28,7 @@ beforeEach(async () => {
 afterEach(cleanUp);
 
 const update = (accountId: string, amount = 1, headers: Record<string, string> = {}) =>
-  send(url, 'POST', '/v1/balance-updates', { accountId, amount }, headers);
+  sendPatiently(url, 'POST', '/v1/balance-updates', { accountId, amount }, headers);
 
 async function reopened(readOnly: boolean): Promise<void> {
   const name = new URL(database.url).pathname.slice(1);
