@@ -23,9 +23,11 @@ const PIPELINED_MAX = 100;
  * next request meet a closed connection: until none has come for a while, and no longer than the other.
  */
 const LEAVE_QUIET_MS = 250;
-const LEAVE_MS_MAX = 3000;
+const LEAVE_MS_MAX = 8000;
+/** How long a connection that came last may take to ask something. */
+const FIRST_REQUEST_MS = 2000;
 /** How long a stop then waits for answers under way. */
-const DRAIN_TIMEOUT_MS = 15_000;
+const DRAIN_TIMEOUT_MS = 12_000;
 
 export interface HttpServer extends Running {
   port: number;
@@ -43,14 +45,18 @@ export async function startServer(
   const timeouts = { ...TIMEOUTS, ...given };
   /** By connection, oldest first; finished ones are dropped when the next request arrives. */
   const underWay = new WeakMap<Socket, ServerResponse[]>();
+  /** Connections that have not sent a request yet. */
+  const unserved = new Set<Socket>();
   const admit = createAdmission();
   let refused = 0;
   /** Since the stop began. */
   let lastRequestAtMs = 0;
   const onRequest = (request: IncomingMessage, response: ServerResponse) => {
     const earlier = underWay.get(request.socket);
-    if (earlier === undefined) underWay.set(request.socket, [response]);
-    else if (earlier.length === 1 && earlier[0]?.writableFinished) earlier[0] = response;
+    if (earlier === undefined) {
+      unserved.delete(request.socket);
+      underWay.set(request.socket, [response]);
+    } else if (earlier.length === 1 && earlier[0]?.writableFinished) earlier[0] = response;
     else return waitInLine(earlier, request, response);
     serve(request, response);
   };
@@ -102,6 +108,10 @@ export async function startServer(
     else socket.destroy();
   });
   let stopping: Promise<void> | undefined;
+  server.on('connection', (socket: Socket) => {
+    unserved.add(socket);
+    socket.once('close', () => unserved.delete(socket));
+  });
   server.maxConnections = CONNECTIONS_MAX;
   server.on('checkExpectation', onRequest); // an unknown Expect counts as none; Node's refusal has no problem document
   server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
@@ -139,7 +149,11 @@ export async function startServer(
 
   function close(): Promise<void> {
     return new Promise((resolve) => {
-      const idle = setInterval(() => server.closeIdleConnections(), LEAVE_QUIET_MS);
+      const startedAtMs = performance.now();
+      const idle = setInterval(() => {
+        const areAllServed = unserved.size === 0 || performance.now() > startedAtMs + FIRST_REQUEST_MS;
+        if (areAllServed) server.closeIdleConnections();
+      }, LEAVE_QUIET_MS);
       const force = setTimeout(() => server.closeAllConnections(), DRAIN_TIMEOUT_MS);
       // Listens no more, and nothing else: HTTP's own would also close connections that have come and not asked yet.
       NetServer.prototype.close.call(server, () => {
