@@ -1,6 +1,6 @@
 // What RabbitMQ refuses, as a sentence that tells a person what to change. Waiting heals everything else.
 import { unescape as decode } from 'node:querystring'; // as amqplib decodes them
-import { withoutPassword } from './logging.ts';
+import { withoutPassword } from './without-password.ts';
 
 /** What to do about a failure that repeats until somebody acts, or undefined where waiting is all there is to do. */
 export function brokerAdvice(amqpUrl: string, error: unknown): string | undefined {

@@ -6,7 +6,6 @@ import { setTimeout as delay } from 'node:timers/promises';
 import amqp, { type ChannelModel } from 'amqplib';
 import { brokerAdvice } from './broker-failure.ts';
 import { brokerTlsOptions } from './broker-tls.ts';
-import type { Logger } from './logging.ts';
 
 /** From the first packet to the end of the handshake. */
 const CONNECT_TIMEOUT_MS = 5000;
@@ -49,6 +48,22 @@ export async function answered<T>(what: string, request: PromiseLike<T>): Promis
   }
 }
 
+/** Where the link tells how it fares. A Logger is one; subscribers of the client give their own. */
+export interface LinkLog {
+  info(message: string): void;
+  warn(facts: LinkFailure, message: string): void;
+  error(facts: LinkFailure, message: string): void;
+}
+
+export interface LinkFailure {
+  err: Error;
+  /** What to change, where waiting does not help. */
+  advice?: string;
+  attempt: number;
+  /** Until the next attempt. */
+  pauseMs: number;
+}
+
 export interface BrokerLink {
   readonly connected: boolean;
   /** Ends the present session after its `run` has returned. Harmless when called twice. */
@@ -62,7 +77,7 @@ export interface BrokerLink {
 export function keepBrokerLink(options: {
   url: string;
   service: string;
-  log: Logger;
+  log: LinkLog;
   run: (session: BrokerSession) => Promise<void>;
 }): BrokerLink {
   const { url, service, log, run } = options;

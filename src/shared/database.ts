@@ -1,6 +1,6 @@
 // How every part connects to PostgreSQL: named, bounded in time, with keep-alive so that a dead peer is noticed.
 import pg from 'pg';
-import { withoutPassword } from './logging.ts';
+import { withoutPassword } from './without-password.ts';
 
 const CONNECT_TIMEOUT_MS = 5000;
 

@@ -11,8 +11,3 @@ export function createLogger(service: string, level: string): Logger {
     redact: ['*.password', '*.authorization', '*.input'], // input: the text that was no URL
   });
 }
-
-/** A connection URL without its password, fit for a log line: before the last @, or as a parameter. */
-export function withoutPassword(url: string): string {
-  return url.replace(/^([a-z+]+:\/\/[^:@/]*):.*@/i, '$1:***@').replace(/([?&][^=&]*password=)[^&]*/gi, '$1***');
-}

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { withoutPassword } from '../../src/shared/logging.ts';
+import { withoutPassword } from '../../src/shared/without-password.ts';
 
 it.each([
   ['postgres://user:secret@host:5432/db', 'postgres://user:***@host:5432/db'],

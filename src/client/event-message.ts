@@ -1,0 +1,33 @@
+// A message as events. Both forms: one event, or a batch of them.
+import type { ConsumeMessage } from 'amqplib';
+import type { BalanceEvent } from '../shared/contract.ts';
+
+/** @returns undefined when it is not all events of the service. Never throws. */
+export function eventsIn({ content, properties }: ConsumeMessage): BalanceEvent[] | undefined {
+  let json: unknown;
+  try {
+    json = JSON.parse(content.toString());
+  } catch {
+    return undefined;
+  }
+  const events = Array.isArray(json) ? json : [json];
+  if (events.length === 0 || !events.every(isEvent)) return undefined;
+  const { traceparent } = properties.headers ?? {};
+  if (Array.isArray(json) || typeof traceparent !== 'string') return events;
+  return events.map((event) => ({ ...event, traceparent })); // in the same place for both forms
+}
+
+/** What order and meaning rest on. A newer service may add members. */
+function isEvent(json: unknown): json is BalanceEvent {
+  const { id, type, data } = (json ?? {}) as Partial<BalanceEvent>;
+  const { accountId, version, amount, balance } = (data ?? {}) as Partial<BalanceEvent['data']>;
+  return (
+    typeof accountId === 'string' &&
+    Number.isSafeInteger(version) &&
+    (version as number) > 0 &&
+    Number.isSafeInteger(amount) &&
+    Number.isSafeInteger(balance) &&
+    id === `${accountId}:${version}` &&
+    type === ((amount as number) > 0 ? 'balance.credited' : 'balance.debited')
+  );
+}

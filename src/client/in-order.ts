@@ -1,0 +1,241 @@
+// Hands events to the subscriber in the order of their versions, one at a time for each account, and tells when all of a
+// message has been dealt with. What is in hand is bounded by `prefetch`, with RabbitMQ's help.
+import { setTimeout as delay } from 'node:timers/promises';
+import type { BalanceEvent } from '../shared/contract.ts';
+import { backOffMs } from './back-off.ts';
+import { Sequence } from './sequence.ts';
+import type { Delivery, Problem, SubscribeOptions } from './subscription.ts';
+
+/** Accounts whose last version is remembered; that of another is looked up when it is met. */
+const ACCOUNTS_MAX = 100_000;
+
+export interface EventMessage {
+  events: readonly BalanceEvent[];
+  redelivered: boolean;
+  replayed: boolean;
+  /** Called once all of its events were handled, or are repeats. */
+  done(): void;
+}
+
+export interface InOrder {
+  take(message: EventMessage): void;
+  /** The messages in hand are delivered again, here or elsewhere: lets go of them. Handlers under way go on. */
+  forget(): void;
+  /** Starts nothing any more; resolves when nothing of the subscriber's is under way. */
+  stop(): Promise<void>;
+}
+
+interface Item extends Omit<Delivery, 'attempt'> {
+  event: BalanceEvent;
+  settle(): void;
+}
+
+interface Account {
+  id: string;
+  sequence: Sequence<Item>;
+  /** Something of the subscriber's is under way for it, or the pause after its failure. */
+  busy: boolean;
+  failures: number;
+  gapTimer: NodeJS.Timeout | undefined;
+  /** The present gap was answered `wait`. */
+  waits: boolean;
+}
+
+type Callbacks = Pick<SubscribeOptions, 'handle' | 'lastVersion' | 'onGap'>;
+
+export function createInOrder(
+  { handle, lastVersion, onGap }: Callbacks,
+  limits: { concurrency: number; prefetch: number; gapTimeoutMs: number },
+  report: (problem: Problem) => void,
+): InOrder {
+  /** Least recently met first. */
+  const accounts = new Map<string, Account>();
+  /** Those whose next event is there, in the order in which it was. */
+  const ready = new Set<Account>();
+  const behindGaps = new Set<Account>();
+  const stopping = new AbortController();
+  let inHand = 0;
+  let handlers = 0;
+  /** Accounts that are busy. */
+  let working = 0;
+  /** What stop() waits for: each ends with its acknowledgement. */
+  const underWay = new Set<Promise<void>>();
+  /** Grows with each forget(): answers from before say nothing about now. */
+  let era = 0;
+
+  function take({ events, done, ...delivery }: EventMessage): void {
+    if (stopping.signal.aborted) return;
+    inHand += 1;
+    let open = events.length;
+    const takenIn = era;
+    const settle = () => {
+      open -= 1;
+      if (open > 0 || takenIn !== era) return;
+      inHand -= 1;
+      done();
+    };
+    const met = new Set<Account>();
+    for (const event of events) {
+      const account = accountOf(event.data.accountId);
+      if (account.sequence.offer(event.data.version, { event, ...delivery, settle })) met.add(account);
+      else settle();
+    }
+    for (const account of met) advance(account);
+    reportWhenFull();
+  }
+
+  function accountOf(id: string): Account {
+    const account: Account = accounts.get(id) ?? {
+      id,
+      sequence: new Sequence<Item>(),
+      busy: false,
+      failures: 0,
+      gapTimer: undefined,
+      waits: false,
+    };
+    accounts.delete(id);
+    accounts.set(id, account);
+    if (accounts.size > ACCOUNTS_MAX) {
+      for (const old of accounts.values()) {
+        if (old.busy || old.sequence.size > 0 || old === account) continue;
+        accounts.delete(old.id);
+        break;
+      }
+    }
+    return account;
+  }
+
+  /** Does what can be done next for an account. */
+  function advance(account: Account): void {
+    if (account.busy || account.sequence.size === 0 || stopping.signal.aborted) return;
+    if (!account.sequence.isStarted) track(start(account));
+    else if (account.sequence.next()) {
+      ready.add(account);
+      startHandlers();
+    } else if (!account.gapTimer) {
+      behindGaps.add(account);
+      account.gapTimer = setTimeout(() => track(ask(account, false)), limits.gapTimeoutMs);
+    }
+  }
+
+  async function start(account: Account): Promise<void> {
+    const askedIn = era;
+    const answer = await work(account, 'last_version_failed', undefined, async () => {
+      const version = await lastVersion(account.id);
+      if (version === undefined || (Number.isSafeInteger(version) && version >= 0)) return version;
+      throw new TypeError('lastVersion must give a whole number, 0 before the first version, or undefined');
+    });
+    if (answer && askedIn === era) for (const item of account.sequence.start(answer.value)) item.settle();
+    advance(account);
+    reportWhenFull();
+  }
+
+  function startHandlers(): void {
+    for (const account of ready) {
+      if (handlers >= limits.concurrency || stopping.signal.aborted) return;
+      ready.delete(account);
+      track(handleNext(account));
+    }
+  }
+
+  async function handleNext(account: Account): Promise<void> {
+    const next = account.sequence.next();
+    if (!next) return;
+    const { event, redelivered, replayed } = next.item;
+    const handled = await work(account, 'handle_failed', next.version, async () => {
+      handlers += 1;
+      try {
+        await handle(event, { attempt: account.failures + 1, redelivered, replayed });
+      } finally {
+        handlers -= 1;
+      }
+    });
+    if (handled) {
+      closeGap(account);
+      account.sequence.handled(next.version)?.settle();
+    }
+    advance(account);
+    startHandlers();
+    reportWhenFull();
+  }
+
+  async function ask(account: Account, isFull: boolean): Promise<void> {
+    closeGap(account);
+    const gap = account.sequence.gap();
+    if (!gap || account.busy || stopping.signal.aborted) return;
+    const answer = await work(account, 'on_gap_failed', gap.firstMissing, async () => {
+      const decision = await onGap({ accountId: account.id, ...gap, held: account.sequence.size, isFull });
+      if (decision === 'skip' || decision === 'wait') return decision;
+      throw new TypeError(`onGap must answer 'skip' or 'wait'`);
+    });
+    if (answer?.value === 'skip') for (const item of account.sequence.skipTo(gap.lastMissing)) item.settle();
+    else account.waits = true;
+    advance(account);
+    reportWhenFull();
+  }
+
+  function closeGap(account: Account): void {
+    clearTimeout(account.gapTimer);
+    account.gapTimer = undefined;
+    account.waits = false;
+    behindGaps.delete(account);
+  }
+
+  /** Where nothing more can arrive, waiting longer is of no use. */
+  function reportWhenFull(): void {
+    if (inHand < limits.prefetch || working > 0 || ready.size > 0) return;
+    for (const account of behindGaps) if (!account.waits) track(ask(account, true));
+  }
+
+  function track(work: Promise<void>): void {
+    underWay.add(work);
+    void work.finally(() => underWay.delete(work));
+  }
+
+  /** @returns undefined when it failed, after the pause. */
+  async function work<T>(
+    account: Account,
+    kind: Problem['kind'],
+    version: number | undefined,
+    call: () => Promise<T>,
+  ): Promise<{ value: T } | undefined> {
+    account.busy = true;
+    working += 1;
+    try {
+      const value = await call();
+      account.failures = 0;
+      return { value };
+    } catch (error) {
+      account.failures += 1;
+      const pauseMs = backOffMs(account.failures);
+      const message = `${kind.replaceAll('_', ' ')}: ${error instanceof Error ? error.message : String(error)}`;
+      const where = version === undefined ? {} : { version };
+      report({ kind, message, error, accountId: account.id, ...where, attempt: account.failures, pauseMs });
+      startHandlers(); // of others
+      await delay(pauseMs, undefined, { signal: stopping.signal }).catch(() => {});
+      return undefined;
+    } finally {
+      account.busy = false;
+      working -= 1;
+    }
+  }
+
+  return {
+    take,
+    forget() {
+      era += 1;
+      inHand = 0;
+      ready.clear();
+      for (const account of accounts.values()) {
+        closeGap(account);
+        account.sequence.forget();
+      }
+    },
+    async stop() {
+      stopping.abort();
+      ready.clear();
+      for (const account of behindGaps) clearTimeout(account.gapTimer);
+      await Promise.all(underWay);
+    },
+  };
+}

@@ -1,0 +1,443 @@
+// The subscription of the client on a real RabbitMQ: whatever is shuffled, doubled, lost or cut, each account's events are
+// handled in order, each at least once, and what is missing is told.
+import type { ConfirmChannel } from 'amqplib';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import {
+  type BalanceEvent,
+  type Delivery,
+  type Gap,
+  type Problem,
+  type SubscribeOptions,
+  type Subscription,
+  subscribe,
+} from '../../src/client/events.ts';
+import { type BalanceChange, encodeEvent, encodeEventBatch, eventId, eventType } from '../../src/shared/events.ts';
+import { declareTopology } from '../../src/shared/topology.ts';
+import { startProxy } from '../chaos/proxy.ts';
+import {
+  type Broker,
+  cleanUp,
+  createBroker,
+  createDatabase,
+  drained,
+  insertAccounts,
+  onCleanUp,
+  send,
+  startApiHere,
+  startWorkerHere,
+  until,
+} from '../harness.ts';
+
+let broker: Broker;
+let channel: ConfirmChannel;
+let queues = 0;
+/** Name of the present test's queue. */
+let queue: string;
+/** Of the present test. */
+const running: Subscription[] = [];
+
+beforeAll(async () => {
+  broker = createBroker();
+  channel = await (await broker.connect()).createConfirmChannel();
+  await declareTopology(channel, broker.topology);
+  await channel.unbindQueue(broker.topology.ledgerQueue, broker.topology.eventsExchange, 'balance.*');
+});
+beforeEach(() => {
+  queues += 1;
+  queue = `${broker.namespace}-subscriber-${queues}`;
+});
+afterEach(async () => {
+  await Promise.all(running.splice(0).map((subscription) => subscription.stop()));
+  await channel.deleteQueue(queue); // all are bound to the same exchange
+});
+afterAll(cleanUp);
+
+const range = (first: number, last: number) => Array.from({ length: last - first + 1 }, (_, index) => first + index);
+
+function change(accountId: string, version: number): BalanceChange & { traceparent: string | null } {
+  const createdAt = new Date('2026-11-23T19:43:56.550Z');
+  return {
+    accountId,
+    version,
+    amount: version % 3 === 0 ? -1 : 2,
+    balance: version,
+    reference: null,
+    actor: null,
+    createdAt,
+    traceparent: null,
+  };
+}
+
+async function publish(accountId: string, versions: readonly number[], headers?: Record<string, unknown>) {
+  for (const version of versions) {
+    const one = change(accountId, version);
+    const options = { messageId: eventId(accountId, version), persistent: true, ...(headers ? { headers } : {}) };
+    channel.publish(broker.topology.eventsExchange, eventType(one.amount), encodeEvent(one), options);
+  }
+  await channel.waitForConfirms();
+}
+
+const ready = async (name = queue) => (await channel.checkQueue(name)).messageCount;
+
+/** A subscriber whose database is a map, and what it saw. */
+async function subscriber(options: Partial<SubscribeOptions> = {}, stored = new Map<string, number>()) {
+  const handled: (Delivery & { event: BalanceEvent })[] = [];
+  const gaps: Gap[] = [];
+  const problems: Problem[] = [];
+  const subscription = subscribe({
+    url: broker.url,
+    namespace: broker.namespace,
+    queue,
+    lastVersion: (accountId) => stored.get(accountId) ?? 0,
+    onGap: (gap) => {
+      gaps.push(gap);
+      return 'wait';
+    },
+    onProblem: (problem) => problems.push(problem),
+    ...options,
+    async handle(event, delivery) {
+      await options.handle?.(event, delivery);
+      handled.push({ event, ...delivery });
+      stored.set(event.data.accountId, event.data.version);
+    },
+  });
+  running.push(subscription);
+  await until('it consumes', () => subscription.isConsuming);
+  const versionsOf = (accountId: string) =>
+    handled.filter(({ event }) => event.data.accountId === accountId).map(({ event }) => event.data.version);
+  return { subscription, handled, gaps, problems, stored, versionsOf };
+}
+
+function shuffled<T>(items: readonly T[]): T[] {
+  return items
+    .map((item) => ({ item, place: Math.random() }))
+    .sort((one, other) => one.place - other.place)
+    .map(({ item }) => item);
+}
+
+describe('order', () => {
+  it('is that of the versions, whatever comes shuffled, doubled and in batches', async () => {
+    const accounts = range(1, 12).map((number) => `account-${number}`);
+    const busy = new Set<string>();
+    let busyMax = 0;
+    const { versionsOf, handled, problems } = await subscriber({
+      concurrency: 4,
+      async handle({ data }) {
+        expect(busy).not.toContain(data.accountId);
+        busy.add(data.accountId);
+        busyMax = Math.max(busyMax, busy.size);
+        await new Promise((resolve) => setImmediate(resolve));
+        busy.delete(data.accountId);
+      },
+    });
+    const changes = accounts.flatMap((id) =>
+      range(1, 30).flatMap((version) => [change(id, version), change(id, version)]),
+    );
+    for (let rest = shuffled(changes); rest.length > 0; ) {
+      const part = rest.splice(0, 1 + Math.floor(Math.random() * 5));
+      const body = part.length === 1 ? encodeEvent(part[0]!) : encodeEventBatch(part);
+      channel.publish(broker.topology.eventsExchange, eventType(part[0]!.amount), body);
+    }
+    await channel.waitForConfirms();
+    await until('all are handled', () => handled.length >= accounts.length * 30);
+    for (const account of accounts) expect(versionsOf(account), account).toEqual(range(1, 30));
+    expect(problems).toEqual([]);
+    expect(busyMax).toBe(4);
+  });
+
+  it('begins after the version that the subscriber has stored, and asks again when the look-up failed', async () => {
+    let asked = 0;
+    const { versionsOf, problems } = await subscriber({
+      async lastVersion() {
+        asked += 1;
+        if (asked === 1) throw new Error('the database is away');
+        return 3;
+      },
+    });
+    await publish('stored', [2, 5, 3, 4]);
+    await until('all are handled', () => versionsOf('stored').length === 2);
+    expect(versionsOf('stored')).toEqual([4, 5]);
+    expect(asked).toBe(2);
+    expect(problems).toMatchObject([
+      { kind: 'last_version_failed', accountId: 'stored', message: 'last version failed: the database is away' },
+    ]);
+  });
+
+  it('waits for a handler that rejects, without holding up other accounts', async () => {
+    let healed = false;
+    const { versionsOf, handled, problems } = await subscriber({
+      handle({ data }) {
+        if (data.accountId === 'failing' && data.version === 2 && !healed) throw new Error('no luck');
+      },
+    });
+    await publish('failing', range(1, 3));
+    await publish('other', range(1, 20));
+    await until('it failed twice', () => problems.length >= 2);
+    await until('the others are handled', () => versionsOf('other').length === 20);
+    expect(versionsOf('failing')).toEqual([1]);
+    healed = true;
+    await until('it is handled', () => versionsOf('failing').length === 3);
+    expect(versionsOf('failing')).toEqual([1, 2, 3]);
+    expect(problems[1]).toMatchObject({ kind: 'handle_failed', accountId: 'failing', version: 2, attempt: 2 });
+    const second = handled.find(({ event }) => event.id === 'failing:2');
+    expect(second?.attempt).toBe(problems.length + 1);
+  });
+
+  it('holds with what the service publishes, in batches too', async () => {
+    const database = await createDatabase();
+    const own = createBroker();
+    await insertAccounts(database, 'real');
+    const { url } = await startApiHere(database, own, { EVENTS_PER_MESSAGE_MAX: '50' });
+    await startWorkerHere(database, own);
+    const { versionsOf, handled } = await subscriber({ namespace: own.namespace });
+    const traceparent = '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01';
+    const update = { accountId: 'real', amount: 1 };
+    const answers = await Promise.all(
+      range(1, 300).map(() => send(url, 'POST', '/v1/balance-updates', update, { traceparent })),
+    );
+    expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([200]));
+    await until('all are handled', () => handled.length >= 300);
+    expect(versionsOf('real')).toEqual(range(1, 300));
+    for (const { event } of handled) expect(event.traceparent).toContain('4bf92f3577b34da6a3ce929d0e0e4736');
+    await drained(database);
+  });
+});
+
+describe('a gap', () => {
+  it('is reported when it stays, and again while the answer is to wait; a replay fills it', async () => {
+    const { versionsOf, gaps, handled } = await subscriber({ gapTimeoutMs: 150 });
+    await publish('gap', [1, 4, 5]);
+    await until('it is reported twice', () => gaps.length >= 2);
+    expect(gaps[0]).toEqual({ accountId: 'gap', firstMissing: 2, lastMissing: 3, held: 2, isFull: false });
+    expect(versionsOf('gap')).toEqual([1]);
+    await publish('gap', range(1, 6), { 'x-replayed': true });
+    await until('it is filled', () => versionsOf('gap').length === 6);
+    expect(versionsOf('gap')).toEqual(range(1, 6));
+    expect(handled.map(({ replayed }) => replayed)).toEqual([false, true, true, false, false, true]);
+    await until('all is acknowledged', async () => (await ready()) === 0);
+  });
+
+  it('is left behind when the subscriber says so, and what comes late is a repeat', async () => {
+    const gaps: Gap[] = [];
+    const { versionsOf } = await subscriber({
+      gapTimeoutMs: 100,
+      onGap(gap) {
+        gaps.push(gap);
+        return 'skip';
+      },
+    });
+    await publish('skipped', [1, 3, 6]);
+    await until('it goes on', () => versionsOf('skipped').length === 3);
+    await publish('skipped', [2, 4, 5, 7]);
+    await until('it goes on', () => versionsOf('skipped').length === 4);
+    expect(versionsOf('skipped')).toEqual([1, 3, 6, 7]);
+    expect(gaps).toMatchObject([
+      { firstMissing: 2, lastMissing: 2, held: 2 },
+      { firstMissing: 4, lastMissing: 5, held: 1 },
+    ]);
+  });
+
+  it('can be filled by the subscriber itself, while nothing else of the account is handled', async () => {
+    const effects: string[] = [];
+    let fill = () => {};
+    const { versionsOf, handled } = await subscriber({
+      gapTimeoutMs: 50,
+      async onGap({ firstMissing, lastMissing }) {
+        await new Promise<void>((resolve) => {
+          fill = resolve;
+        });
+        for (const version of range(firstMissing, lastMissing)) effects.push(`ledger ${version}`);
+        return 'skip' as const;
+      },
+      handle: ({ data }) => void effects.push(`event ${data.version}`),
+    });
+    await publish('filled', [3, 4]);
+    await until('it is asked', () => fill.name !== 'fill');
+    await publish('filled', [1, 2]); // they come after all
+    await publish('beside', [1]);
+    await until('another account is handled', () => versionsOf('beside').length === 1);
+    expect(versionsOf('filled')).toEqual([]);
+    fill();
+    await until('it goes on', () => handled.length === 3);
+    expect(effects).toEqual(['event 1', 'ledger 1', 'ledger 2', 'event 3', 'event 4']);
+  });
+
+  it('is reported at once when nothing more fits in hand, and memory stays bounded meanwhile', async () => {
+    let answer: 'skip' | 'wait' = 'wait';
+    const gaps: Gap[] = [];
+    const { versionsOf, handled } = await subscriber({
+      prefetch: 10,
+      gapTimeoutMs: 1000,
+      onGap(gap) {
+        gaps.push(gap);
+        return answer;
+      },
+    });
+    await publish('full', range(2, 60));
+    await until('it is reported', () => gaps.length > 0);
+    expect(gaps).toEqual([{ accountId: 'full', firstMissing: 1, lastMissing: 1, held: 10, isFull: true }]);
+    expect(await ready()).toBe(49); // all others stay at RabbitMQ
+    answer = 'skip';
+    await until('it is asked again, and goes on', () => handled.length === 59);
+    expect(gaps).toHaveLength(2);
+    expect(versionsOf('full')).toEqual(range(2, 60));
+  });
+});
+
+describe('a lost connection', () => {
+  it('costs nothing: handlers under way end first, and the sequence goes on', async () => {
+    const target = new URL(broker.url);
+    const proxy = await startProxy({ port: Number(target.port || 5672) });
+    onCleanUp(() => proxy.close());
+    const through = new URL(broker.url);
+    through.host = `127.0.0.1:${proxy.port}`;
+    let cut = 0;
+    let under = 0;
+    const { versionsOf, problems, handled } = await subscriber({
+      url: through.href,
+      async handle({ data }) {
+        under += 1;
+        expect(under).toBe(1);
+        if ([5, 20].includes(data.version) && cut < 2) {
+          cut += 1;
+          for (const connection of proxy.connections()) connection.cut();
+          const seen = problems.length;
+          await until('it noticed', () => problems.length > seen);
+        }
+        under -= 1;
+      },
+    });
+    await publish('cut', range(1, 40));
+    await until('all are handled', () => versionsOf('cut').length >= 40);
+    expect(versionsOf('cut')).toEqual(range(1, 40));
+    expect(cut).toBe(2);
+    expect(problems[0]).toMatchObject({ kind: 'disconnected', attempt: 1 });
+    expect(handled.some(({ redelivered }) => redelivered)).toBe(true);
+    await until('all is acknowledged', async () => (await ready()) === 0);
+  });
+
+  it('brings what another consumer handled meanwhile as a repeat, not as a gap', async () => {
+    const stored = new Map<string, number>();
+    const first = await subscriber({ gapTimeoutMs: 50 }, stored);
+    await publish('turns', [1, 2]);
+    await until('the first handles', () => first.handled.length === 2);
+    const second = await subscriber({ gapTimeoutMs: 50 }, stored);
+    await publish('turns', [3]);
+    await until('the first goes on alone', () => first.handled.length === 3);
+    await first.subscription.stop();
+    await publish('turns', [4, 5]);
+    await until('the second takes over', () => second.handled.length === 2);
+    expect(second.versionsOf('turns')).toEqual([4, 5]);
+    expect([...first.gaps, ...second.gaps]).toEqual([]);
+  });
+
+  it('is opened again after the queue was deleted', async () => {
+    const { versionsOf, problems } = await subscriber();
+    await publish('deleted', [1]);
+    await until('it is handled', () => versionsOf('deleted').length === 1);
+    await channel.deleteQueue(queue);
+    await until('it noticed', () => problems.length > 0);
+    const bound = async () => {
+      const probe = await (await broker.connect()).createChannel();
+      probe.on('error', () => {});
+      return probe.checkQueue(queue).then(
+        ({ consumerCount }) => consumerCount === 1,
+        () => false,
+      );
+    };
+    await until('the queue is there again', bound);
+    await publish('deleted', [2]);
+    await until('it goes on', () => versionsOf('deleted').length === 2);
+  });
+});
+
+describe('a stop', () => {
+  it('waits for the handlers under way, acknowledges them, and leaves the rest in the queue', async () => {
+    let finish = () => {};
+    const stored = new Map<string, number>();
+    const first = await subscriber(
+      {
+        async handle({ data }) {
+          if (data.version < 3) return;
+          await new Promise<void>((resolve) => {
+            finish = resolve;
+          });
+        },
+      },
+      stored,
+    );
+    await publish('stopped', range(1, 10));
+    await until('the third is under way', () => finish.name !== 'finish');
+    let stopped = false;
+    const stop = first.subscription.stop().then(() => {
+      stopped = true;
+    });
+    await publish('stopped', [11]);
+    expect(stopped).toBe(false);
+    finish();
+    await stop;
+    await first.subscription.stop();
+    expect(first.versionsOf('stopped')).toEqual([1, 2, 3]);
+    await until('the rest is back', async () => (await ready()) === 8);
+    const second = await subscriber({}, stored);
+    await until('another goes on', () => second.handled.length === 8);
+    expect(second.versionsOf('stopped')).toEqual(range(4, 11));
+  });
+
+  it('is what the signal asks for, also where there is no RabbitMQ', async () => {
+    const controller = new AbortController();
+    const problems: Problem[] = [];
+    const subscription = subscribe({
+      url: 'amqp://127.0.0.1:1',
+      lastVersion: () => 0,
+      handle() {},
+      onGap: () => 'wait',
+      onProblem: (problem) => problems.push(problem),
+      signal: controller.signal,
+    });
+    await until('it tried three times', () => problems.length >= 3);
+    expect(problems.map(({ kind, attempt }) => ({ kind, attempt }))).toEqual(
+      range(1, 3).map((attempt) => ({ kind: 'disconnected', attempt })),
+    );
+    controller.abort();
+    await subscription.stop();
+    expect(subscription.isConsuming).toBe(false);
+  });
+});
+
+it('rejects what is no event, and says so', async () => {
+  const { problems, versionsOf } = await subscriber();
+  const foreign = [
+    'no json',
+    '[]',
+    '{}',
+    JSON.stringify({
+      id: 'a:2',
+      type: 'balance.credited',
+      data: { accountId: 'a', version: 1, amount: 1, balance: 1 },
+    }),
+  ];
+  for (const body of foreign) channel.publish(broker.topology.eventsExchange, 'balance.credited', Buffer.from(body));
+  await publish('a', [1]);
+  await until('the event is handled', () => versionsOf('a').length === 1);
+  expect(problems.map(({ kind }) => kind)).toEqual(foreign.map(() => 'malformed_message'));
+  await until('nothing is left', async () => (await ready()) === 0);
+});
+
+it('needs no queue of its own name: one that lives as long as the connection', async () => {
+  const { handled } = await subscriber({ queue: undefined, lastVersion: () => undefined });
+  await publish('temporary', [41, 42]);
+  await until('they are handled', () => handled.length === 2);
+});
+
+it.each([
+  [{ url: 'http://localhost' }, /url must be an AMQP URL/],
+  [{ concurrency: 0 }, /concurrency must be a whole number from 1 to 1000/],
+  [{ prefetch: 70_000 }, /prefetch must be/],
+  [{ gapTimeoutMs: 0.5 }, /gapTimeoutMs must be/],
+  [{ queue: 'balance.mine' }, /queue must not begin with "balance\."/],
+  [{ declareQueue: false }, /needs the name of a queue/],
+])('refuses the options %j with a sentence', (options, message) => {
+  const required = { url: 'amqp://localhost', lastVersion: () => 0, handle() {}, onGap: () => 'wait' as const };
+  expect(() => subscribe({ ...required, ...options })).toThrow(message);
+});
