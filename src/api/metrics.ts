@@ -6,11 +6,26 @@ import type { HttpServer } from './http/server.ts';
 import { answerPrimary } from './metrics-of-all.ts';
 import { type OutboxBacklog, readBacklog } from './relay/outbox-backlog.ts';
 import type { Relay } from './relay/relay.ts';
+import type { UpdateResult } from './updates/balance-update.ts';
 import type { BatchObserver } from './updates/lane.ts';
 import type { Lanes } from './updates/lanes.ts';
 
 /** How long a reading of the backlog serves all gauges that are made of it. */
 const BACKLOG_MS = 500;
+/** A counter that appears with its first count has not increased for Prometheus: each is there from the start. */
+const NO_OUTCOMES: Record<UpdateResult['outcome'] | 'replayed', number> = {
+  applied: 0,
+  replayed: 0,
+  insufficient_funds: 0,
+  balance_out_of_range: 0,
+  account_not_found: 0,
+  account_frozen: 0,
+  idempotency_key_reused: 0,
+  overloaded: 0,
+  unavailable: 0,
+  outcome_unknown: 0,
+  internal: 0,
+};
 const SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
 
 export interface ApiMetrics {
@@ -74,7 +89,7 @@ export function createApiMetrics(): ApiMetrics {
       addCounter(
         registry,
         { name: 'balance_updates_total', help: 'Balance updates answered, by outcome.', label: 'outcome' },
-        () => lanes.outcomes(),
+        () => ({ ...NO_OUTCOMES, ...lanes.outcomes() }),
       );
       addGauge(
         registry,
