@@ -208,8 +208,9 @@ beforeAll(async () => {
 afterAll(cleanUp);
 
 describe.runIf(hasPromtool)('the rules', () => {
-  it('are accepted by promtool', () => {
-    expect(promtool('check', 'rules', pathOf(RULES)).output).toMatch(/SUCCESS: \d+ rules found/);
+  it('and the scrape configuration are accepted by promtool', () => {
+    const { status, output } = promtool('check', 'config', pathOf('docs/monitoring/prometheus.yml'));
+    expect([status, output]).toEqual([0, expect.stringMatching(new RegExp(`SUCCESS: ${alerts.length} rules found`))]);
   });
 
   it.each(alerts)('raise %s when its condition is caused, and not before', (alert) => {

@@ -2,6 +2,7 @@
 // Docker: the image is built, the system brought up, and looked at from within its containers.
 import { execFile, spawnSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -19,6 +20,9 @@ interface Service {
   environment?: Record<string, string>;
   healthcheck?: { test?: string[]; disable?: boolean };
   hostname?: string;
+  profiles?: string[];
+  read_only?: boolean;
+  volumes?: { type: string; source: string; read_only?: boolean }[];
   ports?: { host_ip?: string; published: string; target: number }[];
   privileged?: boolean;
   restart?: string;
@@ -27,7 +31,8 @@ interface Service {
 
 const file = fileURLToPath(new URL('../../docker-compose.yml', import.meta.url));
 // Without the settings of whoever runs this: an empty environment, and no .env file.
-const config = spawnSync('docker', ['compose', '-f', file, '--env-file', '/dev/null', 'config', '--format', 'json'], {
+const command = ['compose', '-f', file, '--env-file', '/dev/null', '--profile', 'observability', 'config'];
+const config = spawnSync('docker', [...command, '--format', 'json'], {
   env: { PATH: process.env.PATH, HOME: process.env.HOME },
   encoding: 'utf8',
 });
@@ -73,6 +78,18 @@ describe.skipIf(isMissing)('docker-compose.yml', () => {
     const { api, worker } = services();
     for (const name of Object.keys(api?.environment ?? {})) expect(settingNames.api).toContain(name);
     for (const name of Object.keys(worker?.environment ?? {})) expect(settingNames.worker).toContain(name);
+  });
+
+  it('starts Prometheus and Grafana on demand only, with files of this repository that they cannot change', () => {
+    const onDemand = Object.entries(services()).filter(([, { profiles }]) => profiles?.includes('observability'));
+    expect(onDemand.map(([name]) => name).sort()).toEqual(['grafana', 'prometheus']);
+    for (const [name, { volumes = [], read_only: isReadOnly }] of onDemand) {
+      expect(isReadOnly, name).toBe(true);
+      const files = volumes.filter(({ type }) => type === 'bind');
+      expect(files.length, name).toBeGreaterThan(1);
+      for (const { source, read_only: isFixed } of files)
+        expect([existsSync(source), isFixed], source).toEqual([true, true]);
+    }
   });
 
   it('keeps the broker under one host name, which its data is bound to', () => {
