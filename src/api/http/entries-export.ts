@@ -1,5 +1,4 @@
 // A history as a file: CSV or JSON lines, oldest first, streamed in bounded memory however long it is.
-import { once } from 'node:events';
 import type { ServerResponse } from 'node:http';
 import { eventId } from '../../shared/events.ts';
 import type { Entry } from './history-store.ts';
@@ -51,6 +50,17 @@ function csvText(text: string): string {
   return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 }
 
+/** Resolves when the client has taken what was written, or is gone. */
+function taken(response: ServerResponse): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      response.off('drain', done).off('close', done); // a long export waits thousands of times
+      resolve();
+    };
+    response.on('drain', done).on('close', done);
+  });
+}
+
 /**
  * Writes each piece when the client has taken the one before. A client that is gone ends it; a failure breaks the connection,
  * so that half a file is never taken for a whole one.
@@ -71,7 +81,7 @@ export async function streamExport(
         if (response.destroyed) return;
         const text = entries.map((entry) => line(id, entry)).join('');
         if (text === '' || response.write(text)) continue;
-        await Promise.race([once(response, 'drain'), once(response, 'close')]);
+        await taken(response);
       }
     }
     if (!response.destroyed) response.end();
