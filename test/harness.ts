@@ -290,8 +290,11 @@ export async function verified({ pool }: Database): Promise<Verification> {
   }
 }
 
-/** Waits until the ledger holds every accepted change, then proves it. */
-export async function drained(database: Database, timeoutMs = 30_000): Promise<Verification> {
+/**
+ * Waits until the ledger holds every accepted change, then proves it. Longer than the worker takes to replace a ledger queue
+ * that answers nothing: RabbitMQ 3.10 can make one of a queue that is deleted and declared again.
+ */
+export async function drained(database: Database, timeoutMs = 120_000): Promise<Verification> {
   await until('the ledger holds everything', async () => (await pendingChanges(database)) === 0, timeoutMs);
   return verified(database);
 }
