@@ -1,6 +1,6 @@
 # One image for migrate, api and worker: the command chooses. No build step, Node runs the TypeScript as it is.
 FROM node:24-slim
-ENV NODE_ENV=production
+ENV NODE_ENV=production NODE_OPTIONS=--max-semi-space-size=16
 WORKDIR /app
 COPY package.json package-lock.json ./
 RUN npm ci --omit=dev --no-audit --no-fund && npm cache clean --force

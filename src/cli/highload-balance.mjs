@@ -7,6 +7,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { SERVICE_NODE_OPTIONS } from '../shared/node-options.mjs';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 const NODE_MAJOR = 24;
@@ -48,18 +49,18 @@ else if (SERVICES.has(name) && rest.includes('--help'))
   );
 else if (SERVICES.has(name) && rest.length > 0)
   end(2, `${name} takes no options, only settings from the environment: leave ${rest.join(' ')} out.`);
-else run(COMMANDS[name][0], rest);
+else run(COMMANDS[name][0], rest, name === 'api' || name === 'worker' ? SERVICE_NODE_OPTIONS : []);
 
 function end(exitCode, text) {
   process.exitCode = exitCode;
   (exitCode === 0 ? console.log : console.error)(text);
 }
 
-function run(file, args) {
+function run(file, args, options) {
   const node = nodeOfThisRelease();
   if (node === undefined)
     return end(1, `This needs Node ${NODE_MAJOR}, and is ${process.version}: run npm ci in ${ROOT}, which brings it.`);
-  const child = spawn(node, [path.join(ROOT, file), ...args], { stdio: 'inherit' });
+  const child = spawn(node, [...options, path.join(ROOT, file), ...args], { stdio: 'inherit' });
   // The terminal sends Ctrl-C to both; whoever sends a signal to this process alone means the command.
   for (const signal of ['SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal));
   process.on('SIGINT', () => {});

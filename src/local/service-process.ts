@@ -1,6 +1,7 @@
 // The API or the worker as a process of its own: restarted when it crashes, given up when it keeps crashing, stopped
 // in order. It is in a session of its own, so that Ctrl-C reaches it only through us.
 import { type ChildProcess, spawn } from 'node:child_process';
+import { SERVICE_NODE_OPTIONS } from '../shared/node-options.mjs';
 import { openLog } from './log-file.ts';
 import { type KnownProcess, knownProcess, signal, waitForExit } from './process-end.ts';
 import { SetupProblem } from './setup-problem.ts';
@@ -98,7 +99,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
 
 async function launch(options: ServiceOptions): Promise<Life> {
   const log = openLog(options.logFile);
-  const child = spawn(process.execPath, [options.script], {
+  const child = spawn(process.execPath, [...SERVICE_NODE_OPTIONS, options.script], {
     env: options.env,
     stdio: ['ignore', log.fd, log.fd, 'ipc'],
     detached: true,

@@ -19,6 +19,9 @@ export interface HostileResult {
 const PIPELINED = 100;
 const ABORTED_BODY_BYTES = 8000;
 const DRIBBLE_EVERY_MS = 200;
+/** After the server's limit, which is 60 s, and a second in which it looks. */
+const UNREAD_KNOCK_MS = 62_000;
+const KNOCK_AGAIN_MS = 500;
 /** Above every limit of the server. */
 const TIMEOUT_MS = 70_000;
 
@@ -80,9 +83,12 @@ const behave: Record<Kind, (socket: Socket, accountId: string) => void> = {
   unread(socket) {
     socket.pause();
     socket.write('GET /openapi.json HTTP/1.1\r\nHost: bench\r\n\r\n'.repeat(PIPELINED));
-    // A paused socket does not see its end; what it has to send fails when the server is gone.
-    const knocking = setInterval(() => socket.write('\r\n'), 1000);
-    socket.once('close', () => clearInterval(knocking));
+    // A paused socket does not see its end; what it has to send fails when the server is gone. Not earlier: it would be a sign of life.
+    const knocking = setTimeout(() => {
+      socket.write('\r\n');
+      setTimeout(() => socket.write('\r\n'), KNOCK_AGAIN_MS);
+    }, UNREAD_KNOCK_MS);
+    socket.once('close', () => clearTimeout(knocking));
   },
   huge(socket) {
     socket.write(head(`X: ${'x'.repeat(1_000_000)}\r\n\r\n`));

@@ -25,13 +25,17 @@ const OVERLOAD = 5;
 /** Each with a core of its own, where there are enough. */
 const FLOODS = 2;
 const CONNECTIONS = 64;
-const FLOOD_CONNECTIONS = 1500;
+const FLOOD_CONNECTIONS = 400;
+/** More than this machine can answer in the time that a refusal may take. */
+const CROWD_CONNECTIONS = 3000;
 const RECOVERY_SECONDS = 5;
 const RECOVERED_SHARE = 0.8;
 const ACCEPTED_P99_MS_MAX = 1000;
 const REFUSED_P99_MS_MAX = 100;
 const MEGABYTE = 1024 * 1024;
 const RESIDENT_BYTES_MAX = 300 * MEGABYTE;
+/** What docs/operations.md says to give it: with thousands of connections, each of which takes some 10 kB. */
+const CROWDED_RESIDENT_BYTES_MAX = 512 * MEGABYTE;
 const IDLE_CONNECTIONS = 10_000;
 /** Of the server, with the second in which it looks, and one more. */
 const HEADERS_TIMEOUT_MS = 12_000;
@@ -114,18 +118,21 @@ async function main({ servers, keeper }: Bench): Promise<void> {
       clearInterval(look);
     }
   }
-  const judgeMemory = (what: string, bytes: number) =>
-    judge(`memory of the API, ${what}`, `${whole(bytes / MEGABYTE)} MB`, '≤ 300 MB', bytes <= RESIDENT_BYTES_MAX);
+  const judgeMemory = (what: string, bytes: number, most = CROWDED_RESIDENT_BYTES_MAX) =>
+    judge(
+      `memory of the API, ${what}`,
+      `${whole(bytes / MEGABYTE)} MB`,
+      `≤ ${whole(most / MEGABYTE)} MB`,
+      bytes <= most,
+    );
 
-  try {
-    await flood(isQuick ? 3 : 5, 0, CONNECTIONS); // warm
-    const seconds = isQuick ? 3 : 5;
-    const capacity = (await flood(seconds, 0, CONNECTIONS)).accepted / seconds;
-    console.log(`Capacity, ${CONNECTIONS} connections: ${whole(capacity)}/s`);
-
+  /** @param connections of which each has one request under way: that many wait for each other, whatever the service does. */
+  async function overload(capacity: number, connections: number): Promise<void> {
     const { result: floods, bytes } = await residentDuring(
       Promise.all(
-        Array.from({ length: FLOODS }, () => flood(overloadSeconds, (OVERLOAD * capacity) / FLOODS, FLOOD_CONNECTIONS)),
+        Array.from({ length: FLOODS }, () =>
+          flood(overloadSeconds, (OVERLOAD * capacity) / FLOODS, connections / FLOODS),
+        ),
       ),
     );
     const recovery = await flood(RECOVERY_SECONDS, 0, CONNECTIONS);
@@ -134,44 +141,62 @@ async function main({ servers, keeper }: Bench): Promise<void> {
     const most = (figure: 'acceptedP50Ms' | 'acceptedP99Ms' | 'acceptedMaxMs' | 'refusedP99Ms' | 'refusedMaxMs') =>
       Math.max(...floods.map((one) => one[figure]));
     const due = (sum('sent') + sum('unsent')) / overloadSeconds;
+    const answered = (sum('accepted') + sum('refused')) / overloadSeconds;
+    const on = `${whole(connections)} connections`;
     judge(
-      `due, and sent over ${overloadSeconds} s`,
+      `${on}: due, and sent over ${overloadSeconds} s`,
       `${whole(due)}/s, ${whole(sum('sent') / overloadSeconds)}/s`,
       `due ${OVERLOAD} × the capacity of ${whole(capacity)}/s`,
       due >= 0.95 * OVERLOAD * capacity,
     );
     judge(
-      'accepted; refused',
+      `${on}: accepted; refused`,
       `${whole(sum('accepted') / overloadSeconds)}/s; ${whole(sum('refused') / overloadSeconds)}/s`,
       'some; the rest',
       sum('accepted') > 0,
     );
     judge(
-      'accepted: p50, p99, longest',
+      `${on}: accepted: p50, p99, longest`,
       `${short(most('acceptedP50Ms'))} ms, ${short(most('acceptedP99Ms'))} ms, ${short(most('acceptedMaxMs'))} ms`,
       `p99 ≤ ${ACCEPTED_P99_MS_MAX} ms`,
       most('acceptedP99Ms') <= ACCEPTED_P99_MS_MAX,
     );
+    // So many in a row at this rate of answers take so long on the best service.
+    const rowMs = (1000 * connections) / answered;
     judge(
-      'refused: p99, longest',
+      `${on}: refused: p99, longest`,
       `${short(most('refusedP99Ms'))} ms, ${short(most('refusedMaxMs'))} ms`,
-      `p99 ≤ ${REFUSED_P99_MS_MAX} ms`,
+      `p99 ≤ ${REFUSED_P99_MS_MAX} ms; ${short(rowMs)} ms would be one after the other at ${whole(answered)}/s`,
       most('refusedP99Ms') <= REFUSED_P99_MS_MAX,
     );
     judge(
-      'refused without `Retry-After`; other answers, broken connections',
+      `${on}: refused without \`Retry-After\`; other answers, broken connections`,
       `${sum('unadvised')}; ${sum('other')}`,
       'none',
       sum('unadvised') + sum('other') === 0,
     );
-    judgeMemory('overloaded', bytes);
+    judgeMemory(
+      `${on}, overloaded`,
+      bytes,
+      connections <= FLOOD_CONNECTIONS ? RESIDENT_BYTES_MAX : CROWDED_RESIDENT_BYTES_MAX,
+    );
     const recoveredIn = recovery.acceptedBySecond.findIndex((rate) => rate >= RECOVERED_SHARE * capacity) + 1;
     judge(
-      `${whole(100 * RECOVERED_SHARE)} % of the capacity again after`,
+      `${on}: ${whole(100 * RECOVERED_SHARE)} % of the capacity again after`,
       recoveredIn > 0 ? `${recoveredIn} s` : `never: ${recovery.acceptedBySecond.join(', ')}/s`,
       `≤ ${RECOVERY_SECONDS} s`,
       recoveredIn > 0,
     );
+  }
+
+  try {
+    await flood(isQuick ? 3 : 5, 0, CONNECTIONS); // warm
+    const seconds = isQuick ? 3 : 5;
+    const capacity = (await flood(seconds, 0, CONNECTIONS)).accepted / seconds;
+    console.log(`Capacity, ${CONNECTIONS} connections: ${whole(capacity)}/s`);
+
+    await overload(capacity, FLOOD_CONNECTIONS);
+    await overload(capacity, CROWD_CONNECTIONS);
 
     const idle = hostile('idle', IDLE_CONNECTIONS);
     const { opened } = await idle.result;

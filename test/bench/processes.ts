@@ -7,6 +7,7 @@ import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { knownProcess } from '../../src/local/process-end.ts';
+import { SERVICE_NODE_OPTIONS } from '../../src/shared/node-options.mjs';
 import type { Reaper } from '../reaper.ts';
 
 const READY_TIMEOUT_MS = 30_000;
@@ -51,7 +52,7 @@ export async function startProcess(keeper: ProcessKeeper, options: StartOptions)
   mkdirSync(path.dirname(options.logFile), { recursive: true });
   const log = openSync(options.logFile, 'a');
   const script = fileURLToPath(new URL(options.script, import.meta.url));
-  const child = spawn(process.execPath, [...(options.nodeOptions ?? []), script], {
+  const child = spawn(process.execPath, [...SERVICE_NODE_OPTIONS, ...(options.nodeOptions ?? []), script], {
     env: { PATH: process.env.PATH, NODE_ENV: 'production', LOG_LEVEL: 'warn', ...options.env },
     stdio: ['ignore', log, log, 'ipc'],
     detached: true, // Ctrl-C reaches it through us

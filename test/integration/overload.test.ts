@@ -1,5 +1,7 @@
 // More work than can be done: what is refused is refused at once and changes nothing, the rest goes on.
-import { setTimeout as delay } from 'node:timers/promises';
+import type { RequestListener } from 'node:http';
+import { connect } from 'node:net';
+import { setTimeout as delay, setImmediate as turn } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { startServer } from '../../src/api/http/server.ts';
 import {
@@ -82,4 +84,41 @@ it('refuses at once what the event loop cannot serve, but not the question for i
   sending = false;
   await Promise.all(clients);
   expect((await send(url, 'POST', UPDATES, { accountId: 'a', amount: 1 })).status).toBe(200);
+});
+
+it.skipIf(process.platform !== 'linux')(
+  'lets newcomers in by the dozen while a turn of the event loop is long',
+  async () => {
+    const server = await startServer((_request, response) => response.end('{}'), '127.0.0.1', 0);
+    onCleanUp(() => server.stop());
+    const clients = 300;
+    let answered = 0;
+    for (let index = 0; index < clients; index += 1) {
+      const socket = connect({ host: '127.0.0.1', port: server.port }, () =>
+        socket.write('GET /livez HTTP/1.1\r\nHost: a\r\n\r\n'),
+      );
+      onCleanUp(async () => socket.destroy());
+      socket.once('data', () => {
+        answered += 1;
+      });
+    }
+    let turns = 0;
+    while (answered < clients && turns < clients) {
+      turns += 1;
+      for (const end = performance.now() + 10; performance.now() < end; );
+      await turn();
+    }
+    expect(answered).toBe(clients);
+    expect(turns).toBeLessThan(clients / 4); // with one listening socket each takes a turn
+  },
+);
+
+it('says that the port is taken, though sockets of one service share it', async () => {
+  const serve: RequestListener = (_request, response) => response.end('{}');
+  const server = await startServer(serve, '127.0.0.1', 0);
+  onCleanUp(() => server.stop());
+  await expect(startServer(serve, '127.0.0.1', server.port)).rejects.toMatchObject({ code: 'EADDRINUSE' });
+  await server.stop();
+  const next = await startServer(serve, '127.0.0.1', server.port);
+  await next.stop();
 });

@@ -1,10 +1,11 @@
 // Listens. Every wait on a client is bounded, and what never becomes a request gets a problem document too.
 import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http';
-import { type AddressInfo, Server as NetServer, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Running } from '../../shared/lifecycle.ts';
 import { type ProblemCode, problems } from '../../shared/problems.ts';
 import { createAdmission } from './admission.ts';
+import { listen } from './listeners.ts';
 import { problemDocument, sendProblem } from './problems.ts';
 
 /**
@@ -108,11 +109,16 @@ export async function startServer(
     else socket.destroy();
   });
   let stopping: Promise<void> | undefined;
+  let connections = 0;
   server.on('connection', (socket: Socket) => {
+    if (connections === CONNECTIONS_MAX) return socket.destroy();
+    connections += 1;
     unserved.add(socket);
-    socket.once('close', () => unserved.delete(socket));
+    socket.once('close', () => {
+      connections -= 1;
+      unserved.delete(socket);
+    });
   });
-  server.maxConnections = CONNECTIONS_MAX;
   server.on('checkExpectation', onRequest); // an unknown Expect counts as none; Node's refusal has no problem document
   server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
     if (error.code === 'ECONNRESET' || !socket.writable) return socket.destroy();
@@ -130,13 +136,7 @@ export async function startServer(
           : 'invalid_request';
     socket.end(rawProblem(code));
   });
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(port, host, () => {
-      server.off('error', reject);
-      resolve();
-    });
-  });
+  const listeners = await listen(server, host, port);
 
   async function letLeave(): Promise<void> {
     const startedAtMs = performance.now();
@@ -147,26 +147,21 @@ export async function startServer(
     }
   }
 
-  function close(): Promise<void> {
-    return new Promise((resolve) => {
-      const startedAtMs = performance.now();
-      const idle = setInterval(() => {
-        const areAllServed = unserved.size === 0 || performance.now() > startedAtMs + FIRST_REQUEST_MS;
-        if (areAllServed) server.closeIdleConnections();
-      }, LEAVE_QUIET_MS);
-      const force = setTimeout(() => server.closeAllConnections(), DRAIN_TIMEOUT_MS);
-      // Listens no more, and nothing else: HTTP's own would also close connections that have come and not asked yet.
-      NetServer.prototype.close.call(server, () => {
-        clearInterval(idle);
-        clearTimeout(force);
-        server.close();
-        resolve();
-      });
-    });
+  async function close(): Promise<void> {
+    const startedAtMs = performance.now();
+    const idle = setInterval(() => {
+      const areAllServed = unserved.size === 0 || performance.now() > startedAtMs + FIRST_REQUEST_MS;
+      if (areAllServed) server.closeIdleConnections();
+    }, LEAVE_QUIET_MS);
+    const force = setTimeout(() => server.closeAllConnections(), DRAIN_TIMEOUT_MS);
+    await listeners.close();
+    clearInterval(idle);
+    clearTimeout(force);
+    server.close(); // ends its timers
   }
 
   return {
-    port: (server.address() as AddressInfo).port,
+    port: listeners.port,
     refused: () => refused,
     stop() {
       stopping ??= letLeave().then(close);
