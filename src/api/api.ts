@@ -1,4 +1,5 @@
 // The parts of the API put together: HTTP, the lanes that apply updates, and the relay (or only the relay).
+import { hostname } from 'node:os';
 import type { ApiSettings } from '../shared/config.ts';
 import { createPool } from '../shared/database.ts';
 import type { Running } from '../shared/lifecycle.ts';
@@ -7,7 +8,9 @@ import { expectedSchemaVersion } from '../shared/migrations.ts';
 import { topologyOf } from '../shared/topology.ts';
 import { startTracing } from '../shared/tracing.ts';
 import { createAccess } from './access/access.ts';
+import { createLiveStream } from './console/live-stream.ts';
 import { createApp, createHealthApp } from './http/app.ts';
+import { databaseState } from './http/health-routes.ts';
 import { startServer } from './http/server.ts';
 import { createApiMetrics } from './metrics.ts';
 import { readMetrics } from './metrics-of-all.ts';
@@ -45,7 +48,12 @@ export async function startApi(settings: ApiSettings, log: Logger): Promise<Runn
     log,
   };
   const access = settings.relay === 'only' ? undefined : createAccess({ ...settings, log });
-  const app = access ? createApp({ ...settings, ...health, topology, lanes, access }) : createHealthApp(health);
+  const live = createLiveStream({
+    ...{ ...settings, ...health, topology, processes: settings.apiProcesses },
+    databaseState: () => databaseState(pool, health.schemaVersion),
+    instance: `${hostname()}, process ${process.pid}`,
+  });
+  const app = access ? createApp({ ...settings, ...health, topology, lanes, access, live }) : createHealthApp(health);
 
   async function stopRest(): Promise<void> {
     stopKeyExpiry();
@@ -64,7 +72,8 @@ export async function startApi(settings: ApiSettings, log: Logger): Promise<Runn
   return {
     port: server.port,
     stop() {
-      stopping ??= server.stop().then(stopRest); // no new requests first; the ones under way are answered
+      // No new requests first; the ones under way are answered.
+      stopping ??= Promise.all([live.end(), server.stop()]).then(stopRest);
       return stopping;
     },
   };

@@ -8,6 +8,8 @@ export interface Topology {
   ledgerQueue: string;
   /** Exchange and queue of the messages that the worker refused. */
   deadLetters: string;
+  /** Begin of the names of the queues that a console has while somebody watches. */
+  consoleQueues: string;
 }
 
 /** Every crash of a worker returns its messages once more; a plain crash loop must not dead-letter good events. */
@@ -22,6 +24,7 @@ export function topologyOf(namespace: string): Topology {
     eventsExchange: `${namespace}.events`,
     ledgerQueue: `${namespace}.ledger`,
     deadLetters: `${namespace}.dead`,
+    consoleQueues: `${namespace}.console.`,
   };
 }
 

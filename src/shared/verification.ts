@@ -26,8 +26,8 @@ export interface Verification {
 }
 
 // The two parts of entries are each in key order by their primary keys, so the whole streams without a sort.
-const VERIFY = `
-  WITH entries AS (
+const HISTORIES = `
+  entries AS (
     SELECT account_id, version, amount, balance, 0 AS pending FROM ledger
     UNION ALL
     SELECT account_id, version, amount, balance, 1 FROM outbox
@@ -73,7 +73,10 @@ const VERIFY = `
     FULL JOIN histories USING (account_id)
     FULL JOIN chain_problems USING (account_id)
     LEFT JOIN contradictions USING (account_id)
-  )
+  )`;
+
+const VERIFY = `
+  WITH ${HISTORIES}
   SELECT count(*) AS accounts,
          coalesce(sum(recorded), 0) AS ledger_entries,
          coalesce(sum(pending), 0) AS pending_changes,
@@ -91,7 +94,56 @@ const HOLD = 'LOCK TABLE outbox IN ACCESS SHARE MODE';
 
 // Ledger and hashes are joined as wholes. An account with most of the entries has the planner expect a thousand times as many
 // rows as there are, and then look each up by itself, or compile what runs for milliseconds.
-const PLAN = 'SET LOCAL enable_nestloop = off; SET LOCAL jit = off';
+const PLAN = `
+  SET LOCAL enable_nestloop = off; SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on; SET LOCAL jit = off`;
+
+/** What holds, or does not, of one account. */
+export interface AccountVerification {
+  /** Of the account: the number of its changes. */
+  version: number;
+  ledgerEntries: number;
+  pendingChanges: number;
+  unchainedEntries: number;
+  /** What does not hold, a sentence each; empty when it is verified. */
+  problems: string[];
+}
+
+// The same of one account: each name stands for its rows alone.
+const VERIFY_ACCOUNT = `
+  WITH ${['account', 'ledger', 'outbox', 'ledger_chain']
+    .map((table) => `${table} AS MATERIALIZED (SELECT * FROM ${table} WHERE account_id = $1)`)
+    .join(', ')},
+  ${HISTORIES}
+  SELECT (SELECT version FROM account) AS version, coalesce(recorded, 0) AS "ledgerEntries", coalesce(pending, 0) AS "pendingChanges",
+         coalesce(recorded, 0) - coalesce(hashed, 0) AS "unchainedEntries", problems
+  FROM judged`;
+
+/**
+ * Reads only, in one snapshot. Undefined when there is no such account. Costs what its entries cost: the caller bounds them.
+ * @param client one connection, outside a transaction.
+ */
+export async function verifyAccount(
+  client: Pick<pg.ClientBase, 'query'>,
+  accountId: string,
+): Promise<AccountVerification | undefined> {
+  await client.query('BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY');
+  try {
+    await client.query(HOLD);
+    await client.query(PLAN);
+    const [row] = (await client.query(VERIFY_ACCOUNT, [accountId])).rows;
+    return (
+      row && {
+        version: Number(row.version),
+        ledgerEntries: Number(row.ledgerEntries),
+        pendingChanges: Number(row.pendingChanges),
+        unchainedEntries: Number(row.unchainedEntries),
+        problems: row.problems,
+      }
+    );
+  } finally {
+    await client.query('ROLLBACK');
+  }
+}
 
 /**
  * Reads only. Takes a time that grows with the ledger: about eight seconds for a million entries.

@@ -82,7 +82,8 @@ const behave: Record<Kind, (socket: Socket, accountId: string) => void> = {
   },
   unread(socket) {
     socket.pause();
-    socket.write('GET /openapi.json HTTP/1.1\r\nHost: bench\r\n\r\n'.repeat(PIPELINED));
+    // 1.5 MB each: more than the kernel's buffers take.
+    socket.write('GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: bench\r\n\r\n'.repeat(PIPELINED));
     // A paused socket does not see its end; what it has to send fails when the server is gone. Not earlier: it would be a sign of life.
     const knocking = setTimeout(() => {
       socket.write('\r\n');

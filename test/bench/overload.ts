@@ -249,7 +249,7 @@ async function main({ servers, keeper }: Bench): Promise<void> {
     if (!isQuick) {
       const unread = await residentDuring(hostile('unread', 200).result);
       judge(
-        '200 that ask 100 times for 50 kB and read nothing: open for at most',
+        '200 that ask 100 times for 1.5 MB and read nothing: open for at most',
         `${short(unread.result.openMsMax / 1000)} s`,
         `≤ ${UNREAD_TIMEOUT_MS / 1000} s`,
         unread.result.closed === 200 && unread.result.openMsMax <= UNREAD_TIMEOUT_MS,

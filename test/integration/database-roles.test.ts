@@ -142,6 +142,10 @@ describe('a database of an owner who is no superuser', () => {
     expect(await verify(auditor)).toMatchObject({ unchainedEntries: 0, offendingAccounts: 0 });
     for await (const heads of listChainHeads(auditor)) {
       expect(heads).toEqual([(await send(url, 'GET', '/v1/accounts/a/chain-head')).body]);
+      expect((await send(url, 'GET', '/v1/accounts/a/verification')).body).toMatchObject({
+        verified: true,
+        version: 15_011,
+      });
       expect(await findBrokenHeads(auditor, heads)).toEqual([]);
     }
     expect(await drained(database)).toMatchObject({ ledgerEntries: 15_011, offendingAccounts: 0 });
@@ -306,6 +310,7 @@ describe('a database of an owner who is no superuser', () => {
         'expire_idempotency_keys()': 'execute',
         ledger: 'select',
         ledger_chain: 'select',
+        'ledger_entry_bytes()': 'execute',
         outbox: 'insert select',
         outbox_even: 'select truncate',
         outbox_odd: 'select truncate',

@@ -20,6 +20,7 @@ import type {
   PastBalance,
 } from '../../src/shared/contract.ts';
 import type { balanceEvent } from '../../src/shared/events.ts';
+import type { AccountVerification } from '../../src/shared/verification.ts';
 
 it('is what the schemas of the requests take', () => {
   expectTypeOf<z.input<typeof createAccountBody>>().toEqualTypeOf<NewAccount>();
@@ -36,6 +37,9 @@ it('is what the reference says of answers', () => {
   expectTypeOf<z.infer<typeof answers.entriesPage>>().toEqualTypeOf<EntriesPage>();
   expectTypeOf<z.infer<typeof answers.pastBalance>>().toEqualTypeOf<PastBalance>();
   expectTypeOf<z.infer<typeof answers.chainHead>>().toEqualTypeOf<ChainHead>();
+  const { accountId, verified, ...counts } = {} as z.infer<typeof answers.accountVerification>;
+  expectTypeOf({ accountId, verified }).toEqualTypeOf<{ accountId: string; verified: boolean }>();
+  expectTypeOf(counts).toEqualTypeOf<AccountVerification>();
 });
 
 it('is what the schema of the event makes', () => {

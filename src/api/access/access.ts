@@ -31,8 +31,8 @@ export function actorOf(response: Response): string | null {
 }
 
 /** What orchestrators, monitoring and developers ask without a key, also while no key can be checked. They name no account. */
-const OPEN_PATHS = new Set(['/livez', '/readyz', '/metrics', '/openapi.json', '/asyncapi.json', '/docs']);
-const OPEN_FOLDER = '/docs/';
+const OPEN_PATHS = new Set(['/livez', '/readyz', '/metrics', '/openapi.json', '/asyncapi.json', '/docs', '/console']);
+const OPEN_FOLDERS = ['/docs/', '/console/files/'];
 
 const REALM = 'Bearer realm="highload-balance"';
 
@@ -63,7 +63,7 @@ export function createAccess(options: AccessOptions): Access {
   }
 
   const authenticate: RequestHandler = (request, response, next) => {
-    if (OPEN_PATHS.has(request.path) || request.path.startsWith(OPEN_FOLDER)) return next();
+    if (OPEN_PATHS.has(request.path) || OPEN_FOLDERS.some((folder) => request.path.startsWith(folder))) return next();
     const token = bearerTokenOf(request);
     if (token === undefined) {
       const detail = 'Send one header Authorization: Bearer, followed by a space and your API key.';

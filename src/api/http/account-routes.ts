@@ -1,14 +1,16 @@
-// /v1/accounts: create, list, read, change, and the newest hash of one account.
+// /v1/accounts: create, list, read, change; the newest hash of one account, and the proof that its history holds together.
 import type { RequestHandler } from 'express';
+import type { PoolClient } from 'pg';
 import { z } from 'zod';
 import { accountId, overdraftLimit } from '../../shared/balance.ts';
 import type { Pool } from '../../shared/database.ts';
+import { verifyAccount } from '../../shared/verification.ts';
 import { found, idOf, inDatabase, pageLimit } from './account-request.ts';
 import { changeAccount, createAccount, findAccount, findChainHead, listAccounts } from './account-store.ts';
 import { check, inQuery } from './input.ts';
 import { sendJson } from './json-answer.ts';
 import type { ReadJsonBody } from './json-body.ts';
-import { RequestProblem } from './problems.ts';
+import { RequestProblem, sendProblem } from './problems.ts';
 
 export const createAccountBody = z.strictObject({ id: accountId, overdraftLimit: overdraftLimit.default(0) });
 
@@ -25,6 +27,9 @@ export const accountsQuery = z.strictObject({
     .regex(/^[A-Za-z0-9._:-]{1,64}$/, 'must be 1 to 64 characters of A-Z a-z 0-9 . _ : -')
     .optional(),
 });
+
+/** It takes about a second for so many, and a connection of the few that are for everything but updates: one at a time. */
+export const VERIFIED_VERSIONS_MAX = 100_000;
 
 export interface AccountRoutesOptions {
   pool: Pool;
@@ -73,5 +78,40 @@ export function accountRoutes({ pool, readJsonBody, bodyBytesMax }: AccountRoute
     sendJson(response, found(id, await inDatabase(() => findChainHead(pool, id))));
   };
 
-  return { create, list, read, change, chainHead };
+  let isVerifying = false;
+  const verification: RequestHandler = async (request, response) => {
+    const id = idOf(request);
+    const { version } = found(id, await inDatabase(() => findAccount(pool, id)));
+    if (version > VERIFIED_VERSIONS_MAX) {
+      throw new RequestProblem('invalid_request', {
+        detail: `An account is verified here up to version ${VERIFIED_VERSIONS_MAX}, and this one is at ${version}. Use npm run verify.`,
+      });
+    }
+    if (isVerifying) return sendProblem(response, 'overloaded', { detail: 'Another account is being verified.' });
+    isVerifying = true;
+    try {
+      const { problems, ...counts } = found(
+        id,
+        await inDatabase(() => withClient(pool, (client) => verifyAccount(client, id))),
+      );
+      sendJson(response, { accountId: id, verified: problems.length === 0, problems, ...counts });
+    } finally {
+      isVerifying = false;
+    }
+  };
+
+  return { create, list, read, change, chainHead, verification };
+}
+
+/** A connection of the pool for several statements. One that failed in between is not used again. */
+async function withClient<T>(pool: Pool, work: (client: PoolClient) => Promise<T>): Promise<T> {
+  const client = await pool.connect();
+  try {
+    const result = await work(client);
+    client.release();
+    return result;
+  } catch (error) {
+    client.release(true);
+    throw error;
+  }
 }

@@ -10,6 +10,8 @@ import express, {
 import type { Logger } from '../../shared/logging.ts';
 import type { Tracing } from '../../shared/tracing.ts';
 import { type Access, keyOf } from '../access/access.ts';
+import { consoleRoutes } from '../console/console-routes.ts';
+import type { LiveStream } from '../console/live-stream.ts';
 import { type AccountRoutesOptions, accountRoutes } from './account-routes.ts';
 import { type BalanceUpdateOptions, balanceUpdateRoutes } from './balance-update-routes.ts';
 import { type HealthOptions, livez, readyz } from './health-routes.ts';
@@ -24,7 +26,7 @@ import { traceRequest } from './request-trace.ts';
 export type OperationsOptions = HealthOptions & MetricsOptions & { log: Logger; tracing: Tracing | undefined };
 export type AppOptions = Omit<AccountRoutesOptions & BalanceUpdateOptions, 'readJsonBody'> &
   OperationsOptions &
-  ReferenceOptions & { access: Access };
+  ReferenceOptions & { access: Access; live: LiveStream };
 
 type Methods = Partial<Record<'get' | 'post' | 'patch', RequestHandler>>;
 
@@ -44,11 +46,16 @@ export function createApp(options: AppOptions): RequestListener {
   route(app, '/v1/accounts/:id/entries/export', { get: allow('read', history.exported) });
   route(app, '/v1/accounts/:id/balance', { get: allow('read', history.balance) });
   route(app, '/v1/accounts/:id/chain-head', { get: allow('read', accounts.chainHead) });
+  route(app, '/v1/accounts/:id/verification', { get: allow('read', accounts.verification) });
   const reference = referenceRoutes(options);
   route(app, '/openapi.json', { get: reference.openApi });
   route(app, '/asyncapi.json', { get: reference.asyncApi });
   route(app, '/docs', { get: reference.page });
   route(app, '/docs/:file', { get: reference.file });
+  const page = consoleRoutes();
+  route(app, '/console', { get: page.page });
+  route(app, '/console/stream', { get: allow('read', options.live.handler) });
+  route(app, '/console/files/:file', { get: page.file });
   return finish(app, options);
 }
 

@@ -20,18 +20,23 @@ export const livez: RequestHandler = (_request, response) => {
 
 export function readyz({ pool, schemaVersion, relayState, laneCounts, isStopping }: HealthOptions): RequestHandler {
   return async (_request, response) => {
-    const database = await present(pool).then(
-      // A newer schema is fine: in a rolling upgrade the migration comes before the processes.
-      (version) =>
-        version >= schemaVersion ? 'ok' : `has schema version ${version}, needs ${schemaVersion}: run migrate`,
-      () => 'unavailable',
-    );
+    const database = await databaseState(pool, schemaVersion);
     const outbox = database === 'ok' ? await readBacklog(pool).catch(() => undefined) : undefined;
     const status = isStopping() ? 'stopping' : database === 'ok' ? 'ok' : 'unavailable';
     response
       .status(status === 'ok' ? 200 : 503)
       .json({ status, database, outbox, relay: relayState(), lanes: laneCounts() });
   };
+}
+
+/** 'ok', or in a few words why no updates can be taken. */
+export function databaseState(pool: Pool, schemaVersion: number): Promise<string> {
+  return present(pool).then(
+    // A newer schema is fine: in a rolling upgrade the migration comes before the processes.
+    (version) =>
+      version >= schemaVersion ? 'ok' : `has schema version ${version}, needs ${schemaVersion}: run migrate`,
+    () => 'unavailable',
+  );
 }
 
 async function present(pool: Pool): Promise<number> {

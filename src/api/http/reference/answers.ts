@@ -131,3 +131,17 @@ export const chainHead = z
       .meta({ description: 'SHA-256 over all entries up to it.', example: '0'.repeat(64) }),
   })
   .meta({ id: 'ChainHead' });
+
+const whole = z.int().min(0);
+
+export const accountVerification = z
+  .strictObject({
+    accountId,
+    verified: z.boolean().meta({ description: 'Whether there are no problems.' }),
+    problems: z.array(z.string()).meta({ description: 'What does not hold, a sentence each.', example: [] }),
+    version: changes,
+    ledgerEntries: whole.meta({ example: 1 }),
+    pendingChanges: whole.meta({ description: 'Changes whose entry is not in the ledger yet.', example: 0 }),
+    unchainedEntries: whole.meta({ description: 'Entries that have no hash yet.', example: 0 }),
+  })
+  .meta({ id: 'AccountVerification' });

@@ -175,4 +175,16 @@ export const operations: readonly Operation[] = [
     answers: { 200: { description: 'The head.', schema: answers.chainHead } },
     refusals: ['account_not_found'],
   },
+  {
+    path: '/v1/accounts/{id}/verification',
+    method: 'get',
+    id: 'verifyAccount',
+    summary: 'Prove that the history of an account holds together',
+    description:
+      'Versions without a gap, amounts that add up to the balance, entries that are those that were hashed: in one snapshot, of ledger and outbox. For accounts of up to 100,000 changes; one at a time.',
+    scope: 'read',
+    pathSchema: accountPath,
+    answers: { 200: { description: 'What was found.', schema: answers.accountVerification } },
+    refusals: ['account_not_found'],
+  },
 ];

@@ -1,0 +1,336 @@
+// The console: a stream that tells the truth to whoever may read it, and a page that shows it in a real browser.
+import type { Browser, Page } from 'playwright-core';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { SeenEvent } from '../../src/api/console/event-tap.ts';
+import type { Live } from '../../src/api/console/live-stream.ts';
+import { hasBrowser, openBrowser } from '../browser.ts';
+import {
+  type Broker,
+  cleanUp,
+  createApiKey,
+  createBroker,
+  createDatabase,
+  type Database,
+  drained,
+  onCleanUp,
+  send,
+  startApiHere,
+  startWorkerHere,
+  until,
+} from '../harness.ts';
+
+const UPDATES = '/v1/balance-updates';
+
+let database: Database;
+let broker: Broker;
+let url: string;
+let key: Record<string, string>;
+let token: string;
+
+beforeAll(async () => {
+  database = await createDatabase();
+  broker = createBroker();
+  ({ url } = await startApiHere(database, broker, { AUTH: 'required' }));
+  await startWorkerHere(database, broker);
+  ({ headers: key, token } = await createApiKey(database, 'operator'));
+  await send(url, 'POST', '/v1/accounts', { id: 'alice' }, key);
+});
+afterAll(cleanUp);
+
+const credit = (amount = 1, reference?: string) =>
+  send(url, 'POST', UPDATES, { accountId: 'alice', amount, ...(reference ? { reference } : {}) }, key);
+
+interface Watcher {
+  live: Live[];
+  events: SeenEvent[];
+  ended: Promise<void>;
+  leave(): void;
+}
+
+async function watch(base: string, headers: Record<string, string>): Promise<Watcher> {
+  const leaving = new AbortController();
+  const response = await fetch(`${base}/console/stream`, { headers, signal: leaving.signal });
+  expect(response.status).toBe(200);
+  expect(response.headers.get('content-type')).toBe('text/event-stream');
+  const live: Live[] = [];
+  const events: SeenEvent[] = [];
+  const read = async () => {
+    let text = '';
+    for await (const piece of (response.body as ReadableStream<Uint8Array>).pipeThrough(new TextDecoderStream())) {
+      const blocks = (text + piece).split('\n\n');
+      text = blocks.pop() as string;
+      for (const block of blocks) {
+        const [, name, data] = /^event: (.*)\ndata: (.*)$/.exec(block) ?? [];
+        if (name === 'live') live.push(JSON.parse(data as string));
+        if (name === 'events') events.push(...JSON.parse(data as string));
+      }
+    }
+  };
+  const leave = () => leaving.abort();
+  onCleanUp(async () => leave());
+  return { live, events, ended: read().catch(() => {}), leave };
+}
+
+describe('the stream', () => {
+  it('needs a key with the scope read, which the page itself does not', async () => {
+    expect((await send(url, 'GET', '/console/stream')).body.code).toBe('unauthorized');
+    const writer = (await createApiKey(database, 'writer', ['write'])).headers;
+    expect((await send(url, 'GET', '/console/stream', undefined, writer)).body.code).toBe('forbidden');
+    const page = await fetch(`${url}/console`);
+    expect(page.status).toBe(200);
+    expect(page.headers.get('content-security-policy')).toContain("default-src 'none'");
+    const files = [...(await page.text()).matchAll(/(?:src|href)="(console\/[^"]+)"/g)].map(
+      ([, file]) => file as string,
+    );
+    expect(files.length).toBeGreaterThan(3);
+    for (const file of files) expect((await fetch(`${url}/${file}`)).status, file).toBe(200);
+    for (const path of [
+      '/console/files/console.html',
+      '/console/files/..%2fconsole-routes.ts',
+      '/console/files/constructor',
+    ])
+      expect((await send(url, 'GET', path)).body.code, path).toBe('not_found');
+  });
+
+  it('tells rates that come to what was sent, and each event once', async () => {
+    const watcher = await watch(url, key);
+    await until(
+      'its subscription is there',
+      () => watcher.live.at(-1)?.broker === 'connected' && watcher.live.length > 1,
+    );
+    const before = watcher.live.length;
+    const applied: string[] = [];
+    for (let round = 0; round < 30; round += 1) {
+      const answers = await Promise.all(Array.from({ length: 5 }, () => credit()));
+      applied.push(...answers.map(({ body }) => body.eventId));
+    }
+    for (let declined = 0; declined < 10; declined += 1) expect((await credit(-1_000_000)).status).toBe(400);
+    await until('all events have come', () => watcher.events.length >= applied.length);
+    const sums = () => {
+      let [accepted, declined] = [0, 0];
+      watcher.live.forEach(({ at, figures }, index) => {
+        if (index < before || !figures) return;
+        const seconds = (Date.parse(at) - Date.parse(watcher.live[index - 1]?.at as string)) / 1000;
+        accepted += figures.accepted * seconds;
+        declined += figures.declined * seconds;
+      });
+      return { accepted, declined };
+    };
+    await until('the figures are told', () => sums().accepted > 149 && sums().declined > 9);
+    expect(Math.abs(sums().accepted - 150)).toBeLessThan(8); // the clock of the readings has milliseconds
+    expect(Math.abs(sums().declined - 10)).toBeLessThan(1);
+    expect(watcher.events.map(({ id }) => id).sort()).toEqual(applied.sort());
+    const busiest = watcher.live.reduce((most, one) =>
+      (one.figures?.accepted ?? 0) > (most.figures?.accepted ?? 0) ? one : most,
+    );
+    expect(busiest).toMatchObject({ database: 'ok', broker: 'connected', processes: 1 });
+    expect(busiest.figures?.p50Ms).toBeGreaterThan(0);
+    expect(busiest.figures?.p99Ms).toBeGreaterThanOrEqual(busiest.figures?.p50Ms as number);
+    expect(busiest.figures?.batchSize).toBeGreaterThanOrEqual(1);
+    await until('the ledger has all', () => watcher.live.at(-1)?.figures?.pending === 0);
+    watcher.leave();
+  });
+
+  it('refuses the 21st watcher until one of them is gone', async () => {
+    const watchers: Watcher[] = [];
+    for (let index = 0; index < 20; index += 1) watchers.push(await watch(url, key));
+    const refused = await send(url, 'GET', '/console/stream', undefined, key);
+    expect(refused).toMatchObject({ status: 503, body: { code: 'overloaded' } });
+    for (const watcher of watchers) watcher.leave();
+    await until('there is room again', async () => {
+      const response = await fetch(`${url}/console/stream`, { headers: key });
+      await response.body?.cancel();
+      return response.status === 200;
+    });
+  });
+
+  it('ends when the API stops, so that the stop is not held up', async () => {
+    const { url: stopping, stop } = await startApiHere(database, broker, { RELAY: 'off' });
+    const watcher = await watch(stopping, {});
+    await until('it tells something', () => watcher.live.length > 0);
+    const startedAtMs = performance.now();
+    await stop();
+    await watcher.ended;
+    expect(performance.now() - startedAtMs).toBeLessThan(6000);
+  });
+});
+
+describe('an account is verified over HTTP', () => {
+  it('and what somebody changed behind its back is named', async () => {
+    await send(url, 'POST', '/v1/accounts', { id: 'mallory' }, key);
+    for (let index = 0; index < 3; index += 1) {
+      await send(url, 'POST', UPDATES, { accountId: 'mallory', amount: 5 }, key);
+    }
+    await drained(database);
+    const verification = async () => (await send(url, 'GET', '/v1/accounts/mallory/verification', undefined, key)).body;
+    await until('it has its hashes', async () => (await verification()).unchainedEntries === 0);
+    expect(await verification()).toEqual({
+      accountId: 'mallory',
+      verified: true,
+      problems: [],
+      version: 3,
+      ledgerEntries: 3,
+      pendingChanges: 0,
+      unchainedEntries: 0,
+    });
+    await database.pool.query(`UPDATE account SET balance = 16 WHERE account_id = 'mallory'`);
+    expect(await verification()).toMatchObject({
+      verified: false,
+      problems: ['the balance is 16, the amounts of the entries add up to 15'],
+    });
+    await database.pool.query(`UPDATE account SET balance = 15 WHERE account_id = 'mallory'`);
+  });
+
+  it('but not one with more changes than are looked at in a request', async () => {
+    await send(url, 'POST', '/v1/accounts', { id: 'busy' }, key);
+    await database.pool.query(`UPDATE account SET version = 100001 WHERE account_id = 'busy'`);
+    const answer = await send(url, 'GET', '/v1/accounts/busy/verification', undefined, key);
+    expect(answer).toMatchObject({
+      status: 400,
+      body: { code: 'invalid_request', detail: expect.stringContaining('npm run verify') },
+    });
+    await database.pool.query(`UPDATE account SET version = 0 WHERE account_id = 'busy'`);
+  });
+});
+
+if (!hasBrowser)
+  console.warn(
+    'SKIPPED: the console in a browser. Install Chromium (apt-get install chromium), or name it in CHROMIUM.',
+  );
+
+describe.skipIf(!hasBrowser)('the page in a browser', () => {
+  let browser: Browser;
+  const problems: string[] = [];
+
+  beforeAll(async () => {
+    browser = await openBrowser();
+  });
+  afterAll(() => browser?.close());
+
+  async function open(path = '/console', withToken: string | null = token): Promise<Page> {
+    const context = await browser.newContext({ viewport: { width: 1200, height: 900 } });
+    const page = await context.newPage();
+    page.on('pageerror', (error) => problems.push(error.message));
+    page.on('console', (message) => {
+      if (message.type() === 'error' && !/status of 40[014]/.test(message.text())) problems.push(message.text());
+    });
+    page.on('request', (request) => {
+      if (!request.url().startsWith(url)) problems.push(`asked ${request.url()}`);
+    });
+    await page.goto(url + path);
+    if (withToken) {
+      await page.getByLabel('Key', { exact: true }).fill(withToken);
+      await page.getByRole('button', { name: 'Use it' }).click();
+      await page.locator('#link', { hasText: /^connected$/ }).waitFor();
+    }
+    return page;
+  }
+  const text = (page: Page, id: string) => page.locator(`#${id}`).innerText();
+
+  it('asks for a key, says what is wrong with one, and takes one that is right', async () => {
+    const page = await open('/console', null);
+    await page.getByRole('heading', { name: 'API key' }).waitFor();
+    await page.getByLabel('Key', { exact: true }).fill('nonsense');
+    await page.keyboard.press('Enter');
+    await page.locator('#key-problem', { hasText: 'not known here' }).waitFor();
+    await page.getByLabel('Key', { exact: true }).fill(token);
+    await page.keyboard.press('Enter');
+    await page.locator('#link', { hasText: /^connected$/ }).waitFor();
+    await page.context().close();
+  });
+
+  it('shows figures and events of what happens, and takes text as text', async () => {
+    const page = await open();
+    const hostile = '<img src=x onerror=document.title=1>';
+    let sending = true;
+    const load = (async () => {
+      while (sending) await Promise.all([credit(7, hostile), credit(8), credit(-1_000_000)]);
+    })();
+    await until('it shows accepted updates', async () => Number((await text(page, 'accepted')).replace(',', '')) > 5);
+    expect(Number((await text(page, 'declined')).replace(',', ''))).toBeGreaterThan(2);
+    expect(Number(await text(page, 'p99'))).toBeGreaterThan(0);
+    expect(await text(page, 'database')).toBe('ready');
+    expect(await text(page, 'broker')).toBe('connected');
+    await page.locator('#events tr', { hasText: hostile }).first().waitFor();
+    await until('it shows the newest twenty', async () => (await page.locator('#events tr').count()) === 20);
+    expect(await page.title()).toBe('highload-balance console');
+    expect(await page.locator('#rate-plot canvas').count()).toBe(1);
+    sending = false;
+    await load;
+    await page.context().close();
+  });
+
+  it('finds an account, and shows its balance, entries, proof and head', async () => {
+    await send(url, 'POST', '/v1/accounts', { id: 'bob-1' }, key);
+    for (const amount of [100, -30, 55]) await send(url, 'POST', UPDATES, { accountId: 'bob-1', amount }, key);
+    await drained(database);
+    const head = async () => (await send(url, 'GET', '/v1/accounts/bob-1/chain-head', undefined, key)).body;
+    await until('it has its hashes', async () => (await head()).version === 3);
+    const page = await open();
+    await page.getByLabel('Account id, or its beginning').pressSequentially('bob');
+    await page.locator('#found option[value="bob-1"]').waitFor({ state: 'attached' });
+    await page.getByLabel('Account id, or its beginning').fill('bob-1');
+    await page.keyboard.press('Enter');
+    await page.locator('#account-balance', { hasText: '125' }).waitFor();
+    expect(await page.locator('#entries tr').count()).toBe(3);
+    expect(await page.locator('#entries tr').first().innerText()).toMatch(/^3\s+\+55\s+125\s+operator/);
+    await page.locator('#verified', { hasText: 'yes' }).waitFor();
+    expect(await text(page, 'head')).toBe(`version 3: ${(await head()).hash}`);
+    expect(await text(page, 'plot-note')).toBe('all 3 entries');
+    await page.getByLabel('Account id, or its beginning').fill('nobody');
+    await page.keyboard.press('Enter');
+    await page.locator('#account-problem', { hasText: 'no such account' }).waitFor();
+    expect(await page.locator('#account-view').isVisible()).toBe(false);
+    await page.context().close();
+  });
+
+  it('posts an update, and shows answer, event and entry of it', async () => {
+    const page = await open();
+    await page.getByRole('textbox', { name: 'Account', exact: true }).fill('alice');
+    await page.getByLabel('Amount, minor units').fill('42');
+    await page.getByRole('button', { name: 'Post' }).click();
+    const steps = page.locator('#steps > li');
+    await steps.filter({ hasText: 'Answer: 200' }).waitFor();
+    await steps.filter({ hasText: 'Event, as subscribers get it' }).waitFor();
+    await steps.filter({ hasText: 'recorded' }).waitFor();
+    const { version, balance } = (await send(url, 'GET', '/v1/accounts/alice', undefined, key)).body;
+    for (const step of ['Answer: 200', 'Event, as subscribers', 'Ledger entry']) {
+      const shown = JSON.parse(await steps.filter({ hasText: step }).locator('pre').innerText());
+      expect(shown).toMatchObject({ version, balance, amount: 42 });
+    }
+    await page.getByLabel('Amount, minor units').fill('-99999999');
+    await page.getByRole('button', { name: 'Post' }).click();
+    await steps.filter({ hasText: 'insufficient_funds' }).waitFor();
+    expect(await steps.count()).toBe(2);
+    await page.context().close();
+  });
+
+  it('fits a phone', async () => {
+    const page = await open();
+    await page.setViewportSize({ width: 360, height: 740 });
+    await page.getByLabel('Account id, or its beginning').fill('alice');
+    await page.keyboard.press('Enter');
+    await page.locator('#entries tr').first().waitFor();
+    const [content, screen] = (await page.evaluate('[document.documentElement.scrollWidth, innerWidth]')) as [
+      number,
+      number,
+    ];
+    expect(content).toBeLessThanOrEqual(screen);
+    await page.context().close();
+  });
+
+  it('says when what it shows is not live any more', async () => {
+    const { url: leaving, stop } = await startApiHere(database, broker, { RELAY: 'off' });
+    const page = await browser.newPage();
+    await page.goto(`${leaving}/console`);
+    await page.locator('#link', { hasText: /^connected$/ }).waitFor();
+    await stop();
+    await page.locator('#stale', { hasText: 'Disconnected since' }).waitFor();
+    expect(await text(page, 'link')).toBe('disconnected');
+    await page.close();
+  });
+
+  it('asks nobody else, and reports no error', () => {
+    expect(problems).toEqual([]);
+  });
+});
