@@ -26,6 +26,7 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal
 
 const checks = await Promise.all([
   check('types', 'tsc', []),
+  check('types of the console', 'tsc', ['-p', 'src/api/console/page']),
   check('lint', 'biome', ['check', '--error-on-warnings', '.']),
 ]);
 const tests = interruptedBy ? { passed: 0, failed: 0, skipped: 0 } : await runTests(process.argv.slice(2));
