@@ -79,9 +79,21 @@ export function createLive() {
       figures.p99Ms,
       figures.pending,
     ]);
-    const shown = `${measure(seenSince)} of about ${measure(figures.confirmed)} a second`;
-    show('events-note', figures.confirmed > seenSince * 1.5 + 5 ? `a sample: ${shown}` : 'as they come from RabbitMQ');
+    showEventsNote(broker, figures);
     seenSince = 0;
+  }
+
+  /** @param {Live['broker']} broker @param {Figures} figures */
+  function showEventsNote(broker, { confirmed }) {
+    const isSample = confirmed > seenSince * 1.5 + 5;
+    show(
+      'events-note',
+      broker !== 'connected'
+        ? 'none come: there is no link to RabbitMQ'
+        : isSample
+          ? `a sample: ${measure(seenSince)} of about ${measure(confirmed)} a second`
+          : 'as they come from RabbitMQ',
+    );
   }
 
   /** @param {Figures} figures */
