@@ -125,7 +125,8 @@ export async function startServer(
     // Rubbish behind a complete request: that one may be taking effect, so it gets its own answer and no other.
     const complete = underWay.get(socket)?.findLast(({ req, writableEnded }) => req.complete && !writableEnded);
     if (complete) {
-      complete.setHeader('connection', 'close');
+      if (!complete.headersSent) complete.setHeader('connection', 'close');
+      else complete.once('finish', () => socket.destroySoon()); // a long answer is under way: it goes on to its end
       return;
     }
     const code: ProblemCode =
