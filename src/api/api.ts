@@ -51,6 +51,7 @@ export async function startApi(settings: ApiSettings, log: Logger): Promise<Runn
   const live = createLiveStream({
     ...{ ...settings, ...health, topology, processes: settings.apiProcesses },
     databaseState: () => databaseState(pool, health.schemaVersion),
+    isRevoked: async (response) => (await access?.isRevoked(response)) ?? false,
     instance: `${hostname()}, process ${process.pid}`,
   });
   const app = access ? createApp({ ...settings, ...health, topology, lanes, access, live }) : createHealthApp(health);

@@ -36,18 +36,31 @@ export function addCounter(register: Registry, described: Described, read: () =>
   });
 }
 
+/** Whoever asks has little time: a database that hangs shall not keep it from what is known without. */
+const READING_MS_MAX = 1500;
+
 /** A gauge that is read when asked for. A reading that fails or takes too long leaves the gauge out. */
 export function addGauge(register: Registry, described: Described, read: () => Reading | Promise<Reading>): void {
   const { name, help, label, aggregator = 'sum' } = described;
   new Gauge({
     ...{ name, help, aggregator, registers: [register], labelNames: label ? [label] : [] },
     async collect() {
-      const reading = await Promise.resolve(read()).catch(() => undefined);
+      const reading = await inTime(read, READING_MS_MAX).catch(() => undefined);
       this.reset();
       if (reading === undefined) this.remove();
       set(reading, label, (labels, value) => this.set(labels, value));
     },
   });
+}
+
+async function inTime(read: () => Reading | Promise<Reading>, ms: number): Promise<Reading> {
+  const reading = read();
+  if (!(reading instanceof Promise)) return reading;
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<undefined>((resolve) => {
+    timer = setTimeout(resolve, ms, undefined);
+  });
+  return Promise.race([reading, late]).finally(() => clearTimeout(timer));
 }
 
 function set(reading: Reading, label: string | undefined, write: (labels: object, value: number) => void): void {

@@ -1,9 +1,8 @@
 // The console: a stream that tells the truth to whoever may read it, and a page that shows it in a real browser.
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { SeenEvent } from '../../src/api/console/event-tap.ts';
-import type { Live } from '../../src/api/console/live-stream.ts';
 import { hasBrowser, openBrowser } from '../browser.ts';
+import { type Watcher, watch } from '../console-watcher.ts';
 import {
   type Broker,
   cleanUp,
@@ -12,7 +11,6 @@ import {
   createDatabase,
   type Database,
   drained,
-  onCleanUp,
   send,
   startApiHere,
   startWorkerHere,
@@ -39,37 +37,6 @@ afterAll(cleanUp);
 
 const credit = (amount = 1, reference?: string) =>
   send(url, 'POST', UPDATES, { accountId: 'alice', amount, ...(reference ? { reference } : {}) }, key);
-
-interface Watcher {
-  live: Live[];
-  events: SeenEvent[];
-  ended: Promise<void>;
-  leave(): void;
-}
-
-async function watch(base: string, headers: Record<string, string>): Promise<Watcher> {
-  const leaving = new AbortController();
-  const response = await fetch(`${base}/console/stream`, { headers, signal: leaving.signal });
-  expect(response.status).toBe(200);
-  expect(response.headers.get('content-type')).toBe('text/event-stream');
-  const live: Live[] = [];
-  const events: SeenEvent[] = [];
-  const read = async () => {
-    let text = '';
-    for await (const piece of (response.body as ReadableStream<Uint8Array>).pipeThrough(new TextDecoderStream())) {
-      const blocks = (text + piece).split('\n\n');
-      text = blocks.pop() as string;
-      for (const block of blocks) {
-        const [, name, data] = /^event: (.*)\ndata: (.*)$/.exec(block) ?? [];
-        if (name === 'live') live.push(JSON.parse(data as string));
-        if (name === 'events') events.push(...JSON.parse(data as string));
-      }
-    }
-  };
-  const leave = () => leaving.abort();
-  onCleanUp(async () => leave());
-  return { live, events, ended: read().catch(() => {}), leave };
-}
 
 describe('the stream', () => {
   it('needs a key with the scope read, which the page itself does not', async () => {
@@ -296,7 +263,7 @@ describe.skipIf(!hasBrowser)('the page in a browser', () => {
     const { version, balance } = (await send(url, 'GET', '/v1/accounts/alice', undefined, key)).body;
     for (const step of ['Answer: 200', 'Event, as subscribers', 'Ledger entry']) {
       const shown = JSON.parse(await steps.filter({ hasText: step }).locator('pre').innerText());
-      expect(shown).toMatchObject({ version, balance, amount: 42 });
+      expect(shown.data ?? shown).toMatchObject({ version, balance, amount: 42 });
     }
     await page.getByLabel('Amount, minor units').fill('-99999999');
     await page.getByRole('button', { name: 'Post' }).click();

@@ -18,6 +18,8 @@ export interface Access extends Running {
   allow(scope: Scope, handler: RequestHandler): RequestHandler;
   /** Counts what a request holds beyond the 1. @throws RequestProblem rate_limited. */
   countMore(response: Response, more: number): Promise<void>;
+  /** Whether the key of a request was revoked since: for answers that go on. What cannot be told at present counts as not. */
+  isRevoked(response: Response): Promise<boolean>;
 }
 
 /** The key of a request; undefined with AUTH=off. */
@@ -117,6 +119,7 @@ export function createAccess(options: AccessOptions): Access {
       const limit = limiter.limitOf(keyOf(response) as ApiKey);
       if (limit !== undefined && more > 0) await count(response, limit, more, 1);
     },
+    isRevoked: async ({ req }) => (await ring.find(bearerTokenOf(req) ?? '')) === 'unknown',
     stop: () => ring.stop(),
   };
 }
@@ -125,6 +128,7 @@ const openToAll: Access = {
   authenticate: undefined,
   allow: (_scope, handler) => handler,
   async countMore() {},
+  isRevoked: async () => false,
   async stop() {},
 };
 

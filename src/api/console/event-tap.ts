@@ -1,60 +1,77 @@
 // Shows events as they come from RabbitMQ, while somebody watches: a subscriber like any other, with a queue of its own
 // that holds little and drops the oldest. What passes faster than it is taken out is not seen: a sample, and never a burden.
+// It also knows what only the broker can tell: how much waits for the worker, and whether there is one.
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { ConsumeMessage } from 'amqplib';
+import type { Channel, ConsumeMessage } from 'amqplib';
 import { answered, type BrokerSession, keepBrokerLink } from '../../shared/broker.ts';
-import { decodeEvents, eventId } from '../../shared/events.ts';
+import type { BalanceEvent } from '../../shared/contract.ts';
+import { decodeEvents } from '../../shared/events.ts';
 import type { Logger } from '../../shared/logging.ts';
 import { declareTopology, type Topology } from '../../shared/topology.ts';
 
-/** Together 400 events a second at most, which costs one percent of a core. */
+/** Together 400 messages a second at most, which costs one percent of a core. */
 const EVERY_MS = 100;
 const EVENTS_MAX = 40;
 /** The queue goes with its connection, or, where that died in silence, when nobody has used it for so long. */
 const QUEUE_EXPIRES_MS = 60_000;
+const LOOK_EVERY_MS = 1000;
+/** An older look at the queue of the ledger says nothing about now. */
+const LOOK_COUNTS_MS = 3000;
 
-export interface SeenEvent {
-  id: string;
-  accountId: string;
-  version: number;
-  amount: number;
-  balance: number;
-  reference: string | null;
-  createdAt: string;
+/** The queue that the worker takes from. */
+export interface LedgerQueue {
+  /** Messages in it that no worker has yet. */
+  waiting: number;
+  /** Workers that take from it. */
+  consumers: number;
 }
 
 export interface EventTap {
   readonly connected: boolean;
+  /** Undefined while the broker does not tell. */
+  ledgerQueue(): LedgerQueue | undefined;
   stop(): Promise<void>;
 }
 
-/** @param onEvents gets what came in a tenth of a second, in the order of the queue. */
-export function startEventTap(options: {
-  amqpUrl: string;
+interface TapOptions {
   topology: Topology;
-  log: Logger;
-  onEvents: (events: SeenEvent[]) => void;
-}): EventTap {
+  /** Gets what came in a tenth of a second, as it stood in the messages, in the order of the queue. */
+  onEvents: (events: BalanceEvent[]) => void;
+}
+
+export function startEventTap(options: TapOptions & { amqpUrl: string; log: Logger }): EventTap {
+  let seen: { queue: LedgerQueue; atMs: number } | undefined;
+  const onLook = (queue: LedgerQueue) => {
+    seen = { queue, atMs: performance.now() };
+  };
   const link = keepBrokerLink({
     url: options.amqpUrl,
     service: 'console',
     log: options.log,
-    run: (session) => tap(session, options.topology, options.onEvents),
+    run: (session) => tap(session, { ...options, onLook }),
   });
   return {
     get connected() {
       return link.connected;
     },
+    ledgerQueue: () =>
+      link.connected && seen && performance.now() - seen.atMs < LOOK_COUNTS_MS ? seen.queue : undefined,
     stop: () => link.stop(),
   };
 }
 
-async function tap(session: BrokerSession, topology: Topology, onEvents: (events: SeenEvent[]) => void): Promise<void> {
+async function tap(
+  session: BrokerSession,
+  options: TapOptions & { onLook: (queue: LedgerQueue) => void },
+): Promise<void> {
+  const { topology, onEvents, onLook } = options;
   const channel = await answered('opening a channel', session.connection.createChannel());
   channel.on('error', session.end);
   channel.on('close', () => session.end(new Error('channel closed')));
   await answered('declaring the queues', declareTopology(channel, topology));
+  const looking = lookForEver(channel, session.signal, topology.ledgerQueue, onLook);
+  looking.catch(session.end);
   const queue = `${topology.consoleQueues}${randomUUID()}`;
   await answered(
     'declaring the queue of the console',
@@ -77,19 +94,29 @@ async function tap(session: BrokerSession, topology: Topology, onEvents: (events
     await delay(EVERY_MS, undefined, { signal: session.signal }).catch(() => {});
     const last = waiting.at(-1);
     if (!last || session.signal.aborted) continue;
-    const events = waiting.flatMap(({ content }) => decodeEvents(content) ?? []);
+    const events = waiting.flatMap(({ content }) => eventsIn(content));
     waiting = [];
     channel.ack(last, true);
-    onEvents(
-      events.slice(-EVENTS_MAX).map((change) => ({
-        id: eventId(change.accountId, change.version),
-        accountId: change.accountId,
-        version: change.version,
-        amount: change.amount,
-        balance: change.balance,
-        reference: change.reference,
-        createdAt: change.createdAt.toISOString(),
-      })),
-    );
+    if (events.length > 0) onEvents(events.slice(-EVENTS_MAX));
+  }
+}
+
+/** None in what others have published. */
+function eventsIn(content: Buffer): BalanceEvent[] {
+  if (!decodeEvents(content)) return [];
+  const body: BalanceEvent | BalanceEvent[] = JSON.parse(content.toString());
+  return Array.isArray(body) ? body : [body];
+}
+
+async function lookForEver(
+  channel: Channel,
+  signal: AbortSignal,
+  queue: string,
+  onLook: (queue: LedgerQueue) => void,
+): Promise<void> {
+  while (!signal.aborted) {
+    const { messageCount, consumerCount } = await answered('looking at a queue', channel.checkQueue(queue));
+    onLook({ waiting: messageCount, consumers: consumerCount });
+    await delay(LOOK_EVERY_MS, undefined, { signal }).catch(() => {});
   }
 }

@@ -40,6 +40,15 @@ export interface Figures {
   eventLoopMs: number | null;
 }
 
+/** Whether a counter is lower than before: a process of the cluster was replaced, and what it had counted is gone. */
+export function beganAnew(before: Reading, now: Reading): boolean {
+  for (const [key, value] of before) if (COUNTER.test(key) && (now.get(key) ?? 0) < value) return true;
+  return false;
+}
+
+/** Of those that figures are made of. */
+const COUNTER = /^(balance_|http_request|relay_events)\w*_(total|count|bucket)\b/;
+
 const DECLINED = [
   'insufficient_funds',
   'balance_out_of_range',

@@ -11,7 +11,8 @@ const LAG_WARN_MS = 10_000;
 
 /** @typedef {import('../figures.ts').Figures} Figures */
 /** @typedef {import('../live-stream.ts').Live} Live */
-/** @typedef {import('../event-tap.ts').SeenEvent} SeenEvent */
+/** @typedef {import('../event-tap.ts').LedgerQueue} LedgerQueue */
+/** @typedef {import('../../../shared/contract.ts').BalanceEvent} BalanceEvent */
 
 export function createLive() {
   const rates = createPlot(element('rate-plot'), {
@@ -30,11 +31,12 @@ export function createLive() {
   const lag = createPlot(element('lag-plot'), { series: [{ label: 'changes', colour: 'accent', fill: true }] });
   /** @type {(number | null)[][]} one list for each value, oldest first: time, and what the plots show */
   const history = Array.from({ length: 7 }, () => []);
-  /** @type {SeenEvent[]} newest first */
+  /** @type {BalanceEvent[]} newest first */
   let events = [];
   let seenSince = 0;
   let eventsChanged = false;
   let heardAtMs = performance.now();
+  let heardAt = new Date();
   let lost = '';
   let lostAt = new Date();
 
@@ -51,56 +53,79 @@ export function createLive() {
   }
 
   /** @param {Live} live */
-  function showLive({ at, figures, database, broker, instance, processes }) {
+  function showLive({ at, figures, problem, database, broker, ledgerQueue, instance, processes }) {
     heardAtMs = performance.now();
+    heardAt = new Date();
     show('instance', `${instance}${processes > 1 ? `, ${processes} processes together` : ''}`);
     showDatabase(database);
     showBroker(broker, figures);
-    if (!figures) return;
-    show('accepted', measure(figures.accepted));
-    show(
-      'accepted-note',
-      figures.replayed > 0 ? `and ${measure(figures.replayed)}/s answered again under their key` : 'balance updates',
-    );
-    show('declined', measure(figures.declined));
-    show('refused', measure(figures.refused));
-    mark('refused-tile', figures.refused > 0 ? 'bad' : '');
-    show('p50', measure(figures.p50Ms));
-    show('p99', measure(figures.p99Ms));
-    show('batch', measure(figures.batchSize));
-    show('waiting', count(figures.waiting));
-    showLedger(figures);
+    showWorker(ledgerQueue);
+    showFigures(figures, problem);
+    // Where nothing is known the plots have a gap.
     remember([
       new Date(at).getTime() / 1000,
-      figures.accepted,
-      figures.declined,
-      figures.refused,
-      figures.p50Ms,
-      figures.p99Ms,
-      figures.pending,
+      ...(figures
+        ? [figures.accepted, figures.declined, figures.refused, figures.p50Ms, figures.p99Ms, figures.pending]
+        : []),
     ]);
     showEventsNote(broker, figures);
     seenSince = 0;
   }
 
-  /** @param {Live['broker']} broker @param {Figures} figures */
-  function showEventsNote(broker, { confirmed }) {
-    const isSample = confirmed > seenSince * 1.5 + 5;
+  /** @param {Figures | null} figures @param {string | null} problem */
+  function showFigures(figures, problem) {
+    const replayed = figures?.replayed ?? 0;
+    show('accepted', measure(figures?.accepted));
     show(
-      'events-note',
-      broker !== 'connected'
-        ? 'none come: there is no link to RabbitMQ'
-        : isSample
-          ? `a sample: ${measure(seenSince)} of about ${measure(confirmed)} a second`
-          : 'as they come from RabbitMQ',
+      'accepted-note',
+      problem
+        ? `not known: ${problem}`
+        : replayed > 0
+          ? `and ${measure(replayed)}/s answered again under their key`
+          : 'balance updates',
     );
-  }
-
-  /** @param {Figures} figures */
-  function showLedger({ pending, lagMs }) {
+    show('declined', measure(figures?.declined));
+    show('refused', measure(figures?.refused));
+    mark('refused-tile', (figures?.refused ?? 0) > 0 ? 'bad' : '');
+    show('p50', measure(figures?.p50Ms));
+    show('p99', measure(figures?.p99Ms));
+    show('batch', measure(figures?.batchSize));
+    show('waiting', count(figures?.waiting));
+    const { pending = null, lagMs = null } = figures ?? {};
     show('pending', count(pending));
     show('lag', lagMs === null ? 'not known' : pending === 0 ? 'nothing' : duration(lagMs));
     mark('ledger-tile', lagMs === null ? '' : lagMs > LAG_WARN_MS ? 'bad' : 'good');
+  }
+
+  /** @param {LedgerQueue | null} queue */
+  function showWorker(queue) {
+    show('queue', count(queue?.waiting));
+    show('worker', queue === null ? 'not known' : queue.consumers > 0 ? 'connected' : 'none');
+    show(
+      'worker-note',
+      queue === null
+        ? 'RabbitMQ would tell'
+        : queue.consumers === 0
+          ? 'nobody writes the ledger'
+          : queue.consumers === 1
+            ? 'takes events'
+            : `${count(queue.consumers)} take events`,
+    );
+    mark('worker-tile', queue === null ? '' : queue.consumers > 0 ? 'good' : 'bad');
+  }
+
+  /** @param {Live['broker']} broker @param {Figures | null} figures */
+  function showEventsNote(broker, figures) {
+    const shown = `${measure(seenSince)} of about ${measure(figures?.confirmed)} a second`;
+    show(
+      'events-note',
+      broker !== 'connected'
+        ? 'none come, RabbitMQ is away: these are from before'
+        : figures && figures.confirmed > seenSince * 1.5 + 5
+          ? `a sample: ${shown}`
+          : 'as they come from RabbitMQ',
+    );
+    element('events').classList.toggle('is-past', broker !== 'connected');
   }
 
   /** @param {string} database */
@@ -130,14 +155,14 @@ export function createLive() {
     if (!eventsChanged) return;
     eventsChanged = false;
     element('events').replaceChildren(
-      ...events.map(({ accountId, version, amount, balance, reference, createdAt }) =>
+      ...events.map(({ time, data: { accountId, version, amount, balance, reference } }) =>
         row([
           { text: accountId, className: 'text', title: accountId },
           { text: count(version), className: 'number' },
           { text: signed(amount), className: direction(amount) },
           { text: count(balance), className: 'number' },
           { text: reference ?? '', className: 'text', title: reference ?? '' },
-          { text: moment(createdAt) },
+          { text: moment(time) },
         ]),
       ),
     );
@@ -154,7 +179,7 @@ export function createLive() {
       show(
         'stale',
         lost === ''
-          ? `The service has not told its figures for ${duration(silentMs)}: what stands here is from then.`
+          ? `The service has told nothing since ${moment(heardAt)}: what stands here is from then.`
           : `Disconnected since ${moment(lostAt)} (${lost}): what stands here is from then. It connects again by itself.`,
       );
     }

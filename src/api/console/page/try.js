@@ -6,13 +6,13 @@ const EVENT_WAIT_MS = 15_000;
 const ENTRY_WAIT_MS = 30_000;
 const ENTRY_EVERY_MS = 50;
 
-/** @typedef {import('../event-tap.ts').SeenEvent} SeenEvent */
+/** @typedef {import('../../../shared/contract.ts').BalanceEvent} BalanceEvent */
 
 /** @param {{ onApplied: (accountId: string) => void }} options */
 export function createTry({ onApplied }) {
-  /** @type {Map<string, (event: SeenEvent) => void>} event ids that somebody waits for */
+  /** @type {Map<string, (event: BalanceEvent) => void>} event ids that somebody waits for */
   const awaited = new Map();
-  /** @type {SeenEvent[]} those of the last seconds: an event can be here before the answer is */
+  /** @type {BalanceEvent[]} those of the last seconds: an event can be here before the answer is */
   let lately = [];
 
   /** @param {string} title @param {string} [when] @param {unknown} [what] */
@@ -37,7 +37,7 @@ export function createTry({ onApplied }) {
     return fill;
   }
 
-  /** @param {string} id @returns {Promise<SeenEvent | undefined>} */
+  /** @param {string} id @returns {Promise<BalanceEvent | undefined>} */
   function eventOf(id) {
     const known = lately.find((event) => event.id === id);
     if (known) return Promise.resolve(known);
@@ -126,7 +126,7 @@ export function createTry({ onApplied }) {
   });
 
   return {
-    /** @param {SeenEvent[]} events */
+    /** @param {BalanceEvent[]} events */
     onEvents(events) {
       lately = [...lately, ...events].slice(-200);
       for (const event of events) awaited.get(event.id)?.(event);

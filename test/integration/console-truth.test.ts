@@ -1,0 +1,205 @@
+// The console tells the truth while things are away: the broker, the worker, the database, a process, a key.
+import { once } from 'node:events';
+import { connect } from 'node:net';
+import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { revokeKey } from '../../src/cli/api-keys.ts';
+import {
+  type DisposableBroker,
+  type DisposablePostgres,
+  startDisposableBroker,
+  startDisposablePostgres,
+} from '../backends.ts';
+import { hasBrowser, openBrowser } from '../browser.ts';
+import { type Watcher, watch } from '../console-watcher.ts';
+import {
+  type Broker,
+  cleanUp,
+  createAccount,
+  createApiKey,
+  createBroker,
+  createDatabase,
+  type Database,
+  environmentOf,
+  onCleanUp,
+  send,
+  sendPatiently,
+  spawnProcess,
+  startApiHere,
+  startWorkerHere,
+  until,
+} from '../harness.ts';
+
+const UPDATES = '/v1/balance-updates';
+
+let database: Database;
+let broker: Broker;
+
+beforeEach(async () => {
+  database = await createDatabase();
+  broker = createBroker();
+});
+afterEach(cleanUp);
+
+const credit = (url: string) => send(url, 'POST', UPDATES, { accountId: 'alice', amount: 1 });
+const now = (watcher: Watcher) => watcher.live.at(-1);
+
+it('says that no worker takes events, how many wait for one, and that it has come', async () => {
+  const { url } = await startApiHere(database, broker);
+  await createAccount(url, 'alice');
+  const watcher = await watch(url, {});
+  for (let update = 0; update < 5; update += 1) await credit(url);
+  await until('five wait', () => now(watcher)?.ledgerQueue?.waiting === 5);
+  expect(now(watcher)).toMatchObject({ broker: 'connected', ledgerQueue: { consumers: 0 } });
+  await until('the ledger lacks them', () => now(watcher)?.figures?.pending === 5);
+  await startWorkerHere(database, broker);
+  await until('a worker has taken them', () => {
+    const { ledgerQueue, figures } = now(watcher) ?? {};
+    return ledgerQueue?.consumers === 1 && ledgerQueue.waiting === 0 && figures?.pending === 0;
+  });
+});
+
+it('goes on while the database hangs, and says of each figure whether it is known', async () => {
+  const { url } = await startApiHere(database, broker, { RELAY: 'off' });
+  await createAccount(url, 'alice');
+  const watcher = await watch(url, {});
+  await until('all is known', () => now(watcher)?.database === 'ok' && now(watcher)?.figures?.pending === 0);
+  const client = await database.pool.connect();
+  await client.query('BEGIN; LOCK TABLE relay_progress, schemaversion');
+  await until('it is told', () => now(watcher)?.database === 'does not answer');
+  const told = watcher.live.length;
+  await until('it goes on', () => watcher.live.length > told + 2);
+  expect(now(watcher)).toMatchObject({ problem: null, figures: { pending: null, lagMs: null, accepted: 0 } });
+  await client.query('ROLLBACK');
+  client.release();
+  await until('all is known again', () => now(watcher)?.database === 'ok' && now(watcher)?.figures?.pending === 0);
+});
+
+it('ends the stream of a key that is revoked, and of no other', async () => {
+  const { url } = await startApiHere(database, broker, { AUTH: 'required', RELAY: 'off' });
+  const [staying, leaving] = [await createApiKey(database, 'one'), await createApiKey(database, 'other')];
+  const watchers = [await watch(url, staying.headers), await watch(url, leaving.headers)] as const;
+  await until('both are told', () => watchers.every(({ live }) => live.length > 1));
+  const client = await database.pool.connect();
+  await revokeKey(client, leaving.id);
+  client.release();
+  await watchers[1].ended;
+  const told = watchers[0].live.length;
+  await until('the other is told more', () => watchers[0].live.length > told + 1);
+  expect((await send(url, 'GET', '/console/stream', undefined, leaving.headers)).body.code).toBe('unauthorized');
+});
+
+it('tells what all processes behind the port do together, also when one of them is replaced', async () => {
+  const cluster = await spawnProcess('api', environmentOf(database, broker, { API_PROCESSES: '2' }));
+  const started = () =>
+    cluster
+      .output()
+      .split('\n')
+      .filter((line) => line.includes('"api started"'))
+      .map((line) => JSON.parse(line) as { pid: number; port: number });
+  await until('both listen', () => started().length === 2);
+  const url = `http://127.0.0.1:${started()[0]?.port}`;
+  await createAccount(url, 'alice');
+  const watcher = await watch(url, {});
+  await until('its first figures are there', () => now(watcher)?.figures?.accepted === 0);
+  const before = watcher.live.length;
+  const updates = Array.from({ length: 200 }, () => ({ accountId: 'alice', amount: 1 }));
+  const one = () => sendPatiently(url, 'POST', `${UPDATES}/bulk`, { updates }, { connection: 'close' });
+  await Promise.all(Array.from({ length: 20 }, one));
+  const accepted = () =>
+    watcher.live.reduce((sum, { at, figures }, index) => {
+      const seconds = (Date.parse(at) - Date.parse(watcher.live[index - 1]?.at ?? at)) / 1000;
+      return index < before ? sum : sum + (figures?.accepted ?? 0) * seconds;
+    }, 0);
+  await until('all are told', () => accepted() > 3900);
+  expect(Math.abs(accepted() - 4000)).toBeLessThan(200); // its clock has milliseconds
+  expect(now(watcher)).toMatchObject({ processes: 2, problem: null });
+  const instance = now(watcher)?.instance ?? '';
+  const other = started().find(({ pid }) => !instance.endsWith(` ${pid}`));
+  process.kill(other?.pid as number, 'SIGKILL');
+  await until('it says why there are no figures', () => watcher.live.some(({ problem }) => problem !== null));
+  await until('there are figures again', () => now(watcher)?.figures?.accepted === 0);
+});
+
+it('goes on with a stream behind whose request rubbish comes, and lets go of it at its end', async () => {
+  const { url, stop } = await startApiHere(database, broker, { RELAY: 'off' });
+  const { hostname, port } = new URL(url);
+  const socket = connect(Number(port), hostname);
+  onCleanUp(async () => socket.destroy());
+  let text = '';
+  socket.on('data', (data) => (text += data));
+  socket.on('error', () => {});
+  socket.write('GET /console/stream HTTP/1.1\r\nHost: here\r\n\r\n');
+  await until('the stream is there', () => text.includes('event: live'));
+  socket.write('rubbish\r\n\r\n');
+  await until('it goes on', () => text.split('event: live').length > 3);
+  expect((await send(url, 'GET', '/livez')).status).toBe(200);
+  const closed = once(socket, 'close');
+  await stop();
+  await closed;
+});
+
+describe('with servers of its own', () => {
+  let ownBroker: DisposableBroker;
+  let ownPostgres: DisposablePostgres;
+  beforeAll(async () => {
+    [ownBroker, ownPostgres] = await Promise.all([startDisposableBroker(), startDisposablePostgres()]);
+    return async () => {
+      await Promise.all([ownBroker.stop(), ownPostgres.stop()]);
+    };
+  });
+
+  it('says that the broker is away, that updates wait for it, and that it is back', async () => {
+    broker = createBroker(ownBroker.url);
+    const { url } = await startApiHere(database, broker);
+    await startWorkerHere(database, broker);
+    await createAccount(url, 'alice', 5);
+    const watcher = await watch(url, {});
+    await until(
+      'all is well',
+      () => now(watcher)?.ledgerQueue?.consumers === 1 && now(watcher)?.figures?.pending === 0,
+    );
+    const browser = hasBrowser ? await openBrowser() : undefined;
+    onCleanUp(async () => browser?.close());
+    const page = await browser?.newPage();
+    await page?.goto(`${url}/console`);
+    await page?.locator('#worker', { hasText: 'connected' }).waitFor();
+    await page?.locator('#broker', { hasText: /^connected$/ }).waitFor();
+
+    await ownBroker.kill();
+    await until('it is told', () => now(watcher)?.broker === 'disconnected');
+    for (let update = 0; update < 3; update += 1) expect((await credit(url)).status).toBe(200);
+    await until('they wait', () => now(watcher)?.figures?.pending === 3 && (now(watcher)?.figures?.lagMs ?? 0) > 2000);
+    expect(now(watcher)).toMatchObject({ database: 'ok', ledgerQueue: null, figures: { link: 'disconnected' } });
+    await page?.locator('#broker', { hasText: 'disconnected' }).waitFor();
+    await page?.locator('#worker', { hasText: 'not known' }).waitFor();
+    await page?.locator('#events-note', { hasText: 'RabbitMQ is away' }).waitFor();
+    await page?.locator('#pending', { hasText: '3' }).waitFor();
+    expect(await page?.locator('#stale').isVisible()).toBe(page && false);
+
+    await ownBroker.start();
+    await until(
+      'all is well again',
+      () => now(watcher)?.ledgerQueue?.consumers === 1 && now(watcher)?.figures?.pending === 0,
+      120_000,
+    );
+    await page?.locator('#broker', { hasText: /^connected$/ }).waitFor();
+    await page?.locator('#events tr', { hasText: 'alice' }).first().waitFor();
+  });
+
+  it('says that the database is away, and that what it would tell is not known', async () => {
+    database = await createDatabase({ serverUrl: ownPostgres.url });
+    const { url } = await startApiHere(database, broker, { RELAY: 'off' });
+    await createAccount(url, 'alice', 5);
+    const watcher = await watch(url, {});
+    await until('all is well', () => now(watcher)?.database === 'ok' && now(watcher)?.figures?.pending === 1);
+    await ownPostgres.kill();
+    await until('it is told', () => now(watcher)?.database === 'unavailable');
+    await until('the rest is not known', () => now(watcher)?.figures?.pending === null);
+    await until('a refusal is told', async () => {
+      expect((await credit(url)).status).toBe(503);
+      return (now(watcher)?.figures?.refused ?? 0) > 0;
+    });
+    await ownPostgres.start();
+    await until('all is well again', () => now(watcher)?.database === 'ok' && now(watcher)?.figures?.pending === 1);
+  });
+});
