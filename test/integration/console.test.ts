@@ -122,6 +122,51 @@ describe('the stream', () => {
   });
 });
 
+describe('the balances of an account over time', () => {
+  const balances = async (id: string) =>
+    (await send(url, 'GET', `/console/accounts/${id}/balances`, undefined, key)).body;
+
+  it('are those of its entries, of a long history of some of them, the first and the last included', async () => {
+    await send(url, 'POST', '/v1/accounts', { id: 'longlived' }, key);
+    expect(await balances('longlived')).toEqual({ accountId: 'longlived', ledgerVersion: 0, every: 1, points: [] });
+    const bulk = (amounts: number[]) =>
+      send(
+        url,
+        'POST',
+        `${UPDATES}/bulk`,
+        { updates: amounts.map((amount) => ({ accountId: 'longlived', amount })) },
+        key,
+      );
+    await bulk([5, -2, 4]);
+    await drained(database);
+    const entries = (await send(url, 'GET', '/v1/accounts/longlived/entries', undefined, key)).body.entries;
+    expect((await balances('longlived')).points).toEqual(
+      entries
+        .map((entry: { createdAt: string; balance: number }) => [Date.parse(entry.createdAt), entry.balance])
+        .reverse(),
+    );
+    for (let round = 0; round < 3; round += 1) await bulk(Array.from({ length: 1000 }, () => 1));
+    await drained(database);
+    const thinned = await balances('longlived');
+    expect(thinned).toMatchObject({ ledgerVersion: 3003, every: 4 });
+    expect(thinned.points.length).toBeLessThanOrEqual(1001);
+    expect(thinned.points.map(([, balance]: [number, number]) => balance)).toEqual([
+      5, // version 1; then 3, 7, 11 and so on to 3003, which left as many more than 4 as its version
+      ...Array.from({ length: 751 }, (_, index) => 7 + index * 4),
+    ]);
+  });
+
+  it('are for keys with the scope read, of accounts that are there', async () => {
+    const writer = (await createApiKey(database, 'writer', ['write'])).headers;
+    const code = async (id: string, headers: Record<string, string>) =>
+      (await send(url, 'GET', `/console/accounts/${id}/balances`, undefined, headers)).body.code;
+    expect(await code('alice', {})).toBe('unauthorized');
+    expect(await code('alice', writer)).toBe('forbidden');
+    expect(await code('nobody', key)).toBe('account_not_found');
+    expect(await code('a%20b', key)).toBe('invalid_request');
+  });
+});
+
 describe('an account is verified over HTTP', () => {
   it('and what somebody changed behind its back is named', async () => {
     await send(url, 'POST', '/v1/accounts', { id: 'mallory' }, key);

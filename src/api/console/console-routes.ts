@@ -3,7 +3,11 @@
 import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import type { RequestHandler } from 'express';
+import type { Pool } from '../../shared/database.ts';
+import { found, idOf, inDatabase } from '../http/account-request.ts';
+import { sendJson } from '../http/json-answer.ts';
 import { sendProblem } from '../http/problems.ts';
+import { readBalancePoints } from './balance-points.ts';
 
 const CONTENT_SECURITY_POLICY = [
   "default-src 'none'",
@@ -25,7 +29,7 @@ const FILES: Record<string, { url: () => URL | string; type: string }> = {
   'uplot.css': { url: () => import.meta.resolve('uplot/dist/uPlot.min.css'), type: 'text/css' },
 };
 
-export function consoleRoutes(): { page: RequestHandler; file: RequestHandler } {
+export function consoleRoutes({ pool }: { pool: Pool }): Record<'page' | 'file' | 'balances', RequestHandler> {
   const contents = new Map<string, Promise<Buffer>>();
   /** A failure is not kept. */
   function read(key: string, url: URL | string): Promise<Buffer> {
@@ -50,9 +54,13 @@ export function consoleRoutes(): { page: RequestHandler; file: RequestHandler } 
     },
     file(request, response) {
       const name = String(request.params.file);
-      const found = Object.hasOwn(FILES, name) ? FILES[name] : undefined;
-      if (!found) return sendProblem(response, 'not_found');
-      return send(response, found.type, read(name, found.url()));
+      const known = Object.hasOwn(FILES, name) ? FILES[name] : undefined;
+      if (!known) return sendProblem(response, 'not_found');
+      return send(response, known.type, read(name, known.url()));
+    },
+    async balances(request, response) {
+      const id = idOf(request);
+      sendJson(response, found(id, await inDatabase(() => readBalancePoints(pool, id))));
     },
   };
 }

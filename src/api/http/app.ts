@@ -52,9 +52,10 @@ export function createApp(options: AppOptions): RequestListener {
   route(app, '/asyncapi.json', { get: reference.asyncApi });
   route(app, '/docs', { get: reference.page });
   route(app, '/docs/:file', { get: reference.file });
-  const page = consoleRoutes();
+  const page = consoleRoutes(options);
   route(app, '/console', { get: page.page });
   route(app, '/console/stream', { get: allow('read', options.live.handler) });
+  route(app, '/console/accounts/:id/balances', { get: allow('read', page.balances) });
   route(app, '/console/files/:file', { get: page.file });
   return finish(app, options);
 }

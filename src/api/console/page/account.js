@@ -3,11 +3,12 @@ import { CallFailed, call } from './key.js';
 import { createPlot } from './plot.js';
 import { count, direction, duration, element, input, mark, moment, row, show, signed } from './show.js';
 
-const PAGE = 1000;
+const PAGE = 100;
 const ROWS_SHOWN = 50;
 const SUGGESTIONS = 10;
 const TYPING_MS = 200;
 
+/** @typedef {import('../balance-points.ts').BalancePoints} BalancePoints */
 /** @typedef {{ version: number, amount: number, balance: number, reference?: string | null, actor?: string | null, createdAt: string, recordedAt: string }} Entry */
 
 export function createAccount() {
@@ -41,10 +42,11 @@ export function createAccount() {
     const mine = asked;
     element('account-view').hidden = true;
     await attempt(async () => {
-      const [account, page, head] = await Promise.all([
+      const [account, page, head, balances] = await Promise.all([
         call(path(id)),
         call(`${path(id)}/entries?limit=${PAGE}`),
         call(`${path(id)}/chain-head`),
+        call(`console/accounts/${encodeURIComponent(id)}/balances`),
       ]);
       if (mine !== asked) return; // another one was asked for meanwhile
       shown = id;
@@ -59,7 +61,8 @@ export function createAccount() {
       show('account-limit', count(account.body.overdraftLimit));
       show('account-status', account.body.status);
       show('head', head.body.version === 0 ? 'none yet' : `version ${head.body.version}: ${head.body.hash}`);
-      showEntries(page.body.ledgerVersion);
+      showBalances(balances.body);
+      showEntries();
       await verify(mine);
     });
   }
@@ -87,19 +90,18 @@ export function createAccount() {
     }
   }
 
-  /** @param {number} ledgerVersion */
-  function showEntries(ledgerVersion) {
-    const oldestFirst = entries.toReversed();
-    plot.show([
-      oldestFirst.map((entry) => new Date(entry.createdAt).getTime() / 1000),
-      oldestFirst.map((entry) => entry.balance),
-    ]);
+  /** @param {BalancePoints} balances */
+  function showBalances({ points, every, ledgerVersion }) {
+    plot.show([points.map(([atMs]) => atMs / 1000), points.map(([, balance]) => balance)]);
     show(
       'plot-note',
-      next === null
-        ? `all ${count(entries.length)} entries`
-        : `the newest ${count(entries.length)} of ${count(ledgerVersion)} entries`,
+      every === 1
+        ? `all ${count(ledgerVersion)} entries`
+        : `one of ${count(every)} of ${count(ledgerVersion)} entries: what lies between is not drawn`,
     );
+  }
+
+  function showEntries() {
     element('entries').replaceChildren(
       ...entries.slice(0, rowsShown).map((entry) =>
         row([
@@ -122,16 +124,14 @@ export function createAccount() {
   element('older').addEventListener('click', () =>
     attempt(async () => {
       rowsShown += ROWS_SHOWN;
-      let ledgerVersion = entries.at(0)?.version ?? 0;
       if (rowsShown > entries.length && next !== null) {
         const mine = asked;
         const { body } = await call(`${path(shown)}/entries?limit=${PAGE}&cursor=${next}`);
         if (mine !== asked) return;
         entries = [...entries, ...body.entries];
         next = body.nextCursor;
-        ledgerVersion = body.ledgerVersion;
       }
-      showEntries(ledgerVersion);
+      showEntries();
     }),
   );
   element('refresh').addEventListener('click', () => open(shown));

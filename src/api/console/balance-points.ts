@@ -1,0 +1,43 @@
+// The balance of an account over its whole history, for a plot: of long histories every n-th entry, and the first and the last.
+import type { Pool } from '../../shared/database.ts';
+
+/** More than a screen has columns for. */
+const POINTS_MAX = 1000;
+
+export interface BalancePoints {
+  accountId: string;
+  /** Of the newest entry in the ledger: the number of entries behind the points. */
+  ledgerVersion: number;
+  /** Each so many entries there is a point, counted from the newest. */
+  every: number;
+  /** Oldest first: milliseconds since 1970, and the balance that the entry left. */
+  points: [atMs: number, balance: number][];
+}
+
+// A look-up by key for each point, however long the history. An entry that is under way yet has none.
+const POINTS = `
+  WITH newest AS (
+    SELECT coalesce((SELECT version FROM ledger WHERE account_id = $1 ORDER BY version DESC LIMIT 1), 0) AS version
+    FROM account WHERE account_id = $1
+  ),
+  spacing AS (SELECT version, greatest(1, ceil(version::numeric / $2))::bigint AS every FROM newest),
+  wanted AS (
+    SELECT generate_series(version, 1, -every) AS version FROM spacing
+    UNION
+    SELECT 1
+  )
+  SELECT spacing.version AS "ledgerVersion", spacing.every,
+         coalesce((
+           SELECT json_agg(json_build_array(floor(extract(epoch FROM entry.created_at) * 1000), entry.balance) ORDER BY entry.version)
+           FROM wanted
+           CROSS JOIN LATERAL (
+             SELECT * FROM ledger WHERE ledger.account_id = $1 AND ledger.version = wanted.version LIMIT 1
+           ) entry
+         ), '[]') AS points
+  FROM spacing`;
+
+/** Undefined when there is no such account. */
+export async function readBalancePoints(pool: Pool, accountId: string): Promise<BalancePoints | undefined> {
+  const [row] = (await pool.query(POINTS, [accountId, POINTS_MAX])).rows;
+  return row && { accountId, ...row };
+}
