@@ -138,6 +138,40 @@ it('goes on with a stream behind whose request rubbish comes, and lets go of it 
   await closed;
 });
 
+it('lets go of a watcher that does not read, and of no other', async () => {
+  const { url } = await startApiHere(database, broker);
+  await createAccount(url, 'alice');
+  const open = async () => {
+    const { hostname, port } = new URL(url);
+    const socket = connect(Number(port), hostname);
+    onCleanUp(async () => socket.destroy());
+    socket.on('error', () => {});
+    socket.write('GET /console/stream HTTP/1.1\r\nHost: here\r\n\r\n');
+    await once(socket, 'readable');
+    return socket;
+  };
+  (await open()).pause(); // and reads no more
+  const others = await Promise.all(Array.from({ length: 19 }, open));
+  for (const other of others) other.resume();
+  const admits = async () => {
+    const response = await fetch(`${url}/console/stream`);
+    await response.body?.cancel();
+    return response.status === 200;
+  };
+  expect(await admits()).toBe(false);
+  // Much to tell: the buffers of two sockets hold some megabytes.
+  const updates = Array.from({ length: 100 }, () => ({ accountId: 'alice', amount: 1, reference: 'x'.repeat(255) }));
+  await until(
+    'there is room for another',
+    async () => {
+      await sendPatiently(url, 'POST', `${UPDATES}/bulk`, { updates });
+      return admits();
+    },
+    55_000, // after 60 s the server itself lets go of a socket on which nothing moves
+  );
+  expect(others.filter(({ destroyed, readableEnded }) => destroyed || readableEnded)).toEqual([]);
+});
+
 describe('with servers of its own', () => {
   let ownBroker: DisposableBroker;
   let ownPostgres: DisposablePostgres;

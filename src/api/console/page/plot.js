@@ -1,4 +1,6 @@
 // Plots in the colours of the page, as wide as their place.
+
+import { measure, moment } from './show.js';
 // @ts-expect-error: a file of the package uplot, whose types are below
 import bundled from './uplot.js';
 
@@ -9,7 +11,7 @@ const HEIGHT_PX = 150;
 
 /**
  * @param {HTMLElement} place
- * @param {{ series: { label: string, colour: string, fill?: boolean, stepped?: boolean }[], times?: string }} options
+ * @param {{ series: { label: string, colour: string, fill?: boolean, stepped?: boolean }[] }} options
  * @returns {{ show(data: (number | null)[][]): void }} data: seconds since 1970, then a list for each series
  */
 export function createPlot(place, { series }) {
@@ -32,18 +34,18 @@ export function createPlot(place, { series }) {
         width: Math.max(200, place.clientWidth),
         height: HEIGHT_PX,
         cursor: { y: false },
-        legend: { live: true },
         scales: {
           y: { range: (_plot, low, high) => [Math.min(0, low ?? 0), high > 0 || low < 0 ? Math.max(high, 0) : 1] },
         },
         axes: [
-          { ...axis, space: 70, values: (_plot, times) => times.map((time) => timeLabel(time, times)) },
+          { ...axis, space: 70, size: 34, values: (_plot, times) => times.map((time) => timeLabel(time, times)) },
           { ...axis, size: 56, values: (_plot, values) => values.map((value) => short(value)) },
         ],
         series: [
-          {},
+          { label: '', value: (_plot, time) => (time === null ? '' : moment(time * 1000)) },
           ...series.map(({ label, colour: name, fill, stepped }) => ({
             label,
+            value: (/** @type {unknown} */ _plot, /** @type {number | null} */ value) => measure(value, ''),
             stroke: colour(name),
             width: 1.5,
             points: { show: false },

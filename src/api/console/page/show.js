@@ -29,9 +29,9 @@ const fine = new Intl.NumberFormat('en', { maximumSignificantDigits: 3 });
 /** @param {number | null | undefined} value */
 export const count = (value) => (value === null || value === undefined ? '–' : whole.format(value));
 
-/** Three digits are enough to see. @param {number | null | undefined} value */
-export const measure = (value) =>
-  value === null || value === undefined ? '–' : value >= 100 ? whole.format(value) : fine.format(value);
+/** Three digits are enough to see. @param {number | null | undefined} value @param {string} unknown */
+export const measure = (value, unknown = '–') =>
+  value === null || value === undefined ? unknown : value >= 100 ? whole.format(value) : fine.format(value);
 
 /** @param {number} milliseconds */
 export function duration(milliseconds) {
