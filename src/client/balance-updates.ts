@@ -16,6 +16,11 @@ export interface Applied extends AppliedUpdate {
 /** Of one update in a bulk call. */
 export type BulkResult = ({ ok: true } & Applied) | { ok: false; error: BalanceError };
 
+/** One result for each update, in order. */
+interface BulkAnswer {
+  results: (({ status: 200; replayed: boolean } & AppliedUpdate) | ({ replayed: boolean } & ProblemDocument))[];
+}
+
 /** Refusals of one update that pass: it is sent again. */
 const PASSING_RESULTS: ReadonlySet<string> = new Set(['overloaded', 'unavailable', 'outcome_unknown']);
 
@@ -43,7 +48,7 @@ export async function updateBalance(
   let unsettled = false;
   try {
     const { body, replayed } = await persist(deadlineMs, signal, async (over) => {
-      const outcome = await send(http, request, over);
+      const outcome = await send<AppliedUpdate>(http, request, over);
       if ('failed' in outcome && outcome.unsettled) unsettled = true;
       return outcome;
     });
@@ -81,7 +86,7 @@ export async function updateBalances(
 
   async function attempt(over: AbortSignal): Promise<Outcome<undefined>> {
     const body = JSON.stringify({ updates: open.map((index) => keyed[index]) });
-    const outcome = await send(
+    const outcome = await send<BulkAnswer>(
       http,
       { method: 'POST', path: '/v1/balance-updates/bulk', body, answerHas: 'results' },
       over,
@@ -96,12 +101,13 @@ export async function updateBalances(
     let refusal: BalanceError | undefined;
     open = open.filter((index, place) => {
       const idempotencyKey = keyed[index]!.idempotencyKey;
-      const { status, replayed, ...result } = outcome.done.body.results[place];
-      if (status === 200) {
-        results[index] = { ok: true, ...result, idempotencyKey, replayed };
+      const result = outcome.done.body.results[place]!;
+      if ('eventId' in result) {
+        const { status, ...applied } = result;
+        results[index] = { ok: true, ...applied, idempotencyKey };
         return false;
       }
-      const error = errorOf({ ...result, status } as ProblemDocument, idempotencyKey);
+      const error = errorOf(result, idempotencyKey);
       if (error.code === 'outcome_unknown') unsettled.add(index);
       results[index] = { ok: false, error: verdict(error, unsettled.has(index), error.accountId, idempotencyKey) };
       if (PASSING_RESULTS.has(error.code)) refusal = error;

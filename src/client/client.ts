@@ -103,7 +103,7 @@ export function createClient(options: ClientOptions): Client {
   const deadlineOf = (call: CallOptions) => whole('deadlineMs', call.deadlineMs ?? deadlineMs, DEADLINE_MS_MAX);
 
   async function repeatable<Answer>(request: HttpRequest, call: CallOptions): Promise<Answer> {
-    return (await persist(deadlineOf(call), call.signal, (over) => send(http, request, over))).body;
+    return (await persist(deadlineOf(call), call.signal, (over) => send<Answer>(http, request, over))).body;
   }
 
   async function readEntries(

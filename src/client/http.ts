@@ -34,14 +34,20 @@ export interface HttpRequest {
   answerHas: string;
 }
 
-export interface HttpAnswer {
-  // biome-ignore lint/suspicious/noExplicitAny: each call knows its answer, which integration tests compare with its type
-  body: any;
+export interface HttpAnswer<Body> {
+  body: Body;
   replayed: boolean;
 }
 
-/** @throws BalanceError `too_many_calls`, or `unauthorized` when there is no token: nothing was sent. */
-export async function send(http: Http, request: HttpRequest, over: AbortSignal): Promise<Outcome<HttpAnswer>> {
+/**
+ * The caller says what the body of a 200 is, which integration tests compare with real ones.
+ * @throws BalanceError `too_many_calls`, or `unauthorized` when there is no token: nothing was sent.
+ */
+export async function send<Body>(
+  http: Http,
+  request: HttpRequest,
+  over: AbortSignal,
+): Promise<Outcome<HttpAnswer<Body>>> {
   const headers = headersOf(http, request);
   let giveBack: () => void;
   try {
@@ -67,7 +73,7 @@ export async function send(http: Http, request: HttpRequest, over: AbortSignal):
       redirect: 'manual', // a token goes to this service only
       signal: attempt.signal,
     });
-    return judge(response, await readBody(response), request);
+    return judge<Body>(response, await readBody(response), request);
   } catch (cause) {
     return withoutAnswer(http, cause);
   } finally {
@@ -107,10 +113,10 @@ async function readBody(response: Response): Promise<unknown> {
   }
 }
 
-function judge(response: Response, body: unknown, request: HttpRequest): Outcome<HttpAnswer> {
+function judge<Body>(response: Response, body: unknown, request: HttpRequest): Outcome<HttpAnswer<Body>> {
   const { status, headers } = response;
   if (response.ok && typeof body === 'object' && body !== null && request.answerHas in body) {
-    return { done: { body, replayed: headers.get('idempotent-replayed') === 'true' } };
+    return { done: { body: body as Body, replayed: headers.get('idempotent-replayed') === 'true' } };
   }
   const waitMs = retryAfterMs(headers.get('retry-after'), Date.now());
   if (isProblemDocument(body)) {

@@ -1,6 +1,7 @@
 // Metrics in the Prometheus format. Values that a part counts anyway are read when they are asked for; only what is
 // distributed (durations, sizes) is observed as it happens.
 import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client';
+import { inTime } from './in-time.ts';
 
 export { Histogram } from 'prom-client';
 export type { Registry };
@@ -42,25 +43,16 @@ const READING_MS_MAX = 1500;
 /** A gauge that is read when asked for. A reading that fails or takes too long leaves the gauge out. */
 export function addGauge(register: Registry, described: Described, read: () => Reading | Promise<Reading>): void {
   const { name, help, label, aggregator = 'sum' } = described;
+  const readInTime = inTime(async () => read(), READING_MS_MAX);
   new Gauge({
     ...{ name, help, aggregator, registers: [register], labelNames: label ? [label] : [] },
     async collect() {
-      const reading = await inTime(read, READING_MS_MAX).catch(() => undefined);
+      const reading = await readInTime();
       this.reset();
       if (reading === undefined) this.remove();
       set(reading, label, (labels, value) => this.set(labels, value));
     },
   });
-}
-
-async function inTime(read: () => Reading | Promise<Reading>, ms: number): Promise<Reading> {
-  const reading = read();
-  if (!(reading instanceof Promise)) return reading;
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<undefined>((resolve) => {
-    timer = setTimeout(resolve, ms, undefined);
-  });
-  return Promise.race([reading, late]).finally(() => clearTimeout(timer));
 }
 
 function set(reading: Reading, label: string | undefined, write: (labels: object, value: number) => void): void {

@@ -4,6 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Browser } from 'playwright-core';
 import { hasBrowser, openBrowser } from '../browser.ts';
 import { accountId } from './accounts.ts';
+import { createBounds } from './bounds.ts';
 import { createDatabase, createTemplate } from './database.ts';
 import { interruptible } from './interrupt.ts';
 import { short, whole } from './numbers.ts';
@@ -42,18 +43,7 @@ const FRAMES = `new Promise((resolve) => {
   onFrame();
 })`;
 
-interface Row {
-  measured: string;
-  figure: string;
-  bound: string;
-  met: boolean;
-}
-
-const rows: Row[] = [];
-function judge(measured: string, figure: string, bound: string, met: boolean): void {
-  rows.push({ measured, figure, bound, met });
-  console.log(`${met ? 'met   ' : 'MISSED'} ${measured}: ${figure} (${bound})`);
-}
+const { judge, report } = createBounds();
 
 if (!hasBrowser) throw new Error('Chromium is needed: apt-get install chromium, or name it in CHROMIUM');
 const servers = await startServers(console.log);
@@ -66,11 +56,7 @@ try {
   over();
   await servers.stop();
 }
-console.log(`\n| measured | figure | bound |  |\n|---|---|---|---|`);
-for (const { measured, figure, bound, met } of rows) {
-  console.log(`| ${measured} | ${figure} | ${bound} | ${met ? 'met' : '**missed**'} |`);
-}
-if (rows.some(({ met }) => !met)) process.exitCode = 1;
+report();
 
 /** Sends what is due, and no more than the service takes. */
 function startLoad(url: string): { accepted(): number; stop(): Promise<{ failed: number }> } {

@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { verify } from '../../src/shared/verification.ts';
 import { HOT_ACCOUNT } from './accounts.ts';
+import { createBounds } from './bounds.ts';
 import { residentBytes } from './cpu.ts';
 import { createDatabase, createTemplate, settledTotal } from './database.ts';
 import type { Flood, FloodResult } from './flood.ts';
@@ -43,18 +44,7 @@ const UNREAD_TIMEOUT_MS = 64_000;
 const HUGE_TIMEOUT_MS = 5000;
 const RESIDENT_EVERY_MS = 100;
 
-interface Row {
-  measured: string;
-  figure: string;
-  bound: string;
-  met: boolean;
-}
-
-const rows: Row[] = [];
-function judge(measured: string, figure: string, bound: string, met: boolean): void {
-  rows.push({ measured, figure, bound, met });
-  console.log(`${met ? 'met   ' : 'MISSED'} ${measured}: ${figure} (${bound})`);
-}
+const { judge, report } = createBounds();
 
 const servers = await startServers(console.log);
 const over = interruptible(() => servers.reaper.close());
@@ -64,11 +54,7 @@ try {
   over();
   await servers.stop();
 }
-console.log(`\n| measured | figure | bound |  |\n|---|---|---|---|`);
-for (const { measured, figure, bound, met } of rows) {
-  console.log(`| ${measured} | ${figure} | ${bound} | ${met ? 'met' : '**missed**'} |`);
-}
-if (rows.some(({ met }) => !met)) process.exitCode = 1;
+report();
 
 async function main({ servers, keeper }: Bench): Promise<void> {
   await createTemplate(servers.postgres.url);

@@ -1,12 +1,12 @@
 // The console's stream of server-sent events: figures every second, and events as they come. All watchers share one reading and
 // one subscription, which exist only while somebody watches.
 import type { RequestHandler, Response } from 'express';
+import { inTime } from '../../shared/in-time.ts';
 import type { Logger } from '../../shared/logging.ts';
 import type { Topology } from '../../shared/topology.ts';
 import { sendProblem } from '../http/problems.ts';
 import { type EventTap, type LedgerQueue, startEventTap } from './event-tap.ts';
 import { beganAnew, type Figures, figuresBetween, parseReading, type Reading } from './figures.ts';
-import { inTime } from './in-time.ts';
 
 const WATCHERS_MAX = 20;
 const EVERY_MS = 1000;

@@ -1,10 +1,9 @@
 // /openapi.json, /asyncapi.json, and /docs, a page that shows the first. All of it comes from this process: it works
 // without internet. Made when first asked for.
 import { readFile } from 'node:fs/promises';
-import { fileURLToPath } from 'node:url';
-import type { RequestHandler, Response } from 'express';
+import type { RequestHandler } from 'express';
 import type { Topology } from '../../../shared/topology.ts';
-import { sendProblem } from '../problems.ts';
+import { type PageFile, pageFiles, sendPage } from '../page-files.ts';
 import { asyncApiDocument } from './asyncapi.ts';
 
 /** Swagger UI sets styles of elements, and shows images that it brings as data. */
@@ -31,12 +30,15 @@ const PAGE = `<!doctype html>
 </body>
 </html>
 `;
-const START = `SwaggerUIBundle({ url: 'openapi.json', dom_id: '#page', deepLinking: true, validatorUrl: null });\n`;
-
-const FILES: Record<string, string> = {
-  'swagger-ui.css': 'text/css',
-  'swagger-ui-bundle.js': 'text/javascript',
-  'favicon-32x32.png': 'image/png',
+const ofSwaggerUi = (name: string, type: string): PageFile => ({
+  type,
+  from: () => import.meta.resolve(`swagger-ui-dist/${name}`),
+});
+const FILES = {
+  'swagger-ui.css': ofSwaggerUi('swagger-ui.css', 'text/css'),
+  'swagger-ui-bundle.js': ofSwaggerUi('swagger-ui-bundle.js', 'text/javascript'),
+  'favicon-32x32.png': ofSwaggerUi('favicon-32x32.png', 'image/png'),
+  'start.js': { type: 'text/javascript', from: () => new URL('start.js', import.meta.url) },
 };
 const CACHE_S = 3600;
 
@@ -50,37 +52,18 @@ export function referenceRoutes({ topology }: ReferenceOptions) {
     return JSON.stringify(openApiDocument(await version()));
   });
   const asyncApi = once(async () => JSON.stringify(asyncApiDocument(await version(), topology)));
-  const files = new Map<string, Promise<Buffer>>();
 
   const json =
     (document: () => Promise<string>): RequestHandler =>
     async (_request, response) =>
-      send(response, 'application/json', await document());
+      sendPage(response, 'application/json', await document());
 
   const page: RequestHandler = (_request, response) => {
     response.setHeader('content-security-policy', CONTENT_SECURITY_POLICY);
-    send(response, 'text/html; charset=utf-8', PAGE);
+    sendPage(response, 'text/html; charset=utf-8', PAGE);
   };
 
-  const file: RequestHandler = async (request, response) => {
-    const name = String(request.params.file);
-    if (name === 'start.js') return send(response, 'text/javascript', START);
-    const type = Object.hasOwn(FILES, name) ? FILES[name] : undefined;
-    if (type === undefined) return sendProblem(response, 'not_found');
-    const content = files.get(name) ?? readFile(fileURLToPath(import.meta.resolve(`swagger-ui-dist/${name}`)));
-    files.set(name, content);
-    response.setHeader('cache-control', `max-age=${CACHE_S}`);
-    send(response, type, await content);
-  };
-
-  return { openApi: json(openApi), asyncApi: json(asyncApi), page, file };
-}
-
-function send(response: Response, type: string, body: string | Buffer): void {
-  response.setHeader('content-type', type);
-  response.setHeader('content-length', Buffer.byteLength(body));
-  response.setHeader('x-content-type-options', 'nosniff');
-  response.end(body);
+  return { openApi: json(openApi), asyncApi: json(asyncApi), page, file: pageFiles(FILES, `max-age=${CACHE_S}`) };
 }
 
 /** A failure is not kept. */

@@ -1,0 +1,40 @@
+// The files of the pages that the service shows. All of them come from this process, so that a page works without internet.
+import { readFile } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
+import type { RequestHandler, Response } from 'express';
+import { sendProblem } from './problems.ts';
+
+export interface PageFile {
+  type: string;
+  from: () => URL | string;
+}
+
+/** Sends a file, which is read when first asked for, and kept. */
+export function pageFile({ type, from }: PageFile, cacheControl: string): (response: Response) => Promise<void> {
+  let content: Promise<Buffer> | undefined;
+  return async (response) => {
+    content ??= readFile(fileURLToPath(from())).catch((error: unknown) => {
+      content = undefined; // a failure is not kept
+      throw error;
+    });
+    const body = await content;
+    response.setHeader('cache-control', cacheControl);
+    sendPage(response, type, body);
+  };
+}
+
+/** Answers with the one that `:file` names. */
+export function pageFiles(files: Readonly<Record<string, PageFile>>, cacheControl: string): RequestHandler {
+  const senders = new Map(Object.entries(files).map(([name, file]) => [name, pageFile(file, cacheControl)]));
+  return (request, response) => {
+    const send = senders.get(String(request.params.file));
+    return send ? send(response) : sendProblem(response, 'not_found');
+  };
+}
+
+export function sendPage(response: Response, type: string, body: string | Buffer): void {
+  response.setHeader('content-type', type);
+  response.setHeader('content-length', Buffer.byteLength(body));
+  response.setHeader('x-content-type-options', 'nosniff');
+  response.end(body);
+}
