@@ -1,8 +1,11 @@
 // What commands for operators have in common: options, the database they work on, and how they end.
 import { type ParseArgsOptionsConfig, parseArgs } from 'node:util';
+import type { ChannelModel } from 'amqplib';
 import pg from 'pg';
 import { readRuntime } from '../local/runtime.ts';
-import { readDatabaseSettings, SettingsError } from '../shared/config.ts';
+import { closeConnection, connect } from '../shared/broker.ts';
+import { describeBrokerFailure } from '../shared/broker-failure.ts';
+import { readBrokerSettings, readDatabaseSettings, SettingsError } from '../shared/config.ts';
 import { connectionOptions, describeConnectionFailure } from '../shared/database.ts';
 
 /** Thrown when the command was called in a wrong way; says how it is called. */
@@ -35,13 +38,41 @@ export async function withDatabase(service: string, work: (client: pg.Client) =>
   }
 }
 
+/** The broker at AMQP_URL; without that, the one of this clone's npm start. @throws SettingsError */
+export function brokerOfCommand(): { amqpUrl: string; amqpNamespace: string } {
+  const runtime = process.env.AMQP_URL ? undefined : readRuntime();
+  return readBrokerSettings({
+    AMQP_URL: process.env.AMQP_URL || runtime?.amqpUrl,
+    AMQP_NAMESPACE: process.env.AMQP_NAMESPACE || runtime?.namespace,
+  });
+}
+
+/** Connects to a broker for as long as the work takes. @throws SettingsError that says what to change. */
+export async function withBroker(
+  amqpUrl: string,
+  service: string,
+  work: (connection: ChannelModel) => Promise<void>,
+): Promise<void> {
+  let connection: ChannelModel | undefined;
+  try {
+    connection = await connect(amqpUrl, service);
+    await work(connection);
+  } catch (error) {
+    if (error instanceof SettingsError || error instanceof UsageError) throw error;
+    throw new SettingsError(describeBrokerFailure(amqpUrl, error));
+  } finally {
+    if (connection) await closeConnection(connection);
+  }
+}
+
 /** Exit code 2 when it was called in a wrong way, 1 when a setting or an input is wrong: with a sentence, not a stack. */
 export async function runCommand(command: () => Promise<void>): Promise<void> {
   try {
     await command();
   } catch (error) {
     if (!(error instanceof SettingsError || error instanceof UsageError)) throw error;
-    console.error(error.message);
+    const hint = error instanceof UsageError && !error.message.includes('\n') ? '\n--help says more.' : '';
+    console.error(`${error.message}${hint}`);
     process.exitCode = error instanceof UsageError ? 2 : 1;
   }
 }

@@ -1,5 +1,6 @@
 // What the command line of npm run dead-letters asks for.
 import { parseArgs } from 'node:util';
+import { UsageError } from './command.ts';
 import { REASONS, type Reason } from './dead-letter.ts';
 import type { Selection } from './dead-letter-queue.ts';
 
@@ -28,11 +29,6 @@ AMQP_URL and AMQP_NAMESPACE say where; without AMQP_URL, the broker of this clon
 exit code: 0 done; 1 not done, or not all of it; 2 the command line is wrong and nothing was done`;
 
 const COMMANDS = ['list', 'put-back', 'discard'] as const;
-
-/** The command line is wrong. */
-export class UsageError extends Error {
-  override name = 'UsageError';
-}
 
 export interface DeadLetterRequest {
   command: (typeof COMMANDS)[number];

@@ -1,22 +1,18 @@
 // npm run dead-letters: what the worker refused, and what to do with it. Its --help is the reference.
-import { readRuntime } from '../local/runtime.ts';
 import { describeBrokerFailure } from '../shared/broker-failure.ts';
-import { readBrokerSettings, SettingsError } from '../shared/config.ts';
+import { SettingsError } from '../shared/config.ts';
 import { topologyOf } from '../shared/topology.ts';
+import { brokerOfCommand, runCommand } from './command.ts';
 import { comesBack, type DeadLetter, type Reason } from './dead-letter.ts';
 import { type DeadLetterQueue, type Look, openDeadLetters, type Removal } from './dead-letter-queue.ts';
-import { type DeadLetterRequest, HELP, parseRequest, UsageError } from './dead-letter-request.ts';
+import { type DeadLetterRequest, HELP, parseRequest } from './dead-letter-request.ts';
 
 const NOT_ALL = 'not all of them: there was no time (--seconds), or somebody else looks at them now. Run it again';
 
 /** @returns whether all of it was done. */
 async function run({ command, selection, limit, seconds, json }: DeadLetterRequest): Promise<boolean> {
   const deadlineMs = performance.now() + seconds * 1000;
-  const runtime = process.env.AMQP_URL ? undefined : readRuntime(); // without a setting: this clone's npm start
-  const { amqpUrl, amqpNamespace } = readBrokerSettings({
-    AMQP_URL: process.env.AMQP_URL || runtime?.amqpUrl,
-    AMQP_NAMESPACE: process.env.AMQP_NAMESPACE || runtime?.namespace,
-  });
+  const { amqpUrl, amqpNamespace } = brokerOfCommand();
   let queue: DeadLetterQueue | undefined;
   try {
     queue = await openDeadLetters(amqpUrl, topologyOf(amqpNamespace));
@@ -67,12 +63,8 @@ function describeRemoval(command: 'put-back' | 'discard', removal: Removal): str
   return lines.join('\n');
 }
 
-try {
+await runCommand(async () => {
   const request = parseRequest(process.argv.slice(2));
   if (request === 'help') console.log(HELP);
   else if (!(await run(request))) process.exitCode = 1;
-} catch (error) {
-  if (!(error instanceof UsageError || error instanceof SettingsError)) throw error;
-  console.error(error instanceof UsageError ? `${error.message}\n--help says more.` : error.message);
-  process.exitCode = error instanceof UsageError ? 2 : 1;
-}
+});

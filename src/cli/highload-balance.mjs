@@ -21,6 +21,7 @@ const COMMANDS = {
   heads: ['src/cli/heads.ts', 'print the heads of the hash chains, to be kept elsewhere'],
   keys: ['src/cli/keys.ts', 'create, list and revoke API keys'],
   'dead-letters': ['src/cli/dead-letters.ts', 'list what the worker refused, put it back, discard it'],
+  replay: ['src/cli/replay.ts', 'publish past changes again, for a new subscriber or a lost copy'],
 };
 
 const HELP = `highload-balance COMMAND [options]
@@ -33,7 +34,8 @@ ${Object.entries(COMMANDS)
   --version
 
 Settings come from the environment: DATABASE_URL, AMQP_URL and others, see docs/operations.md. Without them the commands for
-operators use the system that \`start\` runs in this folder. Exit codes: 0 done, 1 refused or not proven, 2 called in a wrong way.`;
+operators use the system that \`start\` runs in this folder. Exit codes: 0 done, 1 refused or not proven, 2 called in a wrong way,
+130 interrupted.`;
 
 /** Of api and worker, which take no options. */
 const SERVICES = new Set(['start', 'api', 'worker', 'migrate']);

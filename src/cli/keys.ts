@@ -9,6 +9,7 @@ import { actor } from '../shared/balance.ts';
 import { RATE_LIMIT_MAX, readDatabaseSettings, SettingsError } from '../shared/config.ts';
 import { connectionOptions, describeConnectionFailure } from '../shared/database.ts';
 import { createKey, KeyProblem, listKeys, revokeKey, type StoredKey } from './api-keys.ts';
+import { UsageError } from './command.ts';
 
 const HELP = `npm run keys -- create CLIENT --scopes read,write,admin [--rate-limit N] [--json]
 npm run keys -- list [CLIENT] [--all] [--json]
@@ -27,8 +28,6 @@ revoke   ends a key, within 3 seconds in every process. Takes a token too, such 
 --json         the result as one JSON object on standard output
 
 The database is the one at DATABASE_URL, as its owner; unset, the one of this clone's npm start.`;
-
-class UsageError extends Error {}
 
 const STATEMENT_TIMEOUT_MS = 10_000;
 

@@ -42,3 +42,12 @@ export const version = z.int().min(1);
 export const timestamp = z.iso
   .datetime({ precision: 3 })
   .refine((text) => !text.startsWith('0000'), 'must be after year 0');
+
+/** A time that somebody asks for, in any offset. @param error says how one is written. */
+export const moment = (error = 'must be a time such as 2026-11-23T19:43:56.550Z') =>
+  z
+    .union([z.iso.datetime({ offset: true }), z.iso.datetime()], { error })
+    .transform((text) => new Date(text))
+    .refine((time) => time.getTime() > YEAR_1_MS && time.getTime() < YEAR_10000_MS, 'must be in the years 1 to 9999');
+const YEAR_1_MS = Date.parse('0001-01-01T00:00:00Z');
+const YEAR_10000_MS = Date.parse('+010000-01-01T00:00:00Z');

@@ -26,7 +26,7 @@ function run(...args: string[]): Promise<{ code: number; out: string; err: strin
 it('names every command, and its version', async () => {
   const { code, out } = await run('--help');
   expect(code).toBe(0);
-  for (const name of ['start', 'migrate', 'api', 'worker', 'verify', 'heads', 'keys', 'dead-letters'])
+  for (const name of ['start', 'migrate', 'api', 'worker', 'verify', 'heads', 'keys', 'dead-letters', 'replay'])
     expect(out).toMatch(new RegExp(`^  ${name} +\\w`, 'm'));
   const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
   expect(await run('--version')).toMatchObject({ code: 0, out: `${version}\n` });

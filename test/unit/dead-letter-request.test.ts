@@ -1,5 +1,6 @@
 import { expect, it } from 'vitest';
-import { parseRequest, UsageError } from '../../src/cli/dead-letter-request.ts';
+import { UsageError } from '../../src/cli/command.ts';
+import { parseRequest } from '../../src/cli/dead-letter-request.ts';
 
 it.each([
   [[], 'Give one command'],

@@ -1,7 +1,7 @@
 // The history of an account: its ledger entries page by page and as a file, and what it was worth at some time.
 import type { RequestHandler } from 'express';
 import { z } from 'zod';
-import { reference } from '../../shared/balance.ts';
+import { moment, reference } from '../../shared/balance.ts';
 import type { Pool } from '../../shared/database.ts';
 import { found, idOf, inDatabase, PAGE_ROWS_MAX, pageLimit, wholeInQuery } from './account-request.ts';
 import { entryBody, streamExport } from './entries-export.ts';
@@ -22,20 +22,14 @@ import { RequestProblem, sendProblem } from './problems.ts';
 /** Each uses a connection for a part of the time, and there are four for all that is no update. */
 const EXPORTS_MAX = 2;
 
-const moment = z
-  .union([z.iso.datetime({ offset: true }), z.iso.datetime()], {
-    error: 'must be a time such as 2026-11-23T19:43:56.550Z, its + written as %2B',
-  })
-  .transform((text) => new Date(text))
-  .refine((time) => time.getTime() > YEAR_1_MS && time.getTime() < YEAR_10000_MS, 'must be in the years 1 to 9999');
-const YEAR_1_MS = Date.parse('0001-01-01T00:00:00Z');
-const YEAR_10000_MS = Date.parse('+010000-01-01T00:00:00Z');
+/** A + in a query stands for a space. */
+const momentInQuery = moment('must be a time such as 2026-11-23T19:43:56.550Z, its + written as %2B');
 
 const filters = {
   /** Entries created at or after it. */
-  from: moment.optional(),
+  from: momentInQuery.optional(),
   /** Entries created before it. */
-  to: moment.optional(),
+  to: momentInQuery.optional(),
   direction: z.enum(['credit', 'debit'], 'must be credit or debit').optional(),
   reference: reference.optional(),
 };
@@ -54,7 +48,7 @@ export const exportQuery = z.strictObject({
 
 export const balanceQuery = z
   .strictObject({
-    at: moment.optional(),
+    at: momentInQuery.optional(),
     version: z
       .union([z.literal('0').transform(() => 0), wholeInQuery(VERSION(), Number.MAX_SAFE_INTEGER)], VERSION())
       .optional(),

@@ -28,6 +28,7 @@ export function asyncApiDocument(version: string, topology: Topology): object {
     headers: {
       type: 'object',
       properties: {
+        'x-replayed': { const: true, description: 'Published again on demand; absent otherwise.' },
         traceparent: { type: 'string', description: 'W3C trace context. In a batch each event has its own instead.' },
       },
     },

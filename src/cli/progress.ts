@@ -1,0 +1,21 @@
+// Long work: says on standard error how far it is, and ends when a person or a supervisor asks.
+
+const EVERY_MS = 5000;
+
+/** Says every five seconds how far the work is, with the time that it took until then. */
+export function startProgress(state: () => string): { end(): void } {
+  const startedMs = performance.now();
+  const timer = setInterval(() => {
+    console.error(`${((performance.now() - startedMs) / 1000).toFixed(0)} s: ${state()}`);
+  }, EVERY_MS).unref();
+  return { end: () => clearInterval(timer) };
+}
+
+/** Aborted by the first SIGINT or SIGTERM: the work comes to an orderly end. A second one ends the process at once. */
+export function interruption(): AbortSignal {
+  const interrupted = new AbortController();
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.once(signal, () => interrupted.abort(new Error(`interrupted by ${signal}`)));
+  }
+  return interrupted.signal;
+}

@@ -1,0 +1,130 @@
+// Publishes past changes on a confirm channel, no faster than asked for, and knows when RabbitMQ has them safely.
+import { setTimeout as delay } from 'node:timers/promises';
+import type { ChannelModel, ConfirmChannel, Options } from 'amqplib';
+import { answered } from '../../shared/broker.ts';
+import { type BalanceChange, EVENT_CONTENT_TYPE, encodeEvent, eventId, eventType } from '../../shared/events.ts';
+
+/** Messages on their way at a time. */
+const IN_FLIGHT_MAX = 1000;
+/** A full queue of a subscriber that refuses (reject-publish), or a broker that is short of memory, may take this long. */
+const REFUSED_MAX_MS = 10_000;
+const REFUSED_PAUSE_MS = 500;
+
+export interface Target {
+  exchange: string;
+  /** Undefined: the type of the event. */
+  routingKey: string | undefined;
+}
+
+export interface Message {
+  routingKey: string;
+  content: Buffer;
+  properties: Options.Publish;
+}
+
+export interface ReplayPublisher {
+  readonly channel: ConfirmChannel;
+  /**
+   * Resolves when RabbitMQ has all of these safely. @throws when it does not take them, and says what to change.
+   * @param taken told now and then how many it has.
+   */
+  publish(messages: readonly Message[], taken?: (count: number) => void): Promise<void>;
+}
+
+/** A change as the message that told of it, but for the mark that it comes again. */
+export function replayed(change: BalanceChange): Message {
+  return {
+    routingKey: eventType(change.amount),
+    content: encodeEvent(change),
+    properties: {
+      persistent: true,
+      mandatory: true,
+      contentType: EVENT_CONTENT_TYPE,
+      messageId: eventId(change.accountId, change.version),
+      timestamp: Math.floor(change.createdAt.getTime() / 1000),
+      headers: { 'x-replayed': true },
+    },
+  };
+}
+
+/** @param rate events a second at most. */
+export async function createReplayPublisher(
+  connection: ChannelModel,
+  { exchange, routingKey }: Target,
+  rate: number,
+  signal: AbortSignal,
+): Promise<ReplayPublisher> {
+  const channel: ConfirmChannel = await answered('opening a channel', connection.createConfirmChannel());
+  channel.on('error', () => {}); // the request that caused it fails with the same
+  let returned = false;
+  channel.on('return', () => {
+    returned = true;
+  });
+  let blockedReason: string | undefined;
+  connection.on('blocked', (reason) => {
+    blockedReason = reason;
+  });
+  connection.on('unblocked', () => {
+    blockedReason = undefined;
+  });
+  /** When the next message may go. */
+  let dueMs = performance.now();
+
+  /** @returns those that were refused. */
+  async function once(messages: readonly Message[]): Promise<Message[]> {
+    const refused: Message[] = [];
+    const confirms = messages.map(
+      (message) =>
+        new Promise<void>((resolve) => {
+          channel.publish(exchange, routingKey ?? message.routingKey, message.content, message.properties, (error) => {
+            if (error) refused.push(message);
+            resolve();
+          });
+        }),
+    );
+    const all = Promise.all(confirms);
+    const deadlineMs = performance.now() + REFUSED_MAX_MS;
+    for (;;) {
+      try {
+        await answered('taking the events', all);
+        return refused;
+      } catch (error) {
+        if (blockedReason === undefined || performance.now() > deadlineMs) throw takesNothing(error as Error);
+      }
+    }
+  }
+
+  function takesNothing(error: Error): Error {
+    if (blockedReason === undefined) return error;
+    return new Error(`RabbitMQ takes no messages at present (${blockedReason}). Try again when that is over.`);
+  }
+
+  async function publishPart(messages: readonly Message[]): Promise<void> {
+    const deadlineMs = performance.now() + REFUSED_MAX_MS;
+    for (let open = messages; open.length > 0; ) {
+      open = await once(open);
+      // RabbitMQ confirms what it could not route: only the return tells, which comes first.
+      if (returned) throw new Error(`No queue takes these events: ${routingKey ?? exchange} has gone.`);
+      if (open.length === 0) return;
+      if (performance.now() > deadlineMs) throw new Error('A queue refuses these events: it is full. Make room in it.');
+      await delay(REFUSED_PAUSE_MS);
+    }
+  }
+
+  return {
+    channel,
+    async publish(messages, taken) {
+      // A tenth of a second's worth at a time is smooth enough for any consumer.
+      const portion = Math.min(IN_FLIGHT_MAX, Math.max(1, Math.floor(rate / 10)));
+      for (let at = 0; at < messages.length; at += portion) {
+        const now = performance.now();
+        dueMs = Math.max(dueMs, now - 100);
+        await delay(Math.max(0, dueMs - now), undefined, { signal });
+        const part = messages.slice(at, at + portion);
+        dueMs += (part.length / rate) * 1000;
+        await publishPart(part);
+        taken?.(at + part.length);
+      }
+    },
+  };
+}

@@ -1,0 +1,295 @@
+// highload-balance replay on real servers: what it publishes, to whom, and that a new subscriber who gets the past and then the
+// present misses nothing in between.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+import type { Channel, GetMessage } from 'amqplib';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { type Delivery, subscribe as subscribeClient } from '../../src/client/events.ts';
+import type { BalanceEvent } from '../../src/shared/contract.ts';
+import {
+  applyDirectly,
+  type Broker,
+  cleanUp,
+  createBroker,
+  createDatabase,
+  type Database,
+  drained,
+  insertAccounts,
+  onCleanUp,
+  send,
+  startApiHere,
+  startWorkerHere,
+  subscribe,
+  until,
+} from '../harness.ts';
+
+const COMMAND = fileURLToPath(new URL('../../src/cli/highload-balance.mjs', import.meta.url));
+
+let database: Database;
+let broker: Broker;
+let channel: Channel;
+/** A queue of a subscriber's own; deleted with its broker names. */
+let queue: string;
+
+beforeEach(async () => {
+  database = await createDatabase();
+  broker = createBroker();
+  channel = await (await broker.connect()).createChannel();
+  queue = `${broker.namespace}-billing`;
+  onCleanUp(async () => {
+    const ending = await (await broker.connect()).createChannel();
+    await ending.deleteQueue(queue);
+  });
+});
+afterEach(cleanUp);
+
+function start(...args: string[]) {
+  const child = spawn(process.execPath, [COMMAND, 'replay', ...args], {
+    env: {
+      PATH: process.env.PATH,
+      DATABASE_URL: database.url,
+      AMQP_URL: broker.url,
+      AMQP_NAMESPACE: broker.namespace,
+    },
+  });
+  const ended = { code: null as number | null, out: '', err: '' };
+  child.stdout.on('data', (chunk) => (ended.out += chunk));
+  child.stderr.on('data', (chunk) => (ended.err += chunk));
+  const whenEnded = once(child, 'close').then(([code]) => ({ ...ended, code: code as number | null }));
+  onCleanUp(async () => child.kill('SIGKILL'));
+  return { child, ended, whenEnded };
+}
+
+const run = (...args: string[]) => start(...args).whenEnded;
+
+/** Changes of some accounts, recorded in the ledger without the event that told of them. */
+async function pastOf(accounts: readonly string[], versions: number): Promise<void> {
+  await database.pool.query(
+    `INSERT INTO account (account_id, balance, version, created_at, updated_at)
+     SELECT id, $2::bigint * 5, $2, '2026-01-01', '2026-01-01' FROM unnest($1::text[]) AS id`,
+    [accounts, versions],
+  );
+  await database.pool.query(
+    `INSERT INTO ledger (account_id, version, amount, balance, reference, created_at)
+     SELECT id, version, 5, version * 5, 'order ' || version, timestamptz '2026-01-01Z' + version * interval '1 minute'
+     FROM unnest($1::text[]) AS id, generate_series(1, $2) AS version`,
+    [accounts, versions],
+  );
+}
+
+async function messagesOf(name: string): Promise<GetMessage[]> {
+  const messages: GetMessage[] = [];
+  for (;;) {
+    const message = await channel.get(name, { noAck: true });
+    if (!message) return messages;
+    messages.push(message);
+  }
+}
+
+const idsIn = async (name: string) => (await messagesOf(name)).map(({ properties }) => properties.messageId);
+
+it('publishes to one queue what the events of the past told, marked as replayed', async () => {
+  await startApiHere(database, broker);
+  await startWorkerHere(database, broker);
+  const live = await subscribe(broker);
+  await insertAccounts(database, 'a');
+  await applyDirectly(database.pool, 'a', 250);
+  await applyDirectly(database.pool, 'a', -30);
+  await drained(database);
+  await until('both events came', () => live.length === 2);
+  await channel.assertQueue(queue, { durable: true });
+
+  const { code, out } = await run('--queue', queue, '--all', '--json');
+  expect({ code, ...JSON.parse(out) }).toEqual({ code: 0, published: 2, scanned: 2, last: 'a:2', complete: true });
+  const replays = await messagesOf(queue);
+  expect(replays.map(({ content }) => JSON.parse(content.toString()))).toEqual(live.map(({ body }) => body));
+  expect(replays.map(({ properties }) => properties)).toEqual([
+    expect.objectContaining({ messageId: 'a:1', deliveryMode: 2, headers: { 'x-replayed': true } }),
+    expect.objectContaining({ messageId: 'a:2', contentType: 'application/cloudevents+json' }),
+  ]);
+  expect(live).toHaveLength(2); // nobody else was told
+});
+
+it('publishes to all subscribers, and the worker takes it for what it has', async () => {
+  await startApiHere(database, broker);
+  const worker = await startWorkerHere(database, broker);
+  await pastOf(['a', 'b'], 3);
+  const live = await subscribe(broker, 'balance.credited');
+  expect(await run('--exchange', '--account', 'b')).toMatchObject({
+    code: 0,
+    out: expect.stringContaining('3 events published to all subscribers'),
+  });
+  await until('they came', () => live.length === 3);
+  expect(live.map(({ messageId, headers }) => [messageId, headers['x-replayed']])).toEqual([
+    ['b:1', true],
+    ['b:2', true],
+    ['b:3', true],
+  ]);
+  await worker.stop(); // has acknowledged by then
+  expect(await channel.checkQueue(broker.topology.ledgerQueue)).toMatchObject({ messageCount: 0 });
+  expect(await channel.checkQueue(broker.topology.deadLetters)).toMatchObject({ messageCount: 0 });
+  expect((await database.pool.query('SELECT count(*) AS rows FROM ledger')).rows[0].rows).toBe(6);
+});
+
+it('publishes what the ledger lacks as yet, from the outbox', async () => {
+  await pastOf(['a'], 2);
+  await applyDirectly(database.pool, 'a', 7);
+  await channel.assertQueue(queue, { durable: true });
+  expect(await run('--queue', queue, '--all')).toMatchObject({ code: 0 });
+  expect(await idsIn(queue)).toEqual(['a:1', 'a:2', 'a:3']);
+});
+
+it('takes each option for what it says', async () => {
+  await pastOf(['c:x', 'b', 'a'], 4);
+  await channel.assertQueue(queue, { durable: true });
+  for (const [options, ids] of [
+    ['--account b', ['b:1', 'b:2', 'b:3', 'b:4']],
+    ['--account b --from-version 2 --to-version 3', ['b:2', 'b:3']],
+    ['--account b --after b:3', ['b:4']],
+    ['--account b --from-version 3 --after b:1', ['b:3', 'b:4']],
+    ['--all --after b:2', ['b:3', 'b:4', 'c:x:1', 'c:x:2', 'c:x:3', 'c:x:4']],
+    ['--all --after c:x:3', ['c:x:4']],
+    ['--to-version 1', ['a:1', 'b:1', 'c:x:1']],
+    ['--from 2026-01-01T00:02:00Z --to 2026-01-01T02:03:00+02:00', ['a:2', 'b:2', 'c:x:2']],
+  ] as const) {
+    const { code, err } = await run('--queue', queue, ...options.split(' '));
+    expect({ options, code, err, ids: await idsIn(queue) }).toEqual({ options, code: 0, err: '', ids });
+  }
+});
+
+it('goes from page to page', async () => {
+  await pastOf(['a', 'b', 'c'], 3000);
+  await channel.assertQueue(queue, { durable: true });
+  const { out } = await run('--queue', queue, '--all', '--rate', '100000', '--json');
+  expect(JSON.parse(out)).toMatchObject({ published: 9000, scanned: 9000, last: 'c:3000' });
+  const ids = await idsIn(queue);
+  expect(ids).toHaveLength(9000);
+  expect([ids[2999], ids[3000], new Set(ids).size]).toEqual(['a:3000', 'b:1', 9000]);
+});
+
+it('says what is missing, and publishes nothing then', async () => {
+  await pastOf(['a'], 1);
+  const names = (...args: string[]) => run(...args).then(({ code, err }) => ({ code, err }));
+  expect(await names('--queue', queue, '--all')).toEqual({
+    code: 1,
+    err: expect.stringContaining('There is no queue'),
+  });
+  expect(await names('--exchange', '--all')).toEqual({ code: 1, err: expect.stringContaining('There is no exchange') });
+  await channel.assertQueue(queue, { durable: true });
+  expect(await names('--queue', queue, '--account', 'b')).toEqual({
+    code: 1,
+    err: expect.stringContaining('There is no account b'),
+  });
+  expect(await names('--queue', broker.topology.ledgerQueue, '--all')).toEqual({
+    code: 2,
+    err: expect.stringContaining("service's own"),
+  });
+  expect(await idsIn(queue)).toEqual([]);
+});
+
+it('keeps to the rate, can be interrupted, and goes on where it was', async () => {
+  await pastOf(['a'], 6000);
+  await channel.assertQueue(queue, { durable: true });
+  const slow = start('--queue', queue, '--all', '--rate', '1000', '--json');
+  await until('some are there', async () => (await channel.checkQueue(queue)).messageCount >= 500);
+  const startedMs = performance.now();
+  const had = (await channel.checkQueue(queue)).messageCount;
+  await until('more are there', async () => (await channel.checkQueue(queue)).messageCount >= had + 1000);
+  expect(performance.now() - startedMs).toBeGreaterThan(800);
+  slow.child.kill('SIGTERM');
+  const { code, out } = await slow.whenEnded;
+  const stopped = JSON.parse(out);
+  expect({ code, ...stopped }).toMatchObject({ code: 130, complete: false });
+  const { code: rest } = await run('--queue', queue, '--all', '--after', stopped.last, '--rate', '100000');
+  expect(rest).toBe(0);
+  expect(new Set(await idsIn(queue)).size).toBe(6000);
+});
+
+it('says so when a queue has no room, and where to go on', { timeout: 60_000 }, async () => {
+  await pastOf(['a'], 100);
+  await channel.assertQueue(queue, {
+    durable: true,
+    arguments: { 'x-max-length': 10, 'x-overflow': 'reject-publish' },
+  });
+  expect(await run('--queue', queue, '--all')).toMatchObject({ code: 1, err: expect.stringContaining('it is full') });
+});
+
+it('hands over from the past to the present without a gap, under traffic', { timeout: 120_000 }, async () => {
+  const accounts = Array.from({ length: 20 }, (_, index) => `account-${index}`);
+  await pastOf(accounts, 150);
+  const { url } = await startApiHere(database, broker);
+  await startWorkerHere(database, broker);
+  await subscribe(broker);
+
+  // Traffic from before the replay to after it.
+  let running = true;
+  let sent = 0;
+  const traffic = Promise.all(
+    Array.from({ length: 4 }, async (_, client) => {
+      for (let turn = 0; running; turn += 1) {
+        const accountId = accounts[(client + turn * 4) % accounts.length];
+        const { status } = await send(url, 'POST', '/v1/balance-updates', { accountId, amount: 1 });
+        if (status === 200) sent += 1;
+      }
+    }),
+  );
+  onCleanUp(async () => {
+    running = false;
+    await traffic;
+  });
+  await until('there is traffic', () => sent > 200);
+
+  const replaying = start('--queue', queue, '--all', '--hand-over', '--rate', '1500', '--json');
+  // A subscriber that may hold little: the present before the past would stop it for good.
+  const seen = new Map<string, { version: number; balance: number }>();
+  const gaps: string[] = [];
+  let replays = 0;
+  await until('the queue is there', () => queueExists());
+  const subscription = subscribeClient({
+    url: broker.url,
+    namespace: broker.namespace,
+    queue,
+    declareQueue: false,
+    prefetch: 50,
+    gapTimeoutMs: 2000,
+    lastVersion: (accountId) => seen.get(accountId)?.version ?? 0,
+    handle({ data }: BalanceEvent, delivery: Delivery) {
+      if (delivery.replayed) replays += 1;
+      seen.set(data.accountId, { version: data.version, balance: data.balance });
+    },
+    onGap({ accountId, firstMissing }) {
+      gaps.push(`${accountId}:${firstMissing}`);
+      return 'wait';
+    },
+  });
+  onCleanUp(() => subscription.stop());
+  const { code, out } = await replaying.whenEnded;
+  expect({ code, ...JSON.parse(out) }).toMatchObject({ code: 0, complete: true });
+  expect(JSON.parse(out).handedOver).toBeGreaterThan(0);
+  const sentAtHandOver = sent;
+  await until('the present goes on', () => sent > sentAtHandOver + 200);
+  running = false;
+  await traffic;
+  await drained(database);
+
+  const { rows } = await database.pool.query(
+    'SELECT account_id AS id, version, balance FROM account ORDER BY account_id',
+  );
+  const truth = rows.map(({ id, version, balance }) => [id, { version, balance }]);
+  const copy = () => [...seen].sort(([one], [other]) => (one < other ? -1 : 1));
+  await until('the copy is whole', () => JSON.stringify(copy()) === JSON.stringify(truth)).catch(() => {});
+  expect(copy()).toEqual(truth);
+  expect(gaps).toEqual([]);
+  expect(replays).toBeGreaterThan(3000);
+});
+
+/** A look at a queue that is not there ends the channel. */
+async function queueExists(): Promise<boolean> {
+  const look = await (await broker.connect()).createChannel();
+  look.on('error', () => {});
+  return look.checkQueue(queue).then(
+    () => true,
+    () => false,
+  );
+}

@@ -1,0 +1,44 @@
+// The command line of replay: what it takes, and that it says what is wrong with the rest.
+import { expect, it } from 'vitest';
+import { UsageError } from '../../src/cli/command.ts';
+import { parseRequest } from '../../src/cli/replay/request.ts';
+
+it('takes what it says it takes', () => {
+  const line = '--queue q --account a:b --from-version 2 --from 2026-01-01T00:00:00Z --after a:b:7 --rate 5 --json';
+  expect(parseRequest(line.split(' '))).toEqual({
+    queue: 'q',
+    handOver: false,
+    selection: {
+      accountId: 'a:b',
+      fromVersion: 2,
+      toVersion: undefined,
+      from: new Date('2026-01-01T00:00:00Z'),
+      to: undefined,
+    },
+    after: { accountId: 'a:b', version: 7 },
+    rate: 5,
+    json: true,
+  });
+  expect(parseRequest(['--exchange', '--all'])).toMatchObject({ queue: undefined, rate: 2000, json: false });
+  expect(parseRequest(['--help'])).toBe('help');
+});
+
+it.each([
+  ['', 'Say where to'],
+  ['--queue q --exchange --all', 'Say where to'],
+  ['--queue q', 'Say what'],
+  ['--queue q --all --account a', 'not both'],
+  ['--queue q --account a/b', '--account a/b'],
+  ['--queue q --from-version 0', '--from-version 0'],
+  ['--queue q --from-version 3 --to-version 2', 'nothing lies between'],
+  ['--queue q --from yesterday', '--from yesterday'],
+  ['--queue q --all --rate 0', '--rate 0'],
+  ['--queue q --all --after a', '--after a'],
+  ['--exchange --all --hand-over', '--hand-over goes with'],
+  ['--queue q --account a --hand-over', '--hand-over goes with'],
+  ['--queue q --all --fast', '--fast'],
+])('refuses %j', (options, what) => {
+  const parse = () => parseRequest(options.split(' ').filter(Boolean));
+  expect(parse).toThrow(UsageError);
+  expect(parse).toThrow(what);
+});
