@@ -8,6 +8,9 @@ import { describeBrokerFailure } from '../shared/broker-failure.ts';
 import { readBrokerSettings, readDatabaseSettings, SettingsError } from '../shared/config.ts';
 import { connectionOptions, describeConnectionFailure } from '../shared/database.ts';
 
+/** Exit code of a command that was interrupted, as shells have it for SIGINT. */
+export const INTERRUPTED = 130;
+
 /** Thrown when the command was called in a wrong way; says how it is called. */
 export class UsageError extends Error {}
 

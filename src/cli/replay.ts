@@ -5,9 +5,10 @@ import { SettingsError } from '../shared/config.ts';
 import type { Client } from '../shared/database.ts';
 import type { BalanceChange } from '../shared/events.ts';
 import { topologyOf } from '../shared/topology.ts';
-import { brokerOfCommand, runCommand, UsageError, withBroker, withDatabase } from './command.ts';
+import { brokerOfCommand, INTERRUPTED, runCommand, UsageError, withBroker, withDatabase } from './command.ts';
+import { countChanges } from './count-changes.ts';
 import { interruption, startProgress } from './progress.ts';
-import { countChanges, type Position, readChanges } from './replay/changes.ts';
+import { type Position, readChanges } from './replay/changes.ts';
 import { beginHandOver } from './replay/hand-over.ts';
 import { createReplayPublisher, replayed } from './replay/publisher.ts';
 import { HELP, parseRequest, RATE_MAX, type ReplayRequest } from './replay/request.ts';
@@ -122,7 +123,7 @@ await runCommand(async () => {
       const { last, ...counts } = done;
       const position = last && `${last.accountId}:${last.version}`;
       console.log(request.json ? JSON.stringify({ ...counts, last: position }) : describe(done, request));
-      if (!done.complete) process.exitCode = 130;
+      if (!done.complete) process.exitCode = INTERRUPTED;
     }),
   );
 });

@@ -32,6 +32,19 @@ export async function migrate(
   log: (line: string) => void = () => {},
   folder: string = MIGRATIONS_FOLDER,
 ): Promise<MigrationResult> {
+  try {
+    return await migrateOnce(databaseUrl, log, folder);
+  } catch (error) {
+    // Roles belong to the whole server. Where another database's migration makes one at this moment, PostgreSQL can find that it
+    // exists and a statement later that it does not: its cache remembers the first look for as long as the transaction.
+    if (((error as Error).cause as { code?: string } | undefined)?.code !== UNDEFINED_OBJECT) throw error;
+    return await migrateOnce(databaseUrl, log, folder);
+  }
+}
+
+const UNDEFINED_OBJECT = '42704';
+
+async function migrateOnce(databaseUrl: string, log: (line: string) => void, folder: string): Promise<MigrationResult> {
   const client = new pg.Client(connectionOptions(databaseUrl, 'migrate'));
   await client.connect();
   client.on('error', () => {}); // the query under way reports the same loss

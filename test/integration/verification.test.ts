@@ -2,9 +2,8 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
-import type pg from 'pg';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { verify } from '../../src/shared/verification.ts';
+import { type Verification, verify } from '../../src/shared/verification.ts';
 import {
   applyDirectly,
   cleanUp,
@@ -16,6 +15,7 @@ import {
   send,
   startApiHere,
   startWorkerHere,
+  until,
   verified,
 } from '../harness.ts';
 
@@ -142,9 +142,36 @@ describe('damage', () => {
     await database.pool.query(
       `INSERT INTO account SELECT 'x' || number, 1, 0, 0, 'open', now(), now() FROM generate_series(1, 30) AS number`,
     );
-    const found = await verify(database.pool as unknown as pg.Client);
+    const found = await verified(database);
     expect(found.offendingAccounts).toBe(30);
     expect(found.offenders).toHaveLength(20);
+  });
+
+  it('is found in each of the steps, and between them, in the order of the accounts', async () => {
+    await database.pool.query(
+      `INSERT INTO account SELECT 'x' || lpad(number::text, 6, '0'), 0, 0, 0, 'open', now(), now() FROM generate_series(1, 120000) AS number`,
+    );
+    await database.pool.query(`UPDATE account SET balance = 1 WHERE account_id IN ('x000001', 'x050000', 'x110000')`);
+    await database.pool.query(
+      `INSERT INTO ledger (account_id, version, amount, balance, created_at)
+       SELECT id, 1, 1, 1, now() FROM unnest(ARRAY['a', 'x049999b', 'x050000a', 'y']) AS id`,
+    );
+    const steps: number[] = [];
+    const client = await database.pool.connect();
+    let found: Verification;
+    try {
+      found = await verify(client, ({ accounts }) => steps.push(accounts));
+    } finally {
+      client.release();
+    }
+    expect(steps).toHaveLength(3);
+    expect(steps.at(-1)).toBe(found.accounts);
+    expect(found.offenders.map(({ accountId }) => accountId)).toEqual(
+      ['a', 'x000001', 'x049999b', 'x050000', 'x050000a', 'x110000', 'y'], // byte order
+    );
+    expect(found.offendingAccounts).toBe(7);
+    const known = await database.pool.query('SELECT count(*) AS rows FROM account');
+    expect(found.accounts).toBe(known.rows[0].rows + 4); // and those that have entries only
   });
 
   it.each([
@@ -152,16 +179,51 @@ describe('damage', () => {
     [1, `UPDATE account SET balance = 51 WHERE account_id = 'bad'`, /bad: the balance is 51.*\n.*NOT verified/],
   ])('ends the command with exit code %i', async (code, damage, printed) => {
     if (damage) await database.pool.query(damage);
-    const command = spawn(process.execPath, [fileURLToPath(new URL('../../src/cli/verify.ts', import.meta.url))], {
-      env: { DATABASE_URL: database.url },
-      stdio: ['ignore', 'pipe', 'inherit'],
+    const { output, whenEnded } = startCommand();
+    expect(await whenEnded).toBe(code);
+    expect(output.out).toMatch(printed);
+    const json = startCommand('--json');
+    expect(await json.whenEnded).toBe(code);
+    const { verified: isVerified, accounts, offenders } = JSON.parse(json.output.out);
+    expect({ isVerified, accounts, offenders: offenders.length }).toEqual({
+      isVerified: code === 0,
+      accounts: 2,
+      offenders: code,
     });
-    let output = '';
-    command.stdout.on('data', (chunk) => {
-      output += chunk;
-    });
-    const [exitCode] = await once(command, 'close');
-    expect(output).toMatch(printed);
-    expect(exitCode).toBe(code);
   });
+
+  it('is told as not proven when the command is interrupted, and the server ends with it', async () => {
+    const blocking = await database.pool.connect();
+    try {
+      await blocking.query('BEGIN; LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE');
+      const { child, output, whenEnded } = startCommand();
+      await until('it says how far it is', () => /^5 s: 0 accounts with 0 of about/m.test(output.err));
+      child.kill('SIGINT');
+      expect(await whenEnded).toBe(130);
+      expect(output).toEqual({ out: '', err: expect.stringContaining('Interrupted: nothing is proven.') });
+      await until('its statement has ended', async () => {
+        // On another connection: a transaction sees the activity of its first look at it.
+        const { rows } = await database.pool.query(
+          `SELECT FROM pg_stat_activity WHERE application_name = 'highload-balance verify' AND datname = current_database()`,
+        );
+        return rows.length === 0;
+      });
+    } finally {
+      await blocking.query('ROLLBACK');
+      blocking.release();
+    }
+  });
+
+  function startCommand(...args: string[]) {
+    const file = fileURLToPath(new URL('../../src/cli/verify.ts', import.meta.url));
+    const child = spawn(process.execPath, [file, ...args], { env: { DATABASE_URL: database.url } });
+    const output = { out: '', err: '' };
+    child.stdout.on('data', (chunk) => {
+      output.out += chunk;
+    });
+    child.stderr.on('data', (chunk) => {
+      output.err += chunk;
+    });
+    return { child, output, whenEnded: once(child, 'close').then(([code]) => code as number | null) };
+  }
 });

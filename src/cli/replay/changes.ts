@@ -86,12 +86,3 @@ async function readPage(client: Client, values: unknown[]): Promise<(BalanceChan
     await client.query('ROLLBACK');
   }
 }
-
-/** How many changes there are to look at: what accounts say of themselves. 0 too where there is no such account. */
-export async function countChanges(client: Client, accountId: string | undefined): Promise<number> {
-  const { rows } = await client.query(
-    'SELECT coalesce(sum(version), 0)::float8 AS changes FROM account WHERE $1::text IS NULL OR account_id = $1',
-    [accountId ?? null],
-  );
-  return rows[0].changes;
-}

@@ -1,0 +1,141 @@
+// Every command that README and docs show with a `$` before it runs, and README's answers are the real ones.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { Channel } from 'amqplib';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { EVENT_CONTENT_TYPE, encodeEvent } from '../../src/shared/events.ts';
+import { declareTopology } from '../../src/shared/topology.ts';
+import {
+  applyDirectly,
+  type Broker,
+  cleanUp,
+  createBroker,
+  createDatabase,
+  type Database,
+  drained,
+  insertAccounts,
+  onCleanUp,
+  startApiHere,
+  startWorkerHere,
+  until,
+} from '../harness.ts';
+
+const ROOT = fileURLToPath(new URL('../../', import.meta.url));
+
+let database: Database;
+let broker: Broker;
+let url: string;
+let channel: Channel;
+/** For files that commands write. */
+let folder: string;
+
+beforeEach(async () => {
+  database = await createDatabase();
+  broker = createBroker();
+  ({ url } = await startApiHere(database, broker));
+  await startWorkerHere(database, broker);
+  channel = await (await broker.connect()).createChannel();
+  await declareTopology(channel, broker.topology);
+  folder = await mkdtemp(path.join(tmpdir(), 'docs-commands-'));
+  onCleanUp(() => rm(folder, { recursive: true }));
+});
+afterEach(cleanUp);
+
+interface Shown {
+  command: string;
+  /** What follows it, without the indentation. */
+  output: string;
+}
+
+async function commandsIn(file: string): Promise<Shown[]> {
+  const text = await readFile(path.join(ROOT, file), 'utf8');
+  return [...text.matchAll(/^ {4}\$ (.*)\n((?: {4}(?!\$ ).*\n)*)/gm)].map(([, command = '', output = '']) => ({
+    command,
+    output: output.replaceAll(/^ {4}/gm, '').trim(),
+  }));
+}
+
+function start(command: string) {
+  // As written, but for where the system is.
+  const here = command.replaceAll('localhost:3000', url.slice('http://'.length));
+  const child = spawn('sh', ['-c', `exec ${here}`], {
+    cwd: ROOT,
+    env: { ...process.env, DATABASE_URL: database.url, AMQP_URL: broker.url, AMQP_NAMESPACE: broker.namespace },
+  });
+  const result = { out: '', err: '' };
+  child.stdout.on('data', (chunk) => (result.out += chunk));
+  child.stderr.on('data', (chunk) => (result.err += chunk));
+  onCleanUp(async () => child.kill('SIGKILL'));
+  return { child, result, whenEnded: once(child, 'close').then(([code]) => ({ code, ...result })) };
+}
+
+/** Times, versions and counts differ from run to run. */
+const shape = (text: string) =>
+  text.replaceAll(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, 'TIME').replaceAll(broker.namespace, 'balance');
+
+it('runs the commands of the README, which answer as it says', async () => {
+  const shown = await commandsIn('README.md');
+  expect(shown.map(({ command }) => command.split(' ')[0])).toEqual(['curl', 'curl', 'curl', 'npm', 'npm']);
+  const subscriber = shown.find(({ command }) => command.includes('subscriber')) as Shown;
+  const subscribing = start(`node ${(await script('example:subscriber')).split(' ')[1]}`);
+  await until('it gets what is published', () => probed(subscribing.result));
+  for (const { command, output } of shown) {
+    if (command === subscriber.command) continue;
+    if (command.endsWith('/entries')) await drained(database);
+    const { code, out, err } = await start(command).whenEnded;
+    expect({ command, code, err: code === 0 ? '' : err }).toEqual({ command, code: 0, err: '' });
+    if (command.startsWith('curl')) expect(shape(out.trim())).toBe(shape(output));
+    else expect(out.trim().split('\n').at(-1)).toBe(output);
+  }
+  await until('the event came', () => subscribing.result.out.includes('alice'));
+  const lines = subscribing.result.out.trim().split('\n');
+  expect(shape(lines.filter((line) => !line.includes(PROBE)).join('\n'))).toBe(shape(subscriber.output));
+});
+
+const PROBE = 'probe';
+let probes = 0;
+
+/** An event of an account of nobody's: the subscriber says when it is there, unlike when it is bound. */
+async function probed({ out }: { out: string }): Promise<boolean> {
+  if (out.includes(PROBE)) return true;
+  probes += 1;
+  const change = { accountId: PROBE, version: probes, amount: 1, balance: probes, reference: null, actor: null };
+  const event = encodeEvent({ ...change, createdAt: new Date() });
+  channel.publish(broker.topology.eventsExchange, 'balance.credited', event, { contentType: EVENT_CONTENT_TYPE });
+  return false;
+}
+
+/** The file behind an npm script: npm itself would stand between us and its signals. */
+async function script(name: string): Promise<string> {
+  return JSON.parse(await readFile(path.join(ROOT, 'package.json'), 'utf8')).scripts[name];
+}
+
+it('runs the commands of the other pages', async () => {
+  await insertAccounts(database, 'alice');
+  for (let version = 1; version <= 200; version += 1) await applyDirectly(database.pool, 'alice', version);
+  await drained(database);
+  await until('the chain has caught up', async () => {
+    const { rows } = await database.pool.query('SELECT count(*) AS rows FROM ledger_chain');
+    return rows[0].rows === 200;
+  });
+  const queue = `${broker.namespace}-billing`;
+  onCleanUp(() => channel.deleteQueue(queue));
+  let keyId = '';
+  const pages = await Promise.all(['docs/api.md', 'docs/events.md', 'docs/operations.md'].map(commandsIn));
+  const shown = pages.flat();
+  expect(shown.length).toBeGreaterThanOrEqual(11);
+  for (const { command } of shown) {
+    const here = command
+      .replaceAll('heads-2026-11-23.jsonl', path.join(folder, 'heads.jsonl'))
+      .replace('--queue billing', `--queue ${queue}`)
+      .replace('XVYuFwTqVzRk', keyId);
+    const { code, out, err } = await start(here).whenEnded;
+    expect({ command, code, err: code === 0 ? '' : err }).toEqual({ command, code: 0, err: '' });
+    if (!command.includes('>')) expect(out.trim(), command).not.toBe('');
+    keyId ||= /Key (\S{12}) of billing/.exec(err)?.[1] ?? '';
+  }
+});
