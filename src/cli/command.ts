@@ -23,12 +23,15 @@ export function readOptions<Options extends ParseArgsOptionsConfig>(options: Opt
   }
 }
 
+const UNDEFINED_TABLE = '42P01';
+
 /** Connects to the database at DATABASE_URL; without that, to the one of this clone's npm start. */
 export async function withDatabase(service: string, work: (client: pg.Client) => Promise<void>): Promise<void> {
   const { databaseUrl } = readDatabaseSettings({
     DATABASE_URL: process.env.DATABASE_URL || readRuntime()?.databaseUrl,
   });
   const client = new pg.Client(connectionOptions(databaseUrl, service));
+  client.on('error', () => {}); // the query under way, or the next one, reports the same loss
   try {
     await client.connect();
   } catch (error) {
@@ -36,6 +39,10 @@ export async function withDatabase(service: string, work: (client: pg.Client) =>
   }
   try {
     await work(client);
+  } catch (error) {
+    if (!isOfDatabase(error)) throw error;
+    const hint = (error as { code?: string }).code === UNDEFINED_TABLE ? '. Run migrate first' : '';
+    throw new SettingsError(`PostgreSQL: ${error.message}${hint}`, { cause: error });
   } finally {
     await client.end();
   }
@@ -61,11 +68,19 @@ export async function withBroker(
     connection = await connect(amqpUrl, service);
     await work(connection);
   } catch (error) {
-    if (error instanceof SettingsError || error instanceof UsageError) throw error;
+    if (error instanceof SettingsError || error instanceof UsageError || isOfDatabase(error)) throw error;
     throw new SettingsError(describeBrokerFailure(amqpUrl, error));
   } finally {
     if (connection) await closeConnection(connection);
   }
+}
+
+/** Whether a failure is PostgreSQL's, or of the connection to it: pg gives both no common class. */
+export function isOfDatabase(error: unknown): error is Error {
+  return (
+    error instanceof pg.DatabaseError ||
+    /^(Connection terminated|Client has encountered)/.test(String((error as Error).message))
+  );
 }
 
 /** Exit code 2 when it was called in a wrong way, 1 when a setting or an input is wrong: with a sentence, not a stack. */

@@ -5,7 +5,15 @@ import { SettingsError } from '../shared/config.ts';
 import type { Client } from '../shared/database.ts';
 import type { BalanceChange } from '../shared/events.ts';
 import { topologyOf } from '../shared/topology.ts';
-import { brokerOfCommand, INTERRUPTED, runCommand, UsageError, withBroker, withDatabase } from './command.ts';
+import {
+  brokerOfCommand,
+  INTERRUPTED,
+  isOfDatabase,
+  runCommand,
+  UsageError,
+  withBroker,
+  withDatabase,
+} from './command.ts';
 import { countChanges } from './count-changes.ts';
 import { interruption, startProgress } from './progress.ts';
 import { type Position, readChanges } from './replay/changes.ts';
@@ -67,7 +75,9 @@ async function replay(
       done.handedOver = await keeping.finish(await createReplayPublisher(connection, target, RATE_MAX, signal));
     done.complete = true;
   } catch (error) {
-    if (!signal.aborted) throw new Error(`${(error as Error).message}${goOn(done, handOver)}`, { cause: error });
+    const message = `${(error as Error).message}${goOn(done, handOver)}`;
+    if (isOfDatabase(error)) throw new SettingsError(`PostgreSQL: ${message}`);
+    if (!signal.aborted) throw new Error(message, { cause: error });
   } finally {
     progress.end();
   }

@@ -148,7 +148,7 @@ export async function verifyAccount(
       }
     );
   } finally {
-    await client.query('ROLLBACK');
+    await client.query('ROLLBACK').catch(() => {}); // where the connection is gone the query before has said so
   }
 }
 
@@ -201,6 +201,6 @@ export async function verify(
     }
     return found;
   } finally {
-    await client.query('ROLLBACK');
+    await client.query('ROLLBACK').catch(() => {}); // where the connection is gone the query before has said so
   }
 }

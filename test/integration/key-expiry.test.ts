@@ -1,6 +1,17 @@
-// Idempotency keys go by age: not before their time, and without anybody noticing.
+// Idempotency keys go by age: not before their time, and without anybody noticing, under traffic too.
+import { randomUUID } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { cleanUp, createDatabase, type Database, insertAccounts, until } from '../harness.ts';
+import {
+  cleanUp,
+  createBroker,
+  createDatabase,
+  type Database,
+  insertAccounts,
+  send,
+  startApiHere,
+  until,
+} from '../harness.ts';
 
 let database: Database;
 
@@ -54,4 +65,58 @@ it('waits while another session holds a lock, without an effect', async () => {
   }
   // The refusal arrives a moment before its transaction lets go.
   await until('the keys expire', () => expire('0'));
+});
+
+it('goes on under traffic: none is lost before its time, nothing is doubled, nobody waits, and the tables stay small', async () => {
+  const own = await createDatabase();
+  await insertAccounts(own, 'hot');
+  const KEPT_MS = 1000;
+  const { url } = await startApiHere(own, createBroker(), { IDEMPOTENCY_KEYS_KEPT_MS: String(KEPT_MS), RELAY: 'off' });
+  const since = async (): Promise<string> =>
+    (await own.pool.query('SELECT since::text AS since FROM request_rotation')).rows[0].since;
+  const post = async (key: string) => {
+    const startedMs = performance.now();
+    const answer = await send(
+      url,
+      'POST',
+      '/v1/balance-updates',
+      { accountId: 'hot', amount: 1 },
+      { 'idempotency-key': key },
+    );
+    return { ...answer, tookMs: performance.now() - startedMs };
+  };
+
+  let longestMs = 0;
+  let applied = 0;
+  let repeatedInTime = 0;
+  const rotations = new Set<string>();
+  const client = async () => {
+    for (let turn = 0; rotations.size < 5 && turn < 20_000; turn += 1) {
+      const key = randomUUID();
+      const sentMs = performance.now();
+      const first = await post(key);
+      expect(first).toMatchObject({ status: 200 });
+      expect(first.headers.has('idempotent-replayed')).toBe(false);
+      applied += 1;
+      if (turn % 5 === 0) await delay(KEPT_MS * 0.6); // some late, but in time
+      const repeat = await post(key);
+      longestMs = Math.max(longestMs, first.tookMs, repeat.tookMs);
+      if (repeat.headers.get('idempotent-replayed') !== 'true' && performance.now() - sentMs >= KEPT_MS) {
+        applied += 1; // a slow machine: it was too late
+        continue;
+      }
+      expect(repeat.headers.get('idempotent-replayed')).toBe('true');
+      expect(repeat.body).toEqual(first.body);
+      repeatedInTime += 1;
+      if (turn % 20 === 0) rotations.add(await since());
+    }
+  };
+  await Promise.all(Array.from({ length: 8 }, client));
+
+  expect(rotations.size).toBeGreaterThanOrEqual(5);
+  expect(repeatedInTime).toBeGreaterThan(applied / 2);
+  const { rows } = await own.pool.query(`SELECT version, balance, (SELECT count(*) FROM request) AS keys FROM account`);
+  expect(rows[0]).toMatchObject({ version: applied, balance: applied });
+  expect(rows[0].keys).toBeLessThan(applied * 0.8); // the oldest are gone
+  expect(longestMs).toBeLessThan(3000);
 });
