@@ -1,10 +1,10 @@
 // Looks at the dead letters, puts them back, discards them. A letter leaves the queue only when that is done: killed at
 // any moment this loses none, and what it doubled by then is a duplicate to the worker.
-import { EventEmitter, once } from 'node:events';
 import type { ChannelModel, ConfirmChannel, ConsumeMessage } from 'amqplib';
 import { answered, closeConnection, connect } from '../shared/broker.ts';
 import type { Topology } from '../shared/topology.ts';
 import { type DeadLetter, describeDeadLetter, type Reason } from './dead-letter.ts';
+import { propertiesOf, takeMessages } from './messages.ts';
 
 /** Letters in memory at a time, and secured together before they are acknowledged. A batch of events has some 250 KB. */
 const PAGE_MAX = 200;
@@ -13,7 +13,6 @@ const PAGE_MAX = 200;
  * passes 32 commands to a quorum queue without waiting, and drops what is beyond when it is closed.
  */
 const PICKED_PAGE_MAX = 16;
-/** RabbitMQ does not tell a queue that has no more from one that is slow. */
 const SILENCE_MS = 3000;
 
 /** Which letters, of those that are there when the command starts; without ids and reasons all of them. */
@@ -91,25 +90,10 @@ async function operations(
   });
   blocked.catch(() => {});
 
-  /** The next letters, at most `limit`. What is not acknowledged goes back when the connection ends, and not before. */
+  /** The next letters, at most `limit`. */
   async function takePage(limit: number): Promise<Held[]> {
-    // A consumer for each page: getting one by one costs a quorum queue a write to disk for each.
-    await answered('setting the prefetch', channel.prefetch(Math.max(1, limit)));
-    const page: Held[] = [];
-    const arrivals = new EventEmitter();
-    const { consumerTag } = await answered(
-      'consuming the dead letters',
-      channel.consume(deadLetters, (message) => {
-        if (message) page.push({ message, letter: describeDeadLetter(message) });
-        arrivals.emit('one');
-      }),
-    );
-    for (let had = -1; had < page.length && page.length < limit; ) {
-      had = page.length;
-      await once(arrivals, 'one', { signal: AbortSignal.timeout(SILENCE_MS) }).catch(() => {});
-    }
-    await answered('ending the consumer', channel.cancel(consumerTag));
-    return page;
+    const messages = await takeMessages(channel, deadLetters, limit, SILENCE_MS);
+    return messages.map((message) => ({ message, letter: describeDeadLetter(message) }));
   }
 
   /**
@@ -157,14 +141,11 @@ async function operations(
 
   /** Resolves when RabbitMQ has all of them safely in the ledger queue. */
   async function publish(page: readonly Held[]): Promise<void> {
-    const confirms = page.map(({ message: { content, properties } }) => {
-      // A message of its own: without the notes on its death, and without CC, which would reach other queues.
-      const { messageId, contentType, timestamp } = properties;
-      const traceparent = properties.headers?.traceparent;
-      const headers = traceparent === undefined ? {} : { traceparent };
-      const options = { persistent: true, mandatory: true, messageId, contentType, timestamp, headers };
+    const confirms = page.map(({ message }) => {
       return new Promise<void>((resolve, reject) => {
-        channel.publish('', ledgerQueue, content, options, (error) => (error ? reject(error) : resolve()));
+        channel.publish('', ledgerQueue, message.content, propertiesOf(message), (error) =>
+          error ? reject(error) : resolve(),
+        );
       });
     });
     await answered('taking the messages', Promise.race([Promise.all(confirms), blocked]));

@@ -64,12 +64,14 @@ function print(found: Verification, heads: KeptHeads | undefined): void {
 /** How far it is, of what was there when it began. */
 async function verifyAloud(client: Client): Promise<Verification> {
   const due = await countChanges(client, undefined);
-  let [accounts, entries] = [0, 0];
-  const progress = startProgress(() => `${accounts} accounts with ${entries} of about ${due} entries`);
+  let soFar: Verification | undefined;
+  const progress = startProgress(() => {
+    const { accounts = 0, ledgerEntries = 0, pendingChanges = 0 } = soFar ?? {};
+    return `${accounts} accounts with ${ledgerEntries + pendingChanges} of about ${due} entries`;
+  });
   try {
-    return await verify(client, (soFar) => {
-      accounts = soFar.accounts;
-      entries = soFar.ledgerEntries + soFar.pendingChanges;
+    return await verify(client, (found) => {
+      soFar = found;
     });
   } finally {
     progress.end();

@@ -188,8 +188,8 @@ export async function verify(
   try {
     await client.query(HOLD); // takes no snapshot: the first look does
     await client.query(PLAN);
-    for (let behind = '', last: string | null = ''; last !== null; behind = last ?? '') {
-      last = (await client.query<{ accountId: string }>(STEP, [behind])).rows[0]?.accountId ?? null;
+    for (let behind: string | null = ''; behind !== null; ) {
+      const last: string | null = (await client.query(STEP, [behind])).rows[0]?.accountId ?? null;
       const [row] = (await client.query(VERIFY, [OFFENDERS_MAX - found.offenders.length, behind, last])).rows;
       found.accounts += Number(row.accounts);
       found.ledgerEntries += Number(row.ledger_entries);
@@ -198,6 +198,7 @@ export async function verify(
       found.offendingAccounts += Number(row.offending_accounts);
       found.offenders.push(...row.offenders);
       onStep?.(found);
+      behind = last;
     }
     return found;
   } finally {

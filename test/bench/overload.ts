@@ -40,7 +40,8 @@ const CROWDED_RESIDENT_BYTES_MAX = 512 * MEGABYTE;
 const IDLE_CONNECTIONS = 10_000;
 /** Of the server, with the second in which it looks, and one more. */
 const HEADERS_TIMEOUT_MS = 12_000;
-const UNREAD_TIMEOUT_MS = 64_000;
+/** Of the server 64 s from the last byte that the kernel took; seen when a client sends something some seconds behind that. */
+const UNREAD_TIMEOUT_MS = 70_000;
 const HUGE_TIMEOUT_MS = 5000;
 const RESIDENT_EVERY_MS = 100;
 

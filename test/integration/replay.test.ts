@@ -11,6 +11,7 @@ import { parseRequest, type ReplayRequest } from '../../src/cli/replay/request.t
 import { type Delivery, subscribe as subscribeClient } from '../../src/client/events.ts';
 import type { BalanceEvent } from '../../src/shared/contract.ts';
 import { connectionOptions } from '../../src/shared/database.ts';
+import { startProxy } from '../chaos/proxy.ts';
 import {
   applyDirectly,
   type Broker,
@@ -48,13 +49,16 @@ beforeEach(async () => {
 });
 afterEach(cleanUp);
 
-function start(...args: string[]) {
+const start = (...args: string[]) => startWith({}, ...args);
+
+function startWith(environment: Record<string, string>, ...args: string[]) {
   const child = spawn(process.execPath, [COMMAND, 'replay', ...args], {
     env: {
       PATH: process.env.PATH,
       DATABASE_URL: database.url,
       AMQP_URL: broker.url,
       AMQP_NAMESPACE: broker.namespace,
+      ...environment,
     },
   });
   const ended = { code: null as number | null, out: '', err: '' };
@@ -238,6 +242,23 @@ it('says whose failure it was when the database goes away, and where to go on', 
     code: 1,
     out: '',
     err: expect.stringMatching(/^PostgreSQL: .*Go on with --after a:\d+\.$/m),
+  });
+});
+
+it('says so when the connection to RabbitMQ is lost, and where to go on', async () => {
+  await pastOf(['a'], 6000);
+  await channel.assertQueue(queue, { durable: true });
+  const proxy = await startProxy({ port: Number(new URL(broker.url).port || 5672) });
+  onCleanUp(() => proxy.close());
+  const through = new URL(broker.url);
+  through.port = String(proxy.port);
+  const slow = startWith({ AMQP_URL: through.href }, '--queue', queue, '--all', '--rate', '1000');
+  await until('some are there', async () => (await channel.checkQueue(queue)).messageCount >= 500);
+  for (const connection of proxy.connections()) connection.cut();
+  expect(await slow.whenEnded).toMatchObject({
+    code: 1,
+    out: '',
+    err: expect.stringMatching(/^RabbitMQ at .* does not serve: .+ Go on with --after a:\d+\.$/m),
   });
 });
 

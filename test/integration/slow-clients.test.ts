@@ -43,7 +43,10 @@ async function versionOf(id: string): Promise<number> {
 }
 
 /** A server with short timeouts that answers so many bytes to everything, having read it. */
-async function startStrictServer(answerBytes = 2): Promise<{ url: string; server: HttpServer; answered(): number }> {
+async function startStrictServer(
+  answerBytes = 2,
+  timeouts = TIMEOUTS,
+): Promise<{ url: string; server: HttpServer; answered(): number }> {
   const answer = `"${'x'.repeat(answerBytes - 2)}"`;
   let answered = 0;
   const server = await startServer(
@@ -56,7 +59,7 @@ async function startStrictServer(answerBytes = 2): Promise<{ url: string; server
     },
     '127.0.0.1',
     0,
-    TIMEOUTS,
+    timeouts,
   );
   onCleanUp(() => server.stop());
   return { url: `http://127.0.0.1:${server.port}`, server, answered: () => answered };
@@ -109,6 +112,21 @@ it('closes the connection of a client that does not read its answers, and starts
   expect(performance.now() - startedAtMs).toBeLessThan(TIMEOUTS.unreadMs + TIMEOUT_SLACK_MS);
   // What the kernel's buffers hold was sent; of the rest, one answer waited.
   expect(strict.answered()).toBeLessThan(20);
+});
+
+it('does so in twice the time at most where a part of an answer went out', async () => {
+  const unreadMs = 1000;
+  const strict = await startStrictServer(MEGABYTE, { ...TIMEOUTS, unreadMs });
+  const { socket } = open(strict.url);
+  socket.pause();
+  const startedAtMs = performance.now();
+  socket.write(Buffer.concat(Array.from({ length: 50 }, () => bytesOf(credit('nobody')))));
+  await delay(2 * unreadMs + 100); // a knock before would be a sign of life
+  const closes = new Promise((resolve) => socket.once('close', resolve));
+  const knocking = setInterval(() => socket.write('\r\n'), 50);
+  await closes;
+  clearInterval(knocking);
+  expect(performance.now() - startedAtMs).toBeLessThan(2 * unreadMs + 700);
 });
 
 it('does not give up a client whose answer takes long', async () => {

@@ -10,9 +10,10 @@ import { problemDocument, sendProblem } from './problems.ts';
 
 /**
  * How long a client may take to send a request, for which Node looks every checkMs; and, without reading anything of it,
- * for its answer.
+ * for its answer: unreadMs, or twice that, because Node lets the first time-out pass where a part of a write went out. More than
+ * for a request, which is told its reason.
  */
-const TIMEOUTS = { headersMs: 10_000, requestMs: 30_000, checkMs: 1000, unreadMs: 60_000 };
+const TIMEOUTS = { headersMs: 10_000, requestMs: 30_000, checkMs: 1000, unreadMs: 32_000 };
 /** Above the usual 60 s of a load balancer, so that it is the one to close an idle connection. */
 const KEEP_ALIVE_TIMEOUT_MS = 65_000;
 const HEADER_BYTES_MAX = 16_384;

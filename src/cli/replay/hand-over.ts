@@ -1,11 +1,11 @@
 // How a queue comes to hold the past and then the present, without a gap between them. Bound before the replay it would get the
 // present first, and its consumer would have to hold all of that; bound after it, it would miss what happened meanwhile. So
 // another queue keeps the present until the past is told.
-import { EventEmitter, once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { ChannelModel, ConsumeMessage } from 'amqplib';
 import { answered } from '../../shared/broker.ts';
 import type { Topology } from '../../shared/topology.ts';
+import { propertiesOf, takeMessages } from '../messages.ts';
 import type { Message, ReplayPublisher } from './publisher.ts';
 
 /** As the client's subscribe() declares a queue, so that both find it as they would make it. */
@@ -50,22 +50,8 @@ export async function beginHandOver(connection: ChannelModel, topology: Topology
 
   /** The next messages, which are known to be there. They are ours alone: taken is gone. */
   async function take(count: number): Promise<ConsumeMessage[]> {
-    const page: ConsumeMessage[] = [];
-    const arrivals = new EventEmitter();
-    await answered('setting the prefetch', channel.prefetch(count));
-    const { consumerTag } = await answered(
-      'consuming a queue',
-      channel.consume(keeper, (message) => {
-        if (message) page.push(message);
-        arrivals.emit('one');
-      }),
-    );
-    while (page.length < count) {
-      await once(arrivals, 'one', { signal: AbortSignal.timeout(SILENCE_MS) }).catch(() => {
-        throw new Error('RabbitMQ does not give out what was published meanwhile. Run it again.');
-      });
-    }
-    await answered('ending the consumer', channel.cancel(consumerTag));
+    const page = await takeMessages(channel, keeper, count, SILENCE_MS);
+    if (page.length < count) throw new Error('RabbitMQ does not give out what was published meanwhile. Run it again.');
     channel.ack(page.at(-1) as ConsumeMessage, true);
     return page;
   }
@@ -92,11 +78,8 @@ export async function beginHandOver(connection: ChannelModel, topology: Topology
   };
 }
 
-/** Without CC, which would reach other queues. */
-function again({ content, properties, fields }: ConsumeMessage): Message {
-  const { messageId, contentType, timestamp } = properties;
-  const traceparent = properties.headers?.traceparent;
-  const headers = { 'x-replayed': true, ...(traceparent === undefined ? {} : { traceparent }) };
-  const published = { persistent: true, mandatory: true, messageId, contentType, timestamp, headers };
-  return { routingKey: fields.routingKey, content, properties: published };
+function again(message: ConsumeMessage): Message {
+  const properties = propertiesOf(message);
+  properties.headers['x-replayed'] = true;
+  return { routingKey: message.fields.routingKey, content: message.content, properties };
 }

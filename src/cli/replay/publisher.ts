@@ -55,7 +55,12 @@ export async function createReplayPublisher(
   signal: AbortSignal,
 ): Promise<ReplayPublisher> {
   const channel: ConfirmChannel = await answered('opening a channel', connection.createConfirmChannel());
-  channel.on('error', () => {}); // the request that caused it fails with the same
+  /** Why the channel is no more: the error comes first, and says more. */
+  let ended: Error | undefined;
+  for (const from of [channel, connection]) {
+    from.on('error', (error) => (ended ??= error));
+    from.on('close', () => (ended ??= new Error('the connection was lost')));
+  }
   let returned = false;
   channel.on('return', () => {
     returned = true;
@@ -103,6 +108,7 @@ export async function createReplayPublisher(
     const deadlineMs = performance.now() + REFUSED_MAX_MS;
     for (let open = messages; open.length > 0; ) {
       open = await once(open);
+      if (ended) throw ended; // amqplib calls everything refused then
       // RabbitMQ confirms what it could not route: only the return tells, which comes first.
       if (returned) throw new Error(`No queue takes these events: ${routingKey ?? exchange} has gone.`);
       if (open.length === 0) return;
