@@ -72,7 +72,7 @@ export async function closed(socket: Socket): Promise<void> {
   if (failure) throw new Error(`the server left the connection open for ${HANG_AFTER_MS} ms`);
 }
 
-/** All of these carry Content-Length, or no body at all. */
+/** The body of an answer with Content-Length is parsed; a stream, which ends the connection, is left as text. */
 export function parseAnswers(received: Buffer): Answer[] {
   const answers: Answer[] = [];
   for (let rest = received; rest.length > 0; ) {
@@ -81,6 +81,11 @@ export function parseAnswers(received: Buffer): Answer[] {
     const [statusLine = '', ...lines] = rest.subarray(0, headEnd).toString().split('\r\n');
     const headers = new Headers(lines.map((line) => line.split(/: ?(.*)/s, 2) as [string, string]));
     const status = Number(/^HTTP\/1\.1 (\d{3}) /.exec(statusLine)?.[1]);
+    if (headers.get('transfer-encoding') === 'chunked') {
+      const chunks = rest.subarray(headEnd + 4).toString();
+      if (!/(^|\r\n)0\r\n\r\n$/.test(chunks)) throw new Error(`half a stream: ${chunks}`);
+      return [...answers, { status, headers, body: chunks }];
+    }
     const declared = Number(headers.get('content-length') ?? 0);
     const body = rest.subarray(headEnd + 4, headEnd + 4 + declared);
     rest = rest.subarray(headEnd + 4 + body.length);

@@ -7,7 +7,7 @@ import { verify } from '../../src/shared/verification.ts';
 import { HOT_ACCOUNT } from './accounts.ts';
 import { createBounds } from './bounds.ts';
 import { residentBytes } from './cpu.ts';
-import { createDatabase, createTemplate, settledTotal } from './database.ts';
+import { createDatabase, createTemplate, drained, settledTotal } from './database.ts';
 import type { Flood, FloodResult } from './flood.ts';
 import type { HostileResult, Kind } from './hostile.ts';
 import { interruptible } from './interrupt.ts';
@@ -27,8 +27,8 @@ const OVERLOAD = 5;
 const FLOODS = 2;
 const CONNECTIONS = 64;
 const FLOOD_CONNECTIONS = 400;
-/** More than this machine can answer in the time that a refusal may take. */
-const CROWD_CONNECTIONS = 3000;
+/** Of these some are refused; and more than a machine of two cores can answer in the time that a refusal may take. */
+const CROWD_CONNECTIONS = [1000, 3000];
 const RECOVERY_SECONDS = 5;
 const RECOVERED_SHARE = 0.8;
 const ACCEPTED_P99_MS_MAX = 1000;
@@ -44,6 +44,7 @@ const HEADERS_TIMEOUT_MS = 12_000;
 const UNREAD_TIMEOUT_MS = 70_000;
 const HUGE_TIMEOUT_MS = 5000;
 const RESIDENT_EVERY_MS = 100;
+const DRAIN_TIMEOUT_MS = 300_000;
 
 const { judge, report } = createBounds();
 
@@ -183,16 +184,23 @@ async function main({ servers, keeper }: Bench): Promise<void> {
     console.log(`Capacity, ${CONNECTIONS} connections: ${whole(capacity)}/s`);
 
     await overload(capacity, FLOOD_CONNECTIONS);
-    await overload(capacity, CROWD_CONNECTIONS);
+    for (const connections of CROWD_CONNECTIONS) await overload(capacity, connections);
 
+    // A backlog would be drained during one of the next two, and slow it down.
+    const drain = async () => {
+      if (!(await drained(database, DRAIN_TIMEOUT_MS))) throw new Error('the ledger did not get everything');
+    };
+    await drain();
+    const alone = await flood(seconds, 0, CONNECTIONS);
+    await drain();
     const idle = hostile('idle', IDLE_CONNECTIONS);
     const { opened } = await idle.result;
     const beside = await residentDuring(flood(seconds, 0, CONNECTIONS));
     idle.end();
-    const besideShare = beside.result.accepted / seconds / capacity;
+    const besideShare = beside.result.accepted / alone.accepted;
     judge(
       `rate beside ${whole(IDLE_CONNECTIONS)} idle connections`,
-      `${whole(100 * besideShare)} % of the capacity, with ${whole(opened)}`,
+      `${whole(100 * besideShare)} % of the rate without, with ${whole(opened)}`,
       `≥ ${whole(100 * RECOVERED_SHARE)} %`,
       opened === IDLE_CONNECTIONS && besideShare >= RECOVERED_SHARE,
     );

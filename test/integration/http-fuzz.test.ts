@@ -1,5 +1,5 @@
-// Requests by chance. Whatever they are: an answer from the catalogue, never 500, never a hang, and never a change
-// that no 200 or 201 told of. A failure prints the seed and the smallest request that shows it.
+// Requests by chance. Whatever they are: an answer from the catalogue, never 500, never a hang, and no other change than
+// those that the answer tells of. A failure prints the seed and the smallest request that shows it.
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { problems } from '../../src/shared/problems.ts';
@@ -13,7 +13,7 @@ import {
   startApiHere,
   verified,
 } from '../harness.ts';
-import { bytesOf, deliver, exchange, type Message, stateOf } from '../http-client.ts';
+import { bytesOf, deliver, exchange, type Message, post, stateOf } from '../http-client.ts';
 
 let database: Database;
 let url: string;
@@ -55,8 +55,39 @@ const member = fc.oneof(
 const update = fc
   .tuple(id, numbers)
   .map(([accountId, amount]) => `{"accountId":${JSON.stringify(accountId)},"amount":${amount}}`);
+const bulkMember = fc.oneof(
+  { weight: 4, arbitrary: update },
+  {
+    weight: 4,
+    arbitrary: fc
+      .tuple(id, numbers, fc.constantFrom('"a"', '"b"', '"c"', '""', '1', 'null'))
+      .map(
+        ([accountId, amount, key]) =>
+          `{"accountId":${JSON.stringify(accountId)},"amount":${amount},"idempotencyKey":${key}}`,
+      ),
+  },
+  { weight: 1, arbitrary: json },
+);
+const wellFormed = fc
+  .tuple(
+    fc.constantFrom('alice', 'bob', 'new'),
+    fc.integer({ min: -300, max: 300 }).filter((amount) => amount !== 0),
+    fc.option(fc.constantFrom('a', 'b', 'c'), { nil: undefined }),
+  )
+  .map(([accountId, amount, idempotencyKey]) => JSON.stringify({ accountId, amount, idempotencyKey }));
+const bulk = fc
+  .oneof(
+    { weight: 3, arbitrary: fc.array(wellFormed, { minLength: 1, maxLength: 20 }) },
+    { weight: 1, arbitrary: fc.array(bulkMember, { maxLength: 6 }) },
+    {
+      weight: 1,
+      arbitrary: fc.tuple(update, fc.integer({ min: 998, max: 1002 })).map(([one, count]) => Array(count).fill(one)),
+    },
+  )
+  .map((updates) => `{"updates":[${updates.join(',')}]}`);
 const body = fc.oneof(
   { weight: 4, arbitrary: update },
+  { weight: 4, arbitrary: bulk },
   {
     weight: 4,
     arbitrary: fc
@@ -72,9 +103,19 @@ const body = fc.oneof(
 const headerValue = fc.string({ unit: 'binary', maxLength: 300 }).map((value) => value.replace(/[\r\n]/g, ''));
 const header = fc.oneof(
   fc.tuple(
-    fc.constantFrom('Idempotency-Key', 'Traceparent', 'Content-Encoding', 'Expect', 'Accept', 'X-Y'),
+    fc.constantFrom(
+      'Idempotency-Key',
+      'Traceparent',
+      'Content-Encoding',
+      'Expect',
+      'Accept',
+      'X-Y',
+      'Trailer',
+      'Upgrade',
+    ),
     headerValue,
   ),
+  fc.tuple(fc.constantFrom('Content-Type', 'Content-Length', 'Host', 'Traceparent', 'Authorization'), headerValue), // a second one
   fc.tuple(fc.constant('Idempotency-Key'), fc.constantFrom('a', '"a"', 'b', '"', '')),
 );
 const contentType = fc.oneof(
@@ -82,23 +123,18 @@ const contentType = fc.oneof(
   { weight: 1, arbitrary: headerValue },
 );
 const segment = fc.oneof(
-  fc.constantFrom('v1', 'accounts', 'balance-updates', 'entries', 'livez', '..', '%00', '%'),
+  fc.constantFrom('v1', 'accounts', 'balance-updates', 'bulk', 'entries', 'export', 'livez', '..', '%00', '%'),
   id,
 );
 const path = fc.oneof(
   { weight: 5, arbitrary: fc.constant('/v1/balance-updates') },
+  { weight: 4, arbitrary: fc.constant('/v1/balance-updates/bulk') },
   { weight: 2, arbitrary: fc.constant('/v1/accounts') },
   { weight: 2, arbitrary: id.map((value) => `/v1/accounts/${encodeURIComponent(value)}`) },
-  {
-    weight: 1,
-    arbitrary: fc
-      .tuple(id, fc.string())
-      .map(([value, query]) => `/v1/accounts/${value}/entries?${encodeURI(query.toWellFormed())}`),
-  },
   { weight: 1, arbitrary: fc.webPath() },
   { weight: 1, arbitrary: fc.array(segment).map((segments) => `/${segments.join('/')}`.replaceAll(' ', '')) },
 );
-const message: fc.Arbitrary<Message> = fc
+const byChance: fc.Arbitrary<Message> = fc
   .record({
     method: fc.oneof(
       { weight: 6, arbitrary: fc.constant('POST') },
@@ -110,8 +146,72 @@ const message: fc.Arbitrary<Message> = fc
     body,
   })
   .map(({ type, others, ...rest }) => ({ ...rest, headers: [['Content-Type', type], ...others] }));
+const message = fc.oneof(
+  { weight: 3, arbitrary: byChance },
+  { weight: 1, arbitrary: bulk.map((body) => post('/v1/balance-updates/bulk', body)) },
+  { weight: 1, arbitrary: update.map((body) => post('/v1/balance-updates', body, ['Idempotency-Key', 'd'])) },
+);
 
-async function isSound(before: Awaited<ReturnType<typeof readState>>, answers: Answer[]): Promise<void> {
+const query = fc.oneof(
+  {
+    weight: 4,
+    arbitrary: fc
+      .array(
+        fc.tuple(
+          fc.constantFrom(
+            'limit',
+            'cursor',
+            'at',
+            'version',
+            'from',
+            'to',
+            'direction',
+            'reference',
+            'prefix',
+            'format',
+          ),
+          fc.oneof(
+            numbers,
+            fc.constantFrom('credit', 'csv', 'jsonl', '', 'a', '%00', '%ff', '%', '[]'),
+            fc
+              .date({ noInvalidDate: false })
+              .map((date) => (Number.isNaN(date.getTime()) ? 'NaN' : date.toISOString())),
+            fc.string({ unit: 'binary' }).map((text) => encodeURIComponent(text.toWellFormed())),
+          ),
+        ),
+        { maxLength: 3 },
+      )
+      .map((pairs) => pairs.map(([name, value]) => `${name}=${value}`).join('&')),
+  },
+  { weight: 1, arbitrary: fc.string().map((text) => encodeURI(text.toWellFormed())) },
+);
+const reading: fc.Arbitrary<Message> = fc
+  .record({
+    account: fc.oneof(fc.constant('alice'), id.map(encodeURIComponent)),
+    of: fc.constantFrom('/balance', '/entries', '/entries/export', '/chain-head', '/verification', ''),
+    query,
+    format: fc.constantFrom('', '', 'format=csv&', 'format=jsonl&', 'version=1&', 'at=2026-01-01T00:00:00Z&'),
+    isList: fc.nat(9).map((chance) => chance === 0),
+  })
+  .map(({ account, of, query, format, isList }) => ({
+    path: isList ? `/v1/accounts?${query}` : `/v1/accounts/${account}${of}?${format}${query}`,
+  }));
+
+/** The changes of balances that answers tell of. */
+function changesTold(answers: Answer[]): { accountId: string; amount: number }[] {
+  return answers.flatMap(({ status, headers, body }) => {
+    if (status >= 300) return [];
+    if (body?.results) return body.results.filter((one: Result) => one.status === 200 && !one.replayed);
+    return body?.eventId && !headers.get('idempotent-replayed') ? [body] : [];
+  });
+}
+type Result = { status: number; replayed: boolean };
+
+async function isSound(
+  before: Awaited<ReturnType<typeof readState>>,
+  answers: Answer[],
+  method = 'POST',
+): Promise<void> {
   for (const { status, headers, body } of answers) {
     if (status < 300) continue;
     expect(headers.get('content-type')).toBe('application/problem+json');
@@ -119,16 +219,28 @@ async function isSound(before: Awaited<ReturnType<typeof readState>>, answers: A
     expect(problems[body.code as keyof typeof problems].status).toBe(status);
     expect(body.code).not.toBe('internal');
   }
-  const told = answers.map(({ status, body }) => (status < 300 ? 'a change' : body.code));
-  if (told.includes('a change')) return;
-  const isRemembered = told.includes('insufficient_funds') || told.includes('balance_out_of_range');
+  const told = changesTold(answers);
   const after = await readState();
-  expect(after.balances).toBe(before.balances);
-  if (!isRemembered) expect(after.requests).toBe(before.requests); // a decline is kept under its key
+  expect(after.changes - before.changes).toBe(told.length);
+  expect(after.amounts - before.amounts).toBe(told.reduce((sum, { amount }) => sum + BigInt(amount), 0n));
+  const isAccountChanged =
+    method !== 'GET' && answers.some(({ status, body }) => status < 300 && 'overdraftLimit' in body);
+  if (told.length === 0 && !isAccountChanged) expect(after.accounts).toBe(before.accounts);
+  const codes = answers.flatMap(({ body }) => body?.results?.map((one: { code?: string }) => one.code) ?? [body?.code]);
+  const isRemembered = codes.includes('insufficient_funds') || codes.includes('balance_out_of_range');
+  if (told.length === 0 && !isRemembered) expect(after.requests).toBe(before.requests); // a decline is kept under its key
 }
 
 async function readState() {
-  return { balances: await stateOf(database, ['account', 'outbox']), requests: await stateOf(database, ['request']) };
+  const [outbox] = (
+    await database.pool.query('SELECT count(*)::int AS changes, coalesce(sum(amount), 0)::text AS amounts FROM outbox')
+  ).rows;
+  return {
+    changes: outbox.changes as number,
+    amounts: BigInt(outbox.amounts),
+    accounts: await stateOf(database, ['account']),
+    requests: await stateOf(database, ['request']),
+  };
 }
 
 it('answers any request from the catalogue, and changes nothing in silence', async () => {
@@ -138,12 +250,26 @@ it('answers any request from the catalogue, and changes nothing in silence', asy
       const before = await readState();
       const answer = await deliver(url, request);
       seen.add(answer.status);
-      await isSound(before, [answer]);
+      await isSound(before, [answer], request.method);
     }),
     { numRuns: 500 },
   );
   expect([...seen]).toEqual(expect.arrayContaining([200, 400, 404, 405, 415])); // else the chances are badly chosen
   expect(await verified(database)).toMatchObject({ offendingAccounts: 0 });
+});
+
+it('answers any reading, and changes nothing', async () => {
+  const seen = new Set<number>();
+  await fc.assert(
+    fc.asyncProperty(reading, async (request) => {
+      const before = await readState();
+      const answer = await deliver(url, request);
+      seen.add(answer.status);
+      await isSound(before, [answer], 'GET');
+    }),
+    { numRuns: 500 },
+  );
+  expect([...seen].sort()).toEqual([200, 400, 404]);
 });
 
 it('answers a good request with one byte changed, added or removed, and rubbish behind it', async () => {
