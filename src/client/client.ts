@@ -1,5 +1,5 @@
 // The client of the HTTP API. Calls are repeated until there is an answer: updates under an idempotency key, the others
-// because a repeat has no further effect. docs/api.md describes the calls.
+// because a repeat has no further effect. docs/client.md describes it for its users, docs/api.md the calls.
 import type {
   Account,
   AccountChange,

@@ -1,6 +1,6 @@
 // The events of the service for a subscriber: each handled at least once, in the order of versions within its account, and
 // a version that stays away is reported. Runs until stopped, over any number of connections. Needs amqplib.
-// docs/events.md describes it for its users.
+// docs/client.md describes it for its users.
 import { answered, type BrokerSession, keepBrokerLink, type LinkFailure } from '../shared/broker.ts';
 import { consume, queueIn } from './consume.ts';
 import { createInOrder } from './in-order.ts';

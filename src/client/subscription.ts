@@ -1,4 +1,4 @@
-// What a subscriber tells and is told. docs/events.md describes it.
+// What a subscriber tells and is told. docs/client.md describes it.
 import type { BalanceEvent } from '../shared/contract.ts';
 
 export interface SubscribeOptions {
