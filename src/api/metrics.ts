@@ -1,7 +1,15 @@
 // What the API tells Prometheus. docs/operations.md lists it for operators; alerts.yml and the dashboard are built on it.
 import cluster from 'node:cluster';
 import type { Pool } from '../shared/database.ts';
-import { addCounter, addGauge, createRegistry, Histogram, type Registry } from '../shared/metrics.ts';
+import {
+  addCounter,
+  addGauge,
+  BATCH_SIZES,
+  createRegistry,
+  Histogram,
+  type Registry,
+  SECONDS,
+} from '../shared/metrics.ts';
 import type { HttpServer } from './http/server.ts';
 import { answerPrimary } from './metrics-of-all.ts';
 import { type OutboxBacklog, readBacklog } from './relay/outbox-backlog.ts';
@@ -26,7 +34,6 @@ const NO_OUTCOMES: Record<UpdateResult['outcome'] | 'replayed', number> = {
   outcome_unknown: 0,
   internal: 0,
 };
-const SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
 
 export interface ApiMetrics {
   batches: BatchObserver;
@@ -50,7 +57,7 @@ export function createApiMetrics(): ApiMetrics {
   const sizes = new Histogram({
     name: 'balance_batch_updates',
     help: 'Balance updates in one SQL statement.',
-    ...{ buckets: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000], registers },
+    ...{ buckets: BATCH_SIZES, registers },
   });
   const waits = new Histogram({
     name: 'balance_batch_wait_seconds',

@@ -25,6 +25,11 @@ export function createRegistry(): Registry {
   return register;
 }
 
+/** Upper bounds for durations from a statement to a time-out, in seconds. */
+export const SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
+/** Upper bounds for the sizes of batches. */
+export const BATCH_SIZES = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000];
+
 /** A counter that is counted elsewhere, since the start of the process. */
 export function addCounter(register: Registry, described: Described, read: () => Reading): void {
   const { name, help, label, aggregator = 'sum' } = described;

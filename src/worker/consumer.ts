@@ -22,6 +22,8 @@ const BROKEN_MAX_MS = 5000;
 const INTERNAL_ERROR = 541;
 /** How often RabbitMQ is asked for them. */
 const DEAD_LETTERS_EVERY_MS = 5000;
+/** After a batch that took all there was, so that what comes in the meantime shares a statement and its commit. */
+const BATCH_PAUSE_MS = 25;
 const DATABASE_RETRY_MIN_MS = 100;
 const DATABASE_RETRY_MAX_MS = 5000;
 
@@ -54,6 +56,8 @@ export interface ConsumerOptions {
   batchRowsMax: number;
   /** Called for each entry that the ledger holds now. */
   onRecorded: (accountId: string) => void;
+  /** Called after each attempt to record a batch. */
+  onBatch: (entries: number, tookMs: number) => void;
   tracing?: Tracing | undefined;
 }
 
@@ -115,6 +119,7 @@ async function consume(
       continue;
     }
     const batch = takeBatch(waiting, batchRowsMax);
+    const isAll = waiting.length === 0;
     const spans = tracing && batch.map(({ message }) => traceDelivery(tracing, topology, message));
     const refused = await record(batch, options, session.signal, counts, spans);
     if (refused) settle(channel, batch, refused);
@@ -124,6 +129,7 @@ async function consume(
       else if (refused.has(message)) span?.fail('dead_lettered');
       span?.end();
     });
+    if (isAll) await delay(BATCH_PAUSE_MS, undefined, { signal: session.signal }).catch(() => {});
   }
 }
 
@@ -203,7 +209,7 @@ async function record(
   counts: ConsumerCounts,
   spans?: readonly (TracedSpan | undefined)[],
 ): Promise<Set<ConsumeMessage> | undefined> {
-  const { pool, log, onRecorded, tracing } = options;
+  const { pool, log, onRecorded, onBatch, tracing } = options;
   const refused = new Set<ConsumeMessage>();
   const refuseMalformed = (message: ConsumeMessage) => {
     refused.add(message);
@@ -223,7 +229,10 @@ async function record(
     if (signal.aborted) return undefined;
     try {
       const span = tracing && spans && traceLedger(tracing, spans, changes.length);
-      const verdicts = await inSpan(span, () => recordChanges(pool, changes));
+      const startedAtMs = performance.now();
+      const verdicts = await inSpan(span, () => recordChanges(pool, changes)).finally(() =>
+        onBatch(changes.length, performance.now() - startedAtMs),
+      );
       verdicts.forEach((verdict, index) => {
         const { accountId, version } = changes[index] as BalanceChange;
         if (verdict === 'forged') {

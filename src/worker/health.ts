@@ -4,7 +4,7 @@ import type { Pool } from '../shared/database.ts';
 import type { Running } from '../shared/lifecycle.ts';
 import type { Chainer } from './chainer.ts';
 import type { Consumer } from './consumer.ts';
-import { createWorkerMetrics } from './metrics.ts';
+import type { WorkerMetrics } from './metrics.ts';
 
 /** Ready: linked to RabbitMQ, and PostgreSQL answers. */
 export async function startHealthServer(options: {
@@ -13,9 +13,10 @@ export async function startHealthServer(options: {
   consumer: Consumer;
   chainer: Chainer;
   pool: Pool;
+  metrics: WorkerMetrics;
 }): Promise<Running & { port: number }> {
   const { consumer, chainer, pool } = options;
-  const metrics = createWorkerMetrics(options);
+  const metrics = options.metrics.registry;
   const server = createServer(async (request, response) => {
     const answer = (status: number, body: object) =>
       response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body));

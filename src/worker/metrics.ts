@@ -1,19 +1,51 @@
 // What the worker tells Prometheus, on its health port.
 import type { Pool } from '../shared/database.ts';
-import { addCounter, addGauge, createRegistry, type Registry } from '../shared/metrics.ts';
+import {
+  addCounter,
+  addGauge,
+  BATCH_SIZES,
+  createRegistry,
+  Histogram,
+  type Registry,
+  SECONDS,
+} from '../shared/metrics.ts';
 import type { Chainer } from './chainer.ts';
 import type { Consumer } from './consumer.ts';
 
-export function createWorkerMetrics({
-  consumer,
-  chainer,
-  pool,
-}: {
-  consumer: Consumer;
-  chainer: Chainer;
-  pool: Pool;
-}): Registry {
+export interface WorkerMetrics {
+  registry: Registry;
+  /** One statement that writes ledger entries, whatever became of it. */
+  batchEnded(entries: number, tookMs: number): void;
+  /** Adds what is read from the parts of the worker, once they are there. */
+  watch(parts: { consumer: Consumer; chainer: Chainer; pool: Pool }): void;
+}
+
+export function createWorkerMetrics(): WorkerMetrics {
   const registry = createRegistry();
+  const sizes = new Histogram({
+    name: 'ledger_batch_entries',
+    help: 'Entries in one SQL statement.',
+    ...{ buckets: BATCH_SIZES, registers: [registry] },
+  });
+  const durations = new Histogram({
+    name: 'ledger_batch_duration_seconds',
+    help: 'From sending a batch to PostgreSQL to its answer, or its failure.',
+    ...{ buckets: SECONDS, registers: [registry] },
+  });
+  return {
+    registry,
+    batchEnded(entries, tookMs) {
+      sizes.observe(entries);
+      durations.observe(tookMs / 1000);
+    },
+    watch: (parts) => watch(registry, parts),
+  };
+}
+
+function watch(
+  registry: Registry,
+  { consumer, chainer, pool }: { consumer: Consumer; chainer: Chainer; pool: Pool },
+): void {
   addCounter(
     registry,
     { name: 'ledger_events_total', help: 'Events received, by what became of them.', label: 'outcome' },
@@ -54,5 +86,4 @@ export function createWorkerMetrics({
     busy: pool.totalCount - pool.idleCount,
     waited_for: pool.waitingCount,
   }));
-  return registry;
 }

@@ -8,6 +8,7 @@ import { startTracing } from '../shared/tracing.ts';
 import { type Chainer, startChainer } from './chainer.ts';
 import { type Consumer, startConsumer } from './consumer.ts';
 import { startHealthServer } from './health.ts';
+import { createWorkerMetrics } from './metrics.ts';
 
 /** Connects to PostgreSQL and RabbitMQ as they become available. @throws the listen error when healthPort is taken. */
 export async function startWorker(
@@ -18,7 +19,12 @@ export async function startWorker(
   const pool = createPool(settings.databaseUrl, 'worker', 3, settings.statementTimeoutMs); // ledger, chains, health
   const chainer = startChainer({ pool, log });
   const topology = topologyOf(settings.amqpNamespace);
-  const consumer = startConsumer({ ...settings, topology, pool, log, tracing, onRecorded: chainer.tell });
+  const metrics = createWorkerMetrics();
+  const consumer = startConsumer({
+    ...{ ...settings, topology, pool, log, tracing },
+    ...{ onRecorded: chainer.tell, onBatch: metrics.batchEnded },
+  });
+  metrics.watch({ consumer, chainer, pool });
 
   async function stopRest(): Promise<void> {
     await consumer.stop();
@@ -35,6 +41,7 @@ export async function startWorker(
           consumer,
           chainer,
           pool,
+          metrics,
         }).catch(async (error: unknown) => {
           await stopRest();
           throw error;

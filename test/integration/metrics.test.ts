@@ -82,9 +82,11 @@ it('counts requests, updates, batches and events', async () => {
     'ledger_events_total{outcome="recorded"}': 2,
     'ledger_events_total{outcome="malformed"}': 1,
     'ledger_events_total{outcome="forged"}': 0,
+    ledger_batch_entries_sum: 2,
     ledger_write_failures_total: 0,
     'rabbitmq_link{state="connected"}': 1,
   });
+  expect((await scrape(health)).ledger_batch_duration_seconds_sum).toBeGreaterThan(0);
 });
 
 it('shows how far the ledger is behind, and leaves out what cannot be read', async () => {

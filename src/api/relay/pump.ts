@@ -36,7 +36,7 @@ const TRUNCATE_EVERY_MS = 500;
 /** Each attempt can hold up updates for the lock's time limit: for less than a hundredth of this. */
 const TRUNCATE_PAUSE_MAX_MS = 5000;
 /** After a page that was not full, so that what comes in the meantime shares a read, and messages share a commit of the worker. */
-const READ_PAUSE_MS = 10;
+const READ_PAUSE_MS = 25;
 /** A late row is waited for this often: its transaction is committing right now. */
 const GAP_PAUSE_MS = 5;
 /** With more gaps nothing further is read until some are closed; each costs an index probe a page. */
