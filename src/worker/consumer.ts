@@ -68,18 +68,27 @@ interface State {
   /** That has lasted too long: the next session makes a new queue. */
   replaceQueue: boolean;
   deadLetters: number | undefined;
+  isStopping: boolean;
 }
 
 export function startConsumer(options: ConsumerOptions): Consumer {
   const counts: ConsumerCounts = { recorded: 0, duplicates: 0, malformed: 0, forged: 0, retries: 0 };
-  const state: State = { brokenSinceMs: undefined, replaceQueue: false, deadLetters: undefined };
+  const state: State = { brokenSinceMs: undefined, replaceQueue: false, deadLetters: undefined, isStopping: false };
   const link = keepBrokerLink({
     url: options.amqpUrl,
     service: 'worker',
     log: options.log,
     run: (session) => consume(session, options, counts, state),
   });
-  return { link, counts, deadLetters: () => state.deadLetters, stop: () => link.stop() };
+  return {
+    link,
+    counts,
+    deadLetters: () => state.deadLetters,
+    stop() {
+      state.isStopping = true;
+      return link.stop();
+    },
+  };
 }
 
 async function consume(
@@ -131,6 +140,8 @@ async function consume(
     });
     if (isAll) await delay(BATCH_PAUSE_MS, undefined, { signal: session.signal }).catch(() => {});
   }
+  // By its answer RabbitMQ has the last acknowledgements: closing the connection alone overtakes them.
+  if (state.isStopping) await answered('closing the channel', channel.close());
 }
 
 /** Until the session ends. */

@@ -134,6 +134,7 @@ it('publishes to all subscribers, and the worker takes it for what it has', asyn
     ['b:2', true],
     ['b:3', true],
   ]);
+  await until('the worker has them', () => worker.consumer.counts.duplicates === 3);
   await worker.stop(); // has acknowledged by then
   expect(await channel.checkQueue(broker.topology.ledgerQueue)).toMatchObject({ messageCount: 0 });
   expect(await channel.checkQueue(broker.topology.deadLetters)).toMatchObject({ messageCount: 0 });

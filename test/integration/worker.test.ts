@@ -71,6 +71,40 @@ it('counts a repeat as a duplicate after its outbox row is gone', async () => {
   expect(await deadLetters()).toBe(0);
 });
 
+it('acknowledges at a stop what it has recorded, so that none of it comes again', async () => {
+  const EACH = 100;
+  for (let round = 1; round <= 5; round += 1) {
+    for (let count = 0; count < EACH; count += 1) await applyDirectly(database.pool, 'a', 1);
+    const { rows } = await database.pool.query(
+      `SELECT account_id AS "accountId", version, amount, balance, reference, created_at AS "createdAt"
+       FROM outbox ORDER BY position DESC LIMIT ${EACH}`,
+    );
+    for (const change of rows) publish(encodeEvent(change));
+    const blocker = await database.pool.connect();
+    await blocker.query('BEGIN; LOCK TABLE ledger IN EXCLUSIVE MODE');
+    const first = await startWorkerHere(database, broker);
+    await until('it has a batch under way', async () => {
+      const { rows } = await database.pool.query(
+        `SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`,
+      );
+      return rows.length > 0;
+    });
+    const stopped = first.stop();
+    await blocker.query('COMMIT');
+    blocker.release();
+    await stopped;
+    expect(first.consumer.counts.recorded).toBeGreaterThan(0);
+    const second = await startWorkerHere(database, broker);
+    await until('all are there', async () => (await ledgerRows(database)) === round * EACH);
+    await until('none are left', async () => {
+      const { messageCount } = await channel.checkQueue(broker.topology.ledgerQueue);
+      return messageCount === 0;
+    });
+    await second.stop();
+    expect(first.consumer.counts.duplicates + second.consumer.counts.duplicates).toBe(0);
+  }
+});
+
 it('dead-letters an event that no accepted change stands behind, and records its neighbours', async () => {
   await applyDirectly(database.pool, 'a', 5);
   const change = await outboxChange();
