@@ -20,11 +20,9 @@ export default defineConfig({
         test: {
           name: 'chaos',
           include: ['test/chaos/**/*.test.ts'],
-          // A broker takes 10 s to come back, and some of these take it down several times.
           testTimeout: 400_000,
           hookTimeout: 180_000,
-          // They measure what survives, not how fast: one at a time, so that servers come back in time.
-          fileParallelism: false,
+          // It proves what survives, not how fast: alone, so that servers come back in time.
           sequence: { groupOrder: 1 },
         },
       },

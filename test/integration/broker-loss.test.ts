@@ -24,6 +24,8 @@ import {
 } from '../harness.ts';
 
 const HEAL_TIMEOUT_MS = 90_000;
+/** A broker takes up to 10 s to come back, and some of these take it down several times. */
+const TIMEOUT_MS = 400_000;
 
 let server: DisposableBroker;
 let broker: Broker;
@@ -68,7 +70,9 @@ it('heals when the broker lost its disk with confirmed events on it', async () =
   expect(await ledgerRows(database)).toBe(20);
 });
 
-it('replaces a ledger queue that answers nothing after its broker was killed straight after declaring it', async () => {
+it('replaces a ledger queue that answers nothing after its broker was killed straight after declaring it', {
+  timeout: TIMEOUT_MS,
+}, async () => {
   const { database, url } = await system();
   await startWorkerHere(database, broker);
   await until('the queues are declared', async () => (await send(url, 'GET', '/readyz')).body.relay.active);
@@ -78,7 +82,9 @@ it('replaces a ledger queue that answers nothing after its broker was killed str
   expect(await drained(database, HEAL_TIMEOUT_MS)).toMatchObject({ ledgerEntries: 1, offendingAccounts: 0 });
 });
 
-it('replaces a ledger queue that throws out whoever consumes it, as one can that was declared again', async () => {
+it('replaces a ledger queue that throws out whoever consumes it, as one can that was declared again', {
+  timeout: TIMEOUT_MS,
+}, async () => {
   const broker = createBroker(server.url);
   for (let round = 0; round < 2; round += 1) {
     const connection = await connect(server.url, 'test');
