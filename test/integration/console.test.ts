@@ -237,6 +237,7 @@ describe.skipIf(!hasBrowser)('the page in a browser', () => {
       await page.getByLabel('Key', { exact: true }).fill(withToken);
       await page.getByRole('button', { name: 'Use it' }).click();
       await page.locator('#link', { hasText: /^connected$/ }).waitFor();
+      await page.locator('#broker', { hasText: /^connected$/ }).waitFor(); // and sees what is published from now on
     }
     return page;
   }

@@ -28,6 +28,7 @@ export interface LedgerQueue {
 }
 
 export interface EventTap {
+  /** Whether events arrive here. */
   readonly connected: boolean;
   /** Undefined while the broker does not tell. */
   ledgerQueue(): LedgerQueue | undefined;
@@ -42,6 +43,7 @@ interface TapOptions {
 
 export function startEventTap(options: TapOptions & { amqpUrl: string; log: Logger }): EventTap {
   let seen: { queue: LedgerQueue; atMs: number } | undefined;
+  let isConsuming = false;
   const onLook = (queue: LedgerQueue) => {
     seen = { queue, atMs: performance.now() };
   };
@@ -49,11 +51,14 @@ export function startEventTap(options: TapOptions & { amqpUrl: string; log: Logg
     url: options.amqpUrl,
     service: 'console',
     log: options.log,
-    run: (session) => tap(session, { ...options, onLook }),
+    run: (session) => {
+      session.signal.addEventListener('abort', () => (isConsuming = false));
+      return tap(session, { ...options, onLook, onConsuming: () => (isConsuming = true) });
+    },
   });
   return {
     get connected() {
-      return link.connected;
+      return link.connected && isConsuming;
     },
     ledgerQueue: () =>
       link.connected && seen && performance.now() - seen.atMs < LOOK_COUNTS_MS ? seen.queue : undefined,
@@ -63,9 +68,9 @@ export function startEventTap(options: TapOptions & { amqpUrl: string; log: Logg
 
 async function tap(
   session: BrokerSession,
-  options: TapOptions & { onLook: (queue: LedgerQueue) => void },
+  options: TapOptions & { onLook: (queue: LedgerQueue) => void; onConsuming: () => void },
 ): Promise<void> {
-  const { topology, onEvents, onLook } = options;
+  const { topology, onEvents, onLook, onConsuming } = options;
   const channel = await answered('opening a channel', session.connection.createChannel());
   channel.on('error', session.end);
   channel.on('close', () => session.end(new Error('channel closed')));
@@ -90,6 +95,7 @@ async function tap(
     else session.end(new Error('consumer cancelled by RabbitMQ'));
   };
   await answered('consuming it', channel.consume(queue, onMessage));
+  if (!session.signal.aborted) onConsuming();
   while (!session.signal.aborted) {
     await delay(EVERY_MS, undefined, { signal: session.signal }).catch(() => {});
     const last = waiting.at(-1);
