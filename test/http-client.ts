@@ -92,9 +92,14 @@ export function parseAnswers(received: Buffer): Answer[] {
     if (status === 100) continue;
     // The answer to HEAD declares a body and has none.
     if (body.length > 0 && body.length < declared) throw new Error(`half a body: ${body.toString()}`);
-    answers.push({ status, headers, body: body.length === 0 ? undefined : JSON.parse(body.toString()) });
+    answers.push({ status, headers, body: body.length === 0 ? undefined : parsed(headers, body.toString()) });
   }
   return answers;
+}
+
+/** What stands before the service may answer with a page. */
+function parsed(headers: Headers, text: string) {
+  return headers.get('content-type')?.startsWith('text/html') ? text : JSON.parse(text);
 }
 
 const TABLES = ['account', 'request', 'outbox', 'ledger'];

@@ -23,15 +23,28 @@ export function readOptions<Options extends ParseArgsOptionsConfig>(options: Opt
   }
 }
 
-const UNDEFINED_TABLE = '42P01';
+/** By SQLSTATE. */
+const HINTS: Record<string, string> = {
+  '42P01': '. Run migrate first', // undefined table
+};
 
-/** Connects to the database at DATABASE_URL; without that, to the one of this clone's npm start. */
-export async function withDatabase(service: string, work: (client: pg.Client) => Promise<void>): Promise<void> {
+/**
+ * Connects to the database at DATABASE_URL; without that, to the one of this clone's npm start.
+ * @param options.statementTimeoutMs for work that is quick or stuck. @throws SettingsError that says what to change.
+ */
+export async function withDatabase(
+  service: string,
+  work: (client: pg.Client) => Promise<void>,
+  { statementTimeoutMs }: { statementTimeoutMs?: number } = {},
+): Promise<void> {
   const { databaseUrl } = readDatabaseSettings({
     DATABASE_URL: process.env.DATABASE_URL || readRuntime()?.databaseUrl,
   });
-  const client = new pg.Client(connectionOptions(databaseUrl, service));
-  client.on('error', () => {}); // the query under way, or the next one, reports the same loss
+  const client = new pg.Client({
+    ...connectionOptions(databaseUrl, service),
+    ...(statementTimeoutMs && { statement_timeout: statementTimeoutMs, query_timeout: statementTimeoutMs + 1000 }),
+  });
+  client.on('error', (error) => lost.add(error)); // the query under way fails with it, or the next one with another
   try {
     await client.connect();
   } catch (error) {
@@ -41,7 +54,7 @@ export async function withDatabase(service: string, work: (client: pg.Client) =>
     await work(client);
   } catch (error) {
     if (!isOfDatabase(error)) throw error;
-    const hint = (error as { code?: string }).code === UNDEFINED_TABLE ? '. Run migrate first' : '';
+    const hint = HINTS[(error as { code?: string }).code ?? ''] ?? '';
     throw new SettingsError(`PostgreSQL: ${error.message}${hint}`, { cause: error });
   } finally {
     await client.end();
@@ -75,11 +88,15 @@ export async function withBroker(
   }
 }
 
+/** What ended connections to PostgreSQL: may be the plain error of a socket. */
+const lost = new WeakSet<Error>();
+
 /** Whether a failure is PostgreSQL's, or of the connection to it: pg gives both no common class. */
 export function isOfDatabase(error: unknown): error is Error {
   return (
+    lost.has(error as Error) ||
     error instanceof pg.DatabaseError ||
-    /^(Connection terminated|Client has encountered)/.test(String((error as Error).message))
+    /^(Connection terminated|Client has encountered|Query read timeout)/.test(String((error as Error).message))
   );
 }
 

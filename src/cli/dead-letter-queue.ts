@@ -1,7 +1,8 @@
 // Looks at the dead letters, puts them back, discards them. A letter leaves the queue only when that is done: killed at
 // any moment this loses none, and what it doubled by then is a duplicate to the worker.
 import type { ChannelModel, ConfirmChannel, ConsumeMessage } from 'amqplib';
-import { answered, closeConnection, connect } from '../shared/broker.ts';
+import { answered } from '../shared/broker.ts';
+import { SettingsError } from '../shared/config.ts';
 import type { Topology } from '../shared/topology.ts';
 import { type DeadLetter, describeDeadLetter, type Reason } from './dead-letter.ts';
 import { propertiesOf, takeMessages } from './messages.ts';
@@ -35,7 +36,7 @@ export interface Removal {
   queue: string;
   removed: number;
   byReason: Partial<Record<Reason, number>>;
-  /** Ids that no letter has. */
+  /** Ids that no letter has; none where not all were looked at. */
   missing: string[];
   complete: boolean;
 }
@@ -45,38 +46,26 @@ interface Held {
   letter: DeadLetter;
 }
 
+/** Works until its connection is closed: then what was looked at and not removed is in the queue again. */
 export interface DeadLetterQueue {
-  /** The first letters of a selection. All stay where they are; nobody else gets them until this is closed. */
+  /** The first letters of a selection. All stay where they are; nobody else gets them until the connection is closed. */
   look(selection: Selection, limit: number, deadlineMs: number): Promise<Look>;
   /** Gives letters to the worker once more, by way of its own queue: no subscriber sees them. */
   putBack(selection: Selection, deadlineMs: number): Promise<Removal>;
   discard(selection: Selection, deadlineMs: number): Promise<Removal>;
-  /** Whatever was looked at and not removed is in the queue again. */
-  close(): Promise<void>;
 }
 
-/** @throws what connecting throws, and when there is no such queue. Deadlines are on the clock of performance.now(). */
-export async function openDeadLetters(amqpUrl: string, topology: Topology): Promise<DeadLetterQueue> {
-  const connection = await connect(amqpUrl, 'dead-letters');
-  const close = () => closeConnection(connection);
-  try {
-    return { ...(await operations(connection, topology)), close };
-  } catch (error) {
-    await close();
-    throw error;
-  }
-}
-
-async function operations(
+/** @throws when there is no such queue. Deadlines are on the clock of performance.now(). */
+export async function openDeadLetters(
   connection: ChannelModel,
   { deadLetters, ledgerQueue }: Topology,
-): Promise<Omit<DeadLetterQueue, 'close'>> {
+): Promise<DeadLetterQueue> {
   const channel: ConfirmChannel = await answered('opening a channel', connection.createConfirmChannel());
   channel.on('error', () => {}); // the request that caused it fails with the same
   const { messageCount: messages } = await answered('finding the queue', channel.checkQueue(deadLetters)).catch(
     (error: Error & { code?: number }) => {
       if (error.code !== NOT_FOUND) throw error;
-      throw new Error(`There is no queue ${deadLetters}. The worker makes it: start one, or correct AMQP_NAMESPACE.`);
+      throw new SettingsError(`There is no queue ${deadLetters}. The worker makes it: start one, or correct AMQP_NAMESPACE.`);
     },
   );
   let returned = false;
@@ -85,7 +74,7 @@ async function operations(
   });
   const blocked = new Promise<never>((_, reject) => {
     connection.on('blocked', (reason) =>
-      reject(new Error(`RabbitMQ takes no messages at present (${reason}). Try again when that is over.`)),
+      reject(new SettingsError(`RabbitMQ takes no messages at present (${reason}). Try again when that is over.`)),
     );
   });
   blocked.catch(() => {});
@@ -136,7 +125,7 @@ async function operations(
     });
     // The queue answers a new consumer after it has taken the acknowledgements before it; looking at the queue would not do.
     await takePage(0);
-    return { queue: deadLetters, removed, byReason, missing: [...missing], complete };
+    return { queue: deadLetters, removed, byReason, missing: complete ? [...missing] : [], complete };
   }
 
   /** Resolves when RabbitMQ has all of them safely in the ledger queue. */
@@ -150,7 +139,7 @@ async function operations(
     });
     await answered('taking the messages', Promise.race([Promise.all(confirms), blocked]));
     // RabbitMQ confirms what it could not route: only the return tells, which comes first.
-    if (returned) throw new Error(`There is no queue ${ledgerQueue}. Start the worker, then try again.`);
+    if (returned) throw new SettingsError(`There is no queue ${ledgerQueue}. Start the worker, then try again.`);
   }
 
   return {

@@ -1,8 +1,6 @@
 // npm run dead-letters: what the worker refused, and what to do with it. Its --help is the reference.
-import { describeBrokerFailure } from '../shared/broker-failure.ts';
-import { SettingsError } from '../shared/config.ts';
 import { topologyOf } from '../shared/topology.ts';
-import { brokerOfCommand, runCommand } from './command.ts';
+import { brokerOfCommand, runCommand, withBroker } from './command.ts';
 import { comesBack, type DeadLetter, type Reason } from './dead-letter.ts';
 import { type DeadLetterQueue, type Look, openDeadLetters, type Removal } from './dead-letter-queue.ts';
 import { type DeadLetterRequest, HELP, parseRequest } from './dead-letter-request.ts';
@@ -10,28 +8,18 @@ import { type DeadLetterRequest, HELP, parseRequest } from './dead-letter-reques
 const NOT_ALL = 'not all of them: there was no time (--seconds), or somebody else looks at them now. Run it again';
 
 /** @returns whether all of it was done. */
-async function run({ command, selection, limit, seconds, json }: DeadLetterRequest): Promise<boolean> {
-  const deadlineMs = performance.now() + seconds * 1000;
-  const { amqpUrl, amqpNamespace } = brokerOfCommand();
-  let queue: DeadLetterQueue | undefined;
-  try {
-    queue = await openDeadLetters(amqpUrl, topologyOf(amqpNamespace));
-    if (command === 'list') {
-      const look = await queue.look(selection, limit, deadlineMs);
-      console.log(json ? JSON.stringify(look) : describeLook(look));
-      return look.complete;
-    }
-    const removal = await (command === 'put-back'
-      ? queue.putBack(selection, deadlineMs)
-      : queue.discard(selection, deadlineMs));
-    console.log(json ? JSON.stringify({ command, ...removal }) : describeRemoval(command, removal));
-    return removal.complete && removal.missing.length === 0;
-  } catch (error) {
-    if (error instanceof SettingsError) throw error;
-    throw new SettingsError(describeBrokerFailure(amqpUrl, error));
-  } finally {
-    await queue?.close();
+async function run(queue: DeadLetterQueue, request: DeadLetterRequest, deadlineMs: number): Promise<boolean> {
+  const { command, selection, limit, json } = request;
+  if (command === 'list') {
+    const look = await queue.look(selection, limit, deadlineMs);
+    console.log(json ? JSON.stringify(look) : describeLook(look));
+    return look.complete;
   }
+  const removal = await (command === 'put-back'
+    ? queue.putBack(selection, deadlineMs)
+    : queue.discard(selection, deadlineMs));
+  console.log(json ? JSON.stringify({ command, ...removal }) : describeRemoval(command, removal));
+  return removal.complete && removal.missing.length === 0;
 }
 
 function describeLook({ queue, messages, letters, complete }: Look): string {
@@ -65,6 +53,11 @@ function describeRemoval(command: 'put-back' | 'discard', removal: Removal): str
 
 await runCommand(async () => {
   const request = parseRequest(process.argv.slice(2));
-  if (request === 'help') console.log(HELP);
-  else if (!(await run(request))) process.exitCode = 1;
+  if (request === 'help') return console.log(HELP);
+  const deadlineMs = performance.now() + request.seconds * 1000;
+  const { amqpUrl, amqpNamespace } = brokerOfCommand();
+  await withBroker(amqpUrl, 'dead-letters', async (connection) => {
+    const queue = await openDeadLetters(connection, topologyOf(amqpNamespace));
+    if (!(await run(queue, request, deadlineMs))) process.exitCode = 1;
+  });
 });

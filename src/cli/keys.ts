@@ -1,15 +1,13 @@
 // npm run keys: creates, lists and revokes API keys. A new token goes to standard output alone, and is shown this once.
 // Exits 0 when done, 1 when refused or the database does not answer, 2 when called in a wrong way.
 import { parseArgs } from 'node:util';
-import pg from 'pg';
+import type pg from 'pg';
 import { z } from 'zod';
-import { readRuntime } from '../local/runtime.ts';
 import { idOf, SCOPES, scope } from '../shared/api-key.ts';
 import { actor } from '../shared/balance.ts';
-import { RATE_LIMIT_MAX, readDatabaseSettings, SettingsError } from '../shared/config.ts';
-import { connectionOptions, describeConnectionFailure } from '../shared/database.ts';
+import { RATE_LIMIT_MAX, SettingsError } from '../shared/config.ts';
 import { createKey, KeyProblem, listKeys, revokeKey, type StoredKey } from './api-keys.ts';
-import { UsageError } from './command.ts';
+import { runCommand, UsageError, withDatabase } from './command.ts';
 
 const HELP = `npm run keys -- create CLIENT --scopes read,write,admin [--rate-limit N] [--json]
 npm run keys -- list [CLIENT] [--all] [--json]
@@ -36,8 +34,16 @@ const rateLimit = z.coerce.number().int().min(1).max(RATE_LIMIT_MAX).optional();
 
 type Command = (client: pg.Client) => Promise<void>;
 
-/** @throws UsageError */
+/** @throws UsageError with the help */
 function parse(args: string[]): Command | 'help' {
+  try {
+    return parseCommand(args);
+  } catch (error) {
+    throw error instanceof UsageError ? new UsageError(`${error.message}\n\n${HELP}`) : error;
+  }
+}
+
+function parseCommand(args: string[]): Command | 'help' {
   const { values, positionals } = parseOptions(args);
   if (values.help) return 'help';
   const [name, subject, ...rest] = positionals;
@@ -128,48 +134,19 @@ const printJson: typeof printText = {
   revoked: (key) => console.log(JSON.stringify(key)),
 };
 
-async function run(command: Command): Promise<void> {
-  const { databaseUrl } = readDatabaseSettings({
-    DATABASE_URL: process.env.DATABASE_URL || readRuntime()?.databaseUrl,
-  });
-  const client = new pg.Client({
-    ...connectionOptions(databaseUrl, 'keys'),
-    statement_timeout: STATEMENT_TIMEOUT_MS,
-    query_timeout: STATEMENT_TIMEOUT_MS + 1000,
-  });
-  client.on('error', () => {}); // the query under way reports the same loss
-  try {
-    await client.connect();
-  } catch (error) {
-    throw new SettingsError(describeConnectionFailure(databaseUrl, error));
-  }
-  try {
-    await command(client);
-  } catch (error) {
-    throw explain(error);
-  } finally {
-    await client.end();
-  }
+/** Refusals that mean more here than elsewhere. */
+function explained(error: unknown): unknown {
+  if (error instanceof KeyProblem) return new SettingsError(error.message);
+  const isDenied = (error as { code?: string }).code === '42501';
+  return isDenied ? new SettingsError("this database user may not write keys: use the owner's DATABASE_URL") : error;
 }
 
-function explain(error: unknown): unknown {
-  const { code } = error as { code?: string };
-  if (code === '42P01') return new KeyProblem('the database has no table for keys yet: run migrate first');
-  if (code === '42501') return new KeyProblem("this database user may not write keys: use the owner's DATABASE_URL");
-  if (error instanceof pg.DatabaseError) return new KeyProblem(`the database refused: ${error.message}`);
-  return error;
-}
-
-try {
+await runCommand(async () => {
   const command = parse(process.argv.slice(2));
-  if (command === 'help') console.log(HELP);
-  else await run(command);
-} catch (error) {
-  if (error instanceof UsageError) {
-    console.error(`${error.message}\n\n${HELP}`);
-    process.exitCode = 2;
-  } else if (error instanceof SettingsError || error instanceof KeyProblem) {
-    console.error(error.message);
-    process.exitCode = 1;
-  } else throw error;
-}
+  if (command === 'help') return console.log(HELP);
+  const work = (client: pg.Client) =>
+    command(client).catch((error) => {
+      throw explained(error);
+    });
+  await withDatabase('keys', work, { statementTimeoutMs: STATEMENT_TIMEOUT_MS });
+});

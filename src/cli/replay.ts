@@ -77,6 +77,7 @@ async function replay(
   } catch (error) {
     const message = `${(error as Error).message}${goOn(done, handOver)}`;
     if (isOfDatabase(error)) throw new SettingsError(`PostgreSQL: ${message}`);
+    if (error instanceof SettingsError) throw new SettingsError(message);
     if (!signal.aborted) throw new Error(message, { cause: error });
   } finally {
     progress.end();
@@ -90,7 +91,7 @@ function placeOf({ last }: Replay): string {
 
 /** What to do after half of it. */
 function goOn({ last, published }: Replay, handOver: boolean): string {
-  if (handOver) return ` ${published} events are in the queue, which is not bound: run it again, repeats do no harm.`;
+  if (handOver) return ` ${published} events are in the queue, and what came meanwhile is not: run it again, repeats do no harm.`;
   return last ? ` Go on with --after ${last.accountId}:${last.version}.` : '';
 }
 

@@ -18,6 +18,8 @@ import { traceDelivery, traceLedger } from './ledger-trace.ts';
 /** How long the queue may answer nothing, or with RabbitMQ's internal error, before it is replaced: one that recovers has time. */
 const UNANSWERED_MAX_MS = 30_000;
 const BROKEN_MAX_MS = 5000;
+/** Well above the time from one attempt to the next: 10 s for an answer, and what comes before it. */
+const BROKEN_AGAIN_MS = 60_000;
 /** It closes the whole connection. */
 const INTERNAL_ERROR = 541;
 /** How often RabbitMQ is asked for them. */
@@ -63,8 +65,9 @@ export interface ConsumerOptions {
 
 /** What outlives a session. */
 interface State {
-  /** Since when the queue cannot be consumed, though the broker is there. */
+  /** Since when the queue cannot be consumed, though the broker is there, and when that was seen last. */
   brokenSinceMs: number | undefined;
+  brokenSeenMs: number;
   /** That has lasted too long: the next session makes a new queue. */
   replaceQueue: boolean;
   deadLetters: number | undefined;
@@ -73,7 +76,10 @@ interface State {
 
 export function startConsumer(options: ConsumerOptions): Consumer {
   const counts: ConsumerCounts = { recorded: 0, duplicates: 0, malformed: 0, forged: 0, retries: 0 };
-  const state: State = { brokenSinceMs: undefined, replaceQueue: false, deadLetters: undefined, isStopping: false };
+  const state: State = {
+    ...{ brokenSinceMs: undefined, brokenSeenMs: 0, replaceQueue: false },
+    ...{ deadLetters: undefined, isStopping: false },
+  };
   const link = keepBrokerLink({
     url: options.amqpUrl,
     service: 'worker',
@@ -146,6 +152,7 @@ async function consume(
 
 /** Until the session ends. */
 function watchDeadLetters(channel: Channel, { signal }: BrokerSession, topology: Topology, state: State): void {
+  if (signal.aborted) return;
   const ask = () =>
     answered('counting the dead letters', channel.checkQueue(topology.deadLetters)).then(
       ({ messageCount }) => {
@@ -178,8 +185,11 @@ async function openChannel(session: BrokerSession): Promise<Channel> {
 function noteBrokenQueue(state: State, error: unknown, ended: unknown, topology: Topology, log: Logger): void {
   const isUnanswered = error instanceof BrokerTimeout;
   if (!isUnanswered && (ended as { code?: number } | undefined)?.code !== INTERNAL_ERROR) return;
-  state.brokenSinceMs ??= performance.now();
-  const lastedMs = performance.now() - state.brokenSinceMs;
+  const nowMs = performance.now();
+  if (nowMs - state.brokenSeenMs > BROKEN_AGAIN_MS) state.brokenSinceMs = undefined; // the broker was away in between
+  state.brokenSeenMs = nowMs;
+  state.brokenSinceMs ??= nowMs;
+  const lastedMs = nowMs - state.brokenSinceMs;
   log.error({ queue: topology.ledgerQueue, lastedMs }, 'the ledger queue cannot be consumed');
   if (lastedMs < (isUnanswered ? UNANSWERED_MAX_MS : BROKEN_MAX_MS)) return;
   state.replaceQueue = true;

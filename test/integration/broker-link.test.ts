@@ -264,11 +264,12 @@ describe('a memory alarm', () => {
     channel.publish(broker.topology.deadLetters, '', Buffer.from('a letter'));
     await until('it is there', async () => (await channel.checkQueue(broker.topology.deadLetters)).messageCount === 1);
     await raiseAlarm();
-    const queue = await openDeadLetters(broker.url, broker.topology);
+    const connection = await connect(broker.url, 'test');
+    const queue = await openDeadLetters(connection, broker.topology);
     await expect(queue.putBack({ ids: [], reasons: [] }, Number.POSITIVE_INFINITY)).rejects.toThrow(
       /takes no messages/,
     );
-    await queue.close();
+    await closeConnection(connection);
     await endAlarm(); // until then RabbitMQ does not read from this connection, and so does not see that it has ended
     await until('it is back', async () => (await channel.checkQueue(broker.topology.deadLetters)).messageCount === 1);
   });

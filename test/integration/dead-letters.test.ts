@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import type { Channel, GetMessage } from 'amqplib';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { openDeadLetters } from '../../src/cli/dead-letter-queue.ts';
+import { closeConnection, connect } from '../../src/shared/broker.ts';
 import { encodeEvent } from '../../src/shared/events.ts';
 import { declareTopology } from '../../src/shared/topology.ts';
 import {
@@ -138,9 +139,10 @@ it('lists what is dead and why, without taking it, as often as one likes', async
   expect((await runJson('list', '--limit', '2')).letters).toHaveLength(2);
 
   for (let looks = 0; looks < 30; looks += 1) {
-    const queue = await openDeadLetters(broker.url, broker.topology);
+    const connection = await connect(broker.url, 'test');
+    const queue = await openDeadLetters(connection, broker.topology);
     expect((await queue.look({ ids: [], reasons: [] }, 100, Number.POSITIVE_INFINITY)).letters).toHaveLength(3);
-    await queue.close();
+    await closeConnection(connection);
     await until('they are back', async () => (await deadLetters()) === 3);
   }
 });

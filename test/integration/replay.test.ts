@@ -263,6 +263,40 @@ it('says so when the connection to RabbitMQ is lost, and where to go on', async 
   });
 });
 
+it('hands over to a queue that is bound already: the present waits for the past all the same', async () => {
+  await pastOf(['a'], 300);
+  await startApiHere(database, broker);
+  await startWorkerHere(database, broker);
+  await channel.assertQueue(queue, {
+    durable: true,
+    arguments: { 'x-queue-type': 'quorum', 'x-delivery-limit': 1_000_000, 'x-single-active-consumer': true },
+  });
+  await channel.bindQueue(queue, broker.topology.eventsExchange, 'balance.*');
+  const replaying = start('--queue', queue, '--all', '--hand-over', '--rate', '300');
+  await until('some are there', async () => (await channel.checkQueue(queue)).messageCount >= 30);
+  await applyDirectly(database.pool, 'a', 5);
+  expect(await replaying.whenEnded).toMatchObject({
+    code: 0,
+    out: expect.stringContaining(' 1 messages came meanwhile'),
+  });
+  await applyDirectly(database.pool, 'a', 5);
+  await drained(database);
+  const ids: string[] = [];
+  await until('all are there', async () => ids.push(...(await idsIn(queue))) >= 302);
+  expect(ids).toEqual(Array.from({ length: 302 }, (_, index) => `a:${index + 1}`));
+});
+
+it('hands over to no queue of another kind, and touches none', async () => {
+  await pastOf(['a'], 3);
+  await channel.assertQueue(queue, { durable: true });
+  channel.sendToQueue(queue, Buffer.from('mine'));
+  await until('it is there', async () => (await channel.checkQueue(queue)).messageCount === 1);
+  const { code, err } = await run('--queue', queue, '--all', '--hand-over');
+  expect({ code, err }).toEqual({ code: 1, err: expect.stringContaining(`There is a queue ${queue} of another kind`) });
+  expect(err).not.toContain('delete');
+  expect(await messagesOf(queue)).toHaveLength(1);
+});
+
 it('hands over from the past to the present without a gap, under traffic', { timeout: 120_000 }, async () => {
   const accounts = Array.from({ length: 20 }, (_, index) => `account-${index}`);
   await pastOf(accounts, 150);

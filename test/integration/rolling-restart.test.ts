@@ -5,6 +5,7 @@ import { Agent, request } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { freePort } from '../../src/local/free-port.ts';
+import { problems } from '../../src/shared/problems.ts';
 import { haproxy, startBalancer, startHaproxy } from '../balancers.ts';
 import {
   cleanUp,
@@ -19,6 +20,7 @@ import {
   spawnProcess,
   until,
 } from '../harness.ts';
+import { exchange } from '../http-client.ts';
 
 const RATE = 1000;
 const TICK_MS = 10;
@@ -174,3 +176,31 @@ it.for(balancers)(
     expect(await drained(database)).toMatchObject({ ledgerEntries: sent, offendingAccounts: 0 });
   },
 );
+
+it('HAProxy as docs/haproxy.cfg sets it keeps the inside inside, and refuses in the words of the service', async ({
+  skip,
+}) => {
+  skip(haproxy === undefined);
+  const first = await freePort();
+  const ports = [first, await freePort(first + 1)];
+  const apis = await Promise.all(ports.map(startApi));
+  const url = await startHaproxy(ports);
+  for (const path of ['/metrics', '/readyz', '/livez', '/metrics#x', '//metrics', '/v1/../metrics', '/', '/elsewhere']) {
+    const [answer] = await exchange(url, `GET ${path} HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n`);
+    expect([400, 404], path).toContain(answer?.status);
+  }
+  for (const path of ['/docs', '/console', '/openapi.json', '/asyncapi.json']) {
+    expect((await fetch(url + path)).status, path).toBe(200);
+  }
+  await createAccount(url, 'alice');
+  for (const { child } of apis) child.kill('SIGKILL');
+  await until('both are out', async () => (await send(url, 'GET', '/v1/accounts/alice')).status === 503);
+  const { status, headers, body } = await send(url, 'POST', '/v1/balance-updates', { accountId: 'alice', amount: 1 });
+  expect([status, headers.get('content-type'), headers.get('retry-after')]).toEqual([
+    ...[503, 'application/problem+json', '1'],
+  ]);
+  expect(body).toEqual({
+    type: 'urn:highload-balance:problem:overloaded',
+    ...{ title: problems.overloaded.title, status: 503, code: 'overloaded' },
+  });
+});

@@ -268,3 +268,19 @@ it.each([
   expect(resident ?? 0).toBeLessThan(300 * MEGABYTE); // undefined where there is no /proc
   await spawned.kill();
 });
+
+it('is not held up at a stop by a load balancer that goes on asking whether it is ready', async () => {
+  const strict = await startStrictServer();
+  let asked = 0;
+  const asking = setInterval(() => {
+    fetch(`${strict.url}/readyz`).then(
+      () => (asked += 1),
+      () => {},
+    );
+  }, 50);
+  onCleanUp(async () => clearInterval(asking));
+  await until('it has asked', () => asked > 2);
+  const startedAtMs = performance.now();
+  await strict.server.stop();
+  expect(performance.now() - startedAtMs).toBeLessThan(3000); // requests would be waited for as long as they come, 8 s at most
+});

@@ -36,6 +36,7 @@ it.each([
   ['--queue q --all --after a', '--after a'],
   ['--exchange --all --hand-over', '--hand-over goes with'],
   ['--queue q --account a --hand-over', '--hand-over goes with'],
+  ['--queue q --all --hand-over --after a:1', '--hand-over begins anew'],
   ['--queue q --all --fast', '--fast'],
 ])('refuses %j', (options, what) => {
   const parse = () => parseRequest(options.split(' ').filter(Boolean));

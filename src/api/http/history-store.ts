@@ -137,7 +137,7 @@ export async function balanceAtVersion(
   const [row] = (await pool.query(AT_VERSION, [id, version])).rows;
   if (!row) return undefined;
   if (version > row.lastVersion) return { lastVersion: row.lastVersion };
-  return { version, balance: row.balance ?? 0, createdAt: row.createdAt };
+  return pastBalance(version, row);
 }
 
 const AT_TIME = `
@@ -159,5 +159,12 @@ const AT_TIME = `
 /** The balance after the last change that was created at or before a moment; undefined when there is no such account. */
 export async function balanceAtTime(pool: Pool, id: string, moment: Date): Promise<PastBalance | undefined> {
   const [row] = (await pool.query(AT_TIME, [id, moment.toISOString()])).rows;
-  return row && { version: row.version, balance: row.balance ?? 0, createdAt: row.createdAt };
+  return row && pastBalance(row.version, row);
+}
+
+/** @throws when the change is in neither table: what somebody removed is no balance of 0. */
+function pastBalance(version: number, change: { balance: number | null; createdAt: Date | null }): PastBalance {
+  if (version === 0) return { version, balance: 0, createdAt: null };
+  if (change.balance === null) throw new Error(`version ${version} is in neither ledger nor outbox`);
+  return { version, balance: change.balance, createdAt: change.createdAt };
 }

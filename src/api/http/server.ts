@@ -80,7 +80,7 @@ export async function startServer(
   };
   const serve = (request: IncomingMessage, response: ServerResponse) => {
     if (stopping) {
-      lastRequestAtMs = performance.now();
+      if (request.url !== '/readyz') lastRequestAtMs = performance.now(); // a load balancer goes on asking
       response.setHeader('connection', 'close');
     }
     // Health and metrics are told at any load.

@@ -4,6 +4,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { ChannelModel, ConsumeMessage } from 'amqplib';
 import { answered } from '../../shared/broker.ts';
+import { SettingsError } from '../../shared/config.ts';
 import type { Topology } from '../../shared/topology.ts';
 import { propertiesOf, takeMessages } from '../messages.ts';
 import type { Message, ReplayPublisher } from './publisher.ts';
@@ -34,9 +35,17 @@ export interface HandOver {
 export async function beginHandOver(connection: ChannelModel, topology: Topology, queue: string): Promise<HandOver> {
   const channel = await answered('opening a channel', connection.createChannel());
   channel.on('error', () => {});
-  await answered('declaring the queue', channel.assertQueue(queue, QUEUE));
+  await answered('declaring the queue', channel.assertQueue(queue, QUEUE)).catch((error: Error) => {
+    throw isOfAnotherKind(error)
+      ? new SettingsError(
+          `There is a queue ${queue} of another kind than --hand-over makes: a quorum queue with a single active consumer, not exclusive. Hand over to a new one. RabbitMQ: ${error.message}`,
+        )
+      : error;
+  });
   const { queue: keeper } = await answered('declaring a queue', channel.assertQueue('', { exclusive: true }));
   await answered('binding a queue', channel.bindQueue(keeper, topology.eventsExchange, 'balance.*'));
+  // It is bound where a hand-over failed in its last moments, or where somebody did that: the present would come before the past.
+  await answered('unbinding the queue', channel.unbindQueue(queue, topology.eventsExchange, 'balance.*'));
 
   const left = async () => (await answered('asking the queue', channel.checkQueue(keeper))).messageCount;
 
@@ -51,7 +60,7 @@ export async function beginHandOver(connection: ChannelModel, topology: Topology
   /** The next messages, which are known to be there. They are ours alone: taken is gone. */
   async function take(count: number): Promise<ConsumeMessage[]> {
     const page = await takeMessages(channel, keeper, count, SILENCE_MS);
-    if (page.length < count) throw new Error('RabbitMQ does not give out what was published meanwhile. Run it again.');
+    if (page.length < count) throw new SettingsError('RabbitMQ does not give out what was published meanwhile.');
     channel.ack(page.at(-1) as ConsumeMessage, true);
     return page;
   }
@@ -67,7 +76,7 @@ export async function beginHandOver(connection: ChannelModel, topology: Topology
       };
       let kept = await moveOn();
       for (let round = 1; kept > 0 && round < ROUNDS_MAX; round += 1) kept = await moveOn();
-      if (kept > KEPT_MAX) throw new Error('Events come faster than they can be handed over. Do it when less happens.');
+      if (kept > KEPT_MAX) throw new SettingsError('Events come faster than they can be handed over. Do it when less happens.');
       await answered('binding the queue', channel.bindQueue(queue, topology.eventsExchange, 'balance.*'));
       await moveOn(); // at once: the consumer waits for it
       await answered('unbinding a queue', channel.unbindQueue(keeper, topology.eventsExchange, 'balance.*'));
@@ -76,6 +85,11 @@ export async function beginHandOver(connection: ChannelModel, topology: Topology
       return moved;
     },
   };
+}
+
+/** RabbitMQ refuses to declare it again like this: other arguments, or of another connection alone. */
+function isOfAnotherKind(error: Error & { code?: number }): boolean {
+  return error.code === 406 || error.code === 405;
 }
 
 function again(message: ConsumeMessage): Message {

@@ -2,6 +2,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { ChannelModel, ConfirmChannel, Options } from 'amqplib';
 import { answered } from '../../shared/broker.ts';
+import { SettingsError } from '../../shared/config.ts';
 import { type BalanceChange, EVENT_CONTENT_TYPE, encodeEvent, eventId, eventType } from '../../shared/events.ts';
 
 /** Messages on their way at a time. */
@@ -101,7 +102,7 @@ export async function createReplayPublisher(
 
   function takesNothing(error: Error): Error {
     if (blockedReason === undefined) return error;
-    return new Error(`RabbitMQ takes no messages at present (${blockedReason}). Try again when that is over.`);
+    return new SettingsError(`RabbitMQ takes no messages at present (${blockedReason}). Try again when that is over.`);
   }
 
   async function publishPart(messages: readonly Message[]): Promise<void> {
@@ -110,9 +111,9 @@ export async function createReplayPublisher(
       open = await once(open);
       if (ended) throw ended; // amqplib calls everything refused then
       // RabbitMQ confirms what it could not route: only the return tells, which comes first.
-      if (returned) throw new Error(`No queue takes these events: ${routingKey ?? exchange} has gone.`);
+      if (returned) throw new SettingsError(`No queue takes these events: ${routingKey ?? exchange} has gone.`);
       if (open.length === 0) return;
-      if (performance.now() > deadlineMs) throw new Error('A queue refuses these events: it is full. Make room in it.');
+      if (performance.now() > deadlineMs) throw new SettingsError('A queue refuses these events: it is full. Make room in it.');
       await delay(REFUSED_PAUSE_MS);
     }
   }

@@ -78,6 +78,9 @@ export function parseRequest(args: string[]): ReplayRequest | 'help' {
   if (handOver && (queue === undefined || !all)) {
     throw new UsageError('--hand-over goes with --queue and --all: what comes after it is everything, too.');
   }
+  if (handOver && values.after !== undefined) {
+    throw new UsageError('--hand-over begins anew: what happened since to accounts before --after would be missing.');
+  }
   return {
     queue,
     handOver,
