@@ -25,6 +25,7 @@ import { createLanes } from './updates/lanes.ts';
 export async function startApi(settings: ApiSettings, log: Logger): Promise<Running & { port: number }> {
   const tracing = await startTracing(settings, 'api', log);
   const pool = createPool(settings.databaseUrl, 'api', settings.poolMax, settings.statementTimeoutMs);
+  const healthPool = createPool(settings.databaseUrl, 'api', 1, settings.statementTimeoutMs);
   const topology = topologyOf(settings.amqpNamespace);
   const relay = settings.relay === 'off' ? undefined : startRelay({ ...settings, topology, log, tracing });
   const metrics = createApiMetrics();
@@ -32,12 +33,13 @@ export async function startApi(settings: ApiSettings, log: Logger): Promise<Runn
     ...{ ...settings, log, tracing },
     ...{ onChange: () => relay?.wake(), onBatch: metrics.batches },
   });
-  metrics.watch({ lanes, relay, pool });
+  metrics.watch({ lanes, relay, pool, healthPool });
   const stopKeyExpiry =
     settings.relay === 'only' ? () => {} : startKeyExpiry(pool, settings.idempotencyKeysKeptMs, log);
   let stopping: Promise<void> | undefined;
   const health = {
     pool,
+    healthPool,
     schemaVersion: await expectedSchemaVersion(),
     relayState: () => relay?.state() ?? { active: false },
     laneCounts: () => lanes.counts(),
@@ -50,7 +52,7 @@ export async function startApi(settings: ApiSettings, log: Logger): Promise<Runn
   const access = settings.relay === 'only' ? undefined : createAccess({ ...settings, log });
   const live = createLiveStream({
     ...{ ...settings, ...health, topology, processes: settings.apiProcesses },
-    databaseState: () => databaseState(pool, health.schemaVersion),
+    databaseState: () => databaseState(healthPool, health.schemaVersion),
     isRevoked: async (response) => (await access?.isRevoked(response)) ?? false,
     instance: `${hostname()}, process ${process.pid}`,
   });
@@ -60,7 +62,7 @@ export async function startApi(settings: ApiSettings, log: Logger): Promise<Runn
     stopKeyExpiry();
     await Promise.all([access?.stop(), lanes.stop()]);
     await relay?.stop();
-    await pool.end();
+    await Promise.all([pool.end(), healthPool.end()]);
     await tracing?.stop();
   }
   const server = await startServer(app, settings.host, settings.port).catch(async (error: unknown) => {

@@ -40,7 +40,7 @@ export interface ApiMetrics {
   /** @param route the path as it is declared, or `none`. */
   requestEnded(method: string, route: string, status: number, seconds: number): void;
   /** Adds what is read from the parts of the API, once they are there. */
-  watch(parts: { lanes: Lanes; relay: Relay | undefined; pool: Pool }): void;
+  watch(parts: { lanes: Lanes; relay: Relay | undefined; pool: Pool; healthPool: Pool }): void;
   watchServer(server: Pick<HttpServer, 'refused'>): void;
   registry: Registry;
 }
@@ -92,7 +92,7 @@ export function createApiMetrics(): ApiMetrics {
         () => server.refused(),
       );
     },
-    watch({ lanes, relay, pool }) {
+    watch({ lanes, relay, pool, healthPool }) {
       addCounter(
         registry,
         { name: 'balance_updates_total', help: 'Balance updates answered, by outcome.', label: 'outcome' },
@@ -108,7 +108,7 @@ export function createApiMetrics(): ApiMetrics {
         { name: 'postgres_pool_connections', help: 'Connections for everything but updates.', label: 'state' },
         () => ({ idle: pool.idleCount, busy: pool.totalCount - pool.idleCount, waited_for: pool.waitingCount }),
       );
-      watchBacklog(registry, pool);
+      watchBacklog(registry, healthPool);
       if (relay) watchRelay(registry, relay);
     },
   };

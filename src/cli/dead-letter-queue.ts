@@ -65,7 +65,9 @@ export async function openDeadLetters(
   const { messageCount: messages } = await answered('finding the queue', channel.checkQueue(deadLetters)).catch(
     (error: Error & { code?: number }) => {
       if (error.code !== NOT_FOUND) throw error;
-      throw new SettingsError(`There is no queue ${deadLetters}. The worker makes it: start one, or correct AMQP_NAMESPACE.`);
+      throw new SettingsError(
+        `There is no queue ${deadLetters}. The worker makes it: start one, or correct AMQP_NAMESPACE.`,
+      );
     },
   );
   let returned = false;

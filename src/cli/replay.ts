@@ -91,7 +91,8 @@ function placeOf({ last }: Replay): string {
 
 /** What to do after half of it. */
 function goOn({ last, published }: Replay, handOver: boolean): string {
-  if (handOver) return ` ${published} events are in the queue, and what came meanwhile is not: run it again, repeats do no harm.`;
+  if (handOver)
+    return ` ${published} events are in the queue, and what came meanwhile is not: run it again, repeats do no harm.`;
   return last ? ` Go on with --after ${last.accountId}:${last.version}.` : '';
 }
 

@@ -9,6 +9,13 @@ export type Pool = pg.Pool;
 
 /** Statements that touch a few keys of tables that may be empty today and huge tomorrow: never plan a full scan. */
 const INDEXED_PLANS = '-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off';
+/**
+ * Of the server's side: of a machine that vanished it lets go within 30 s, and of the relay's lock with it. By its defaults
+ * that takes up to two hours.
+ */
+const PEER_LOST =
+  '-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=4 -c tcp_user_timeout=30000';
+const OPTIONS = `${INDEXED_PLANS} ${PEER_LOST}`;
 
 /** bigint as a number: every bigint of ours is within +-(2^53 - 1), which the tables' constraints guarantee. */
 const types: pg.CustomTypesConfig = {
@@ -38,9 +45,9 @@ export function connectionOptions(
 
 /** Options in the URL would replace ours, so ours join them there. */
 function withIndexedPlans(databaseUrl: string): pg.ClientConfig {
-  if (!/[?&]options=/.test(databaseUrl)) return { connectionString: databaseUrl, options: INDEXED_PLANS };
+  if (!/[?&]options=/.test(databaseUrl)) return { connectionString: databaseUrl, options: OPTIONS };
   const url = new URL(databaseUrl);
-  url.searchParams.set('options', `${url.searchParams.get('options')} ${INDEXED_PLANS}`);
+  url.searchParams.set('options', `${url.searchParams.get('options')} ${OPTIONS}`);
   return { connectionString: url.href };
 }
 

@@ -101,6 +101,17 @@ describe('the stream', () => {
     watcher.leave();
   });
 
+  it('answers HEAD at once, and keeps no place for it', async () => {
+    for (let count = 0; count < 25; count += 1) {
+      const { status } = await fetch(`${url}/console/stream`, {
+        method: 'HEAD',
+        headers: key,
+        signal: AbortSignal.timeout(5000),
+      });
+      expect(status).toBe(200);
+    }
+  });
+
   it('refuses the 21st watcher until one of them is gone', async () => {
     const watchers: Watcher[] = [];
     for (let index = 0; index < 20; index += 1) watchers.push(await watch(url, key));

@@ -52,6 +52,16 @@ beforeAll(async () => {
 });
 afterAll(cleanUp);
 
+it('says of a history that somebody damaged that something is wrong, not that it was 0 or that there is none', async () => {
+  await insertAccounts(database, 'damaged');
+  await database.pool.query(`UPDATE account SET version = 5, balance = 5 WHERE account_id = 'damaged'`);
+  for (const moment of ['version=3', `at=${new Date(Date.now() - 1000).toISOString()}`]) {
+    const { status, body } = await get(`/v1/accounts/damaged/balance?${moment}`);
+    expect({ status, code: body.code }, moment).toEqual({ status: 500, code: 'internal' });
+  }
+  expect((await get('/v1/accounts/damaged/balance?version=0')).body).toMatchObject({ balance: 0 });
+});
+
 describe('a past balance', () => {
   const balance = (parameters: Record<string, string | number>) =>
     get(`/v1/accounts/busy/balance?${query(parameters)}`);

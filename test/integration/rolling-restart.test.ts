@@ -185,7 +185,16 @@ it('HAProxy as docs/haproxy.cfg sets it keeps the inside inside, and refuses in 
   const ports = [first, await freePort(first + 1)];
   const apis = await Promise.all(ports.map(startApi));
   const url = await startHaproxy(ports);
-  for (const path of ['/metrics', '/readyz', '/livez', '/metrics#x', '//metrics', '/v1/../metrics', '/', '/elsewhere']) {
+  for (const path of [
+    '/metrics',
+    '/readyz',
+    '/livez',
+    '/metrics#x',
+    '//metrics',
+    '/v1/../metrics',
+    '/',
+    '/elsewhere',
+  ]) {
     const [answer] = await exchange(url, `GET ${path} HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n`);
     expect([400, 404], path).toContain(answer?.status);
   }

@@ -120,7 +120,7 @@ export function createLiveStream(options: LiveStreamOptions): LiveStream {
   }
 
   return {
-    handler(_request, response) {
+    handler(request, response) {
       if (ended || watchers.size >= WATCHERS_MAX) {
         return sendProblem(response, 'overloaded', {
           detail: ended ? 'This process is stopping.' : `${WATCHERS_MAX} consoles are open at this process.`,
@@ -132,6 +132,7 @@ export function createLiveStream(options: LiveStreamOptions): LiveStream {
         'x-accel-buffering': 'no', // nginx would gather them
         'x-content-type-options': 'nosniff',
       });
+      if (request.method === 'HEAD') return response.end(); // nothing else of it would ever be sent
       response.write(':\n\n'); // the answer is there, before anything happens
       watchers.add(response);
       watching ??= start();

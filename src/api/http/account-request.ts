@@ -24,8 +24,8 @@ export async function inDatabase<T>(query: () => Promise<T>): Promise<T> {
   } catch (cause) {
     if (cause instanceof RequestProblem) throw cause;
     const code = (cause as { code?: string }).code ?? '';
-    // A connection failure has no SQLSTATE, or one of these classes; anything else is a defect.
-    const away = !/^[0-9A-Z]{5}$/.test(code) || /^(08|25|53|57)/.test(code);
+    // A connection failure has no SQLSTATE, or one of these classes; anything else is a defect. EPIPE is no SQLSTATE.
+    const away = !/^([0-9][0-9A-Z]{4}|(F0|HV|P0|XX)[0-9A-Z]{3})$/.test(code) || /^(08|25|53|57)/.test(code);
     if (!away) throw cause;
     const details: ProblemDetails = { detail: 'Repeat the request: it takes effect once, however often it is sent.' };
     throw Object.assign(new RequestProblem('unavailable', details), { cause });

@@ -65,6 +65,9 @@ export function createHealthApp(options: OperationsOptions): RequestListener {
   return finish(newApp(), options);
 }
 
+/** Not a status of HTTP: nginx's word in its logs for a client that left before there was an answer. */
+const CLIENT_GAVE_UP = 499;
+
 function newApp(): Express {
   const app = express();
   app.disable('x-powered-by');
@@ -87,7 +90,8 @@ function finish(app: Express, options: OperationsOptions): RequestListener {
     if (options.tracing) traceRequest(options.tracing, request as Request, response as Response);
     response.once('close', () => {
       const route = (request as Request).route?.path ?? 'none';
-      options.onRequestEnd(request.method, route, response.statusCode, (performance.now() - startedAtMs) / 1000);
+      const status = response.headersSent ? response.statusCode : CLIENT_GAVE_UP;
+      options.onRequestEnd(request.method, route, status, (performance.now() - startedAtMs) / 1000);
     });
     app(request as Request, response as Response, () => sendProblem(response, 'not_found'));
   };

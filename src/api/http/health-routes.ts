@@ -2,10 +2,15 @@
 // needs. RabbitMQ is no part of it: updates are accepted while the broker is away, and published when it is back.
 import type { RequestHandler } from 'express';
 import type { Pool } from '../../shared/database.ts';
+import { inTime } from '../../shared/in-time.ts';
 import { readBacklog } from '../relay/outbox-backlog.ts';
 
+/** Above any answer of a database that is well. */
+const READING_MS_MAX = 5000;
+
 export interface HealthOptions {
-  pool: Pool;
+  /** Of its own: what clients read is not to make a process look unready. */
+  healthPool: Pool;
   schemaVersion: number;
   /** What /readyz tells beside: state that does not decide readiness. */
   relayState: () => object;
@@ -18,10 +23,15 @@ export const livez: RequestHandler = (_request, response) => {
   response.json({ status: 'ok' });
 };
 
-export function readyz({ pool, schemaVersion, relayState, laneCounts, isStopping }: HealthOptions): RequestHandler {
+export function readyz(options: HealthOptions): RequestHandler {
+  const { healthPool, schemaVersion, relayState, laneCounts, isStopping } = options;
+  /** However many ask, one reading at a time. */
+  const read = inTime(async () => {
+    const database = await databaseState(healthPool, schemaVersion);
+    return { database, outbox: database === 'ok' ? await readBacklog(healthPool).catch(() => undefined) : undefined };
+  }, READING_MS_MAX);
   return async (_request, response) => {
-    const database = await databaseState(pool, schemaVersion);
-    const outbox = database === 'ok' ? await readBacklog(pool).catch(() => undefined) : undefined;
+    const { database, outbox } = (await read()) ?? { database: 'unavailable', outbox: undefined };
     const status = isStopping() ? 'stopping' : database === 'ok' ? 'ok' : 'unavailable';
     response
       .status(status === 'ok' ? 200 : 503)

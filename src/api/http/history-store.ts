@@ -154,17 +154,26 @@ const AT_TIME = `
   SELECT low AS version, change.balance, change.created_at AS "createdAt"
   FROM search
   LEFT JOIN LATERAL (${CHANGE('low')}) change ON true
-  WHERE low = high`;
+  WHERE low = high
+  UNION ALL
+  SELECT NULL, NULL, NULL FROM account WHERE account_id = $1
+  LIMIT 1`;
 
 /** The balance after the last change that was created at or before a moment; undefined when there is no such account. */
 export async function balanceAtTime(pool: Pool, id: string, moment: Date): Promise<PastBalance | undefined> {
   const [row] = (await pool.query(AT_TIME, [id, moment.toISOString()])).rows;
+  if (row && row.version === null) throw damaged(`a version is missing on the way to ${moment.toISOString()}`);
   return row && pastBalance(row.version, row);
+}
+
+/** Somebody removed entries. With the SQLSTATE for that: it is no failure that passes. */
+function damaged(what: string): Error {
+  return Object.assign(new Error(`the history is damaged: ${what}. npm run verify names it`), { code: 'XX001' });
 }
 
 /** @throws when the change is in neither table: what somebody removed is no balance of 0. */
 function pastBalance(version: number, change: { balance: number | null; createdAt: Date | null }): PastBalance {
   if (version === 0) return { version, balance: 0, createdAt: null };
-  if (change.balance === null) throw new Error(`version ${version} is in neither ledger nor outbox`);
+  if (change.balance === null) throw damaged(`version ${version} is in neither ledger nor outbox`);
   return { version, balance: change.balance, createdAt: change.createdAt };
 }

@@ -17,6 +17,7 @@ const TIMEOUTS = { headersMs: 10_000, requestMs: 30_000, checkMs: 1000, unreadMs
 /** Above the usual 60 s of a load balancer, so that it is the one to close an idle connection. */
 const KEEP_ALIVE_TIMEOUT_MS = 65_000;
 const HEADER_BYTES_MAX = 16_384;
+const TOLD_AT_ANY_LOAD: ReadonlySet<string> = new Set(['/livez', '/readyz', '/metrics']);
 const CONNECTIONS_MAX = 20_000;
 /** Requests that one connection may have under way or waiting. */
 const PIPELINED_MAX = 100;
@@ -49,6 +50,8 @@ export async function startServer(
   const underWay = new WeakMap<Socket, ServerResponse[]>();
   /** Connections that have not sent a request yet. */
   const unserved = new Set<Socket>();
+  /** Connections with rubbish behind a request whose answer goes on. */
+  const leaving = new WeakSet<Socket>();
   const admit = createAdmission();
   let refused = 0;
   /** Since the stop began. */
@@ -83,8 +86,7 @@ export async function startServer(
       if (request.url !== '/readyz') lastRequestAtMs = performance.now(); // a load balancer goes on asking
       response.setHeader('connection', 'close');
     }
-    // Health and metrics are told at any load.
-    if (!admit() && request.url?.startsWith('/v1/')) return refuse(response);
+    if (!admit() && !TOLD_AT_ANY_LOAD.has(request.url ?? '')) return refuse(response);
     if (request.headers.host === undefined && request.httpVersion === '1.1') {
       response.setHeader('connection', 'close');
       sendProblem(response, 'invalid_request', { errors: [{ where: 'header Host', what: 'is required' }] });
@@ -126,8 +128,10 @@ export async function startServer(
     // Rubbish behind a complete request: that one may be taking effect, so it gets its own answer and no other.
     const complete = underWay.get(socket)?.findLast(({ req, writableEnded }) => req.complete && !writableEnded);
     if (complete) {
+      socket.pause(); // each further byte would be another error
       if (!complete.headersSent) complete.setHeader('connection', 'close');
-      else complete.once('finish', () => socket.destroySoon()); // a long answer is under way: it goes on to its end
+      else if (!leaving.has(socket)) complete.once('finish', () => socket.destroySoon()); // a long answer goes on to its end
+      leaving.add(socket);
       return;
     }
     const code: ProblemCode =

@@ -105,6 +105,8 @@ export async function readUnrecorded(
   return (await client.query<OutboxRow>({ name: 'outbox_unrecorded', text: READ_UNRECORDED, values })).rows;
 }
 
+const START_ROWS_MAX = 5000;
+
 const PROGRESS = `
   SELECT coalesce((SELECT max(position) FROM relay_progress), 0) AS noted, last_value AS drawn FROM outbox_position`;
 
@@ -113,14 +115,19 @@ const PROGRESS = `
  * was moved in a way that leaves its sequences behind (logical replication does), or where something below is missing
  * from the ledger; then everything is gone through from the beginning.
  */
-export async function startPosition(client: pg.Client): Promise<number> {
+export async function startPosition(client: pg.Client, signal: AbortSignal): Promise<number> {
   const { noted, drawn } = (await client.query(PROGRESS)).rows[0];
   if (noted > drawn) {
     await client.query('DELETE FROM relay_progress WHERE position > $1', [drawn]);
     return 0;
   }
-  const missing = await readUnrecorded(client, { above: 0, upTo: noted, limit: 1 });
-  return missing.length > 0 ? 0 : noted;
+  // In steps: behind a long backup the outbox holds more than one statement can look up in its time.
+  for (let above = 0; above < noted && !signal.aborted; ) {
+    const found = await examine(client, { above, below: noted + 1, limit: START_ROWS_MAX });
+    if (found.firstUnrecorded !== null) return 0;
+    above = found.last ?? noted;
+  }
+  return noted;
 }
 
 export async function noteProgress(client: pg.Client, position: number): Promise<void> {
@@ -138,6 +145,8 @@ const PARTITION_BYTES_MIN = 2 * 1024 * 1024;
 const PROGRESS_BYTES_MIN = 1024 * 1024;
 /** A waiting TRUNCATE holds up whoever comes behind it, so it gives up soon and tries again later. */
 const TRUNCATE_LOCK_TIMEOUT_MS = 40;
+/** This process may be frozen, or its machine gone, while it holds the lock that updates wait for. */
+const TRUNCATE_IDLE_TIMEOUT_MS = 1000;
 
 /**
  * Truncates the partitions in which nothing lies above a position, which is to be confirmed and recorded up to there.
@@ -157,7 +166,10 @@ async function truncate(client: pg.Client, table: string, bytesMin: number, upTo
   if (looked.rows[0].stays) return true;
   await client.query('BEGIN');
   try {
-    await client.query(`SET LOCAL lock_timeout = ${TRUNCATE_LOCK_TIMEOUT_MS}`);
+    await client.query(
+      `SET LOCAL lock_timeout = ${TRUNCATE_LOCK_TIMEOUT_MS};
+       SET LOCAL idle_in_transaction_session_timeout = ${TRUNCATE_IDLE_TIMEOUT_MS}`,
+    );
     await client.query(`LOCK TABLE ${table} IN ACCESS EXCLUSIVE MODE`);
     // Once more under the lock: a late writer may have chosen this table in the meantime.
     if (!(await client.query(`SELECT ${needed} AS stays`)).rows[0].stays) {

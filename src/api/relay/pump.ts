@@ -107,7 +107,7 @@ export async function runPump(term: Term, options: PumpOptions): Promise<void> {
   await declare();
   const publisher = createPublisher(channel, session, topology, options.tracing);
 
-  const noted = await startPosition(reader);
+  const noted = await startPosition(reader, signal);
   const cursor = new OutboxCursor(noted);
   const times = new PublishTimes(3 * Math.max(PATIENCE_MAX_MS, relayRepublishMs));
   const rejections = new Rejections();
@@ -120,6 +120,7 @@ export async function runPump(term: Term, options: PumpOptions): Promise<void> {
 
   /** As one message. */
   function publish(rows: readonly OutboxRow[]): void {
+    if (signal.aborted) return; // an answer that came late: counted now, it would count in the next term for ever
     counts.inFlight += rows.length;
     publisher.publish(rows, (outcome: PublishOutcome) => {
       counts.inFlight -= rows.length;
@@ -156,11 +157,14 @@ export async function runPump(term: Term, options: PumpOptions): Promise<void> {
   }
 
   /** Resolves when an event was confirmed, so that the ledger soon has it, or after the time. */
-  async function confirmedOr(timeoutMs: number): Promise<void> {
-    const pause = new AbortController();
-    onConfirm = () => pause.abort();
-    await delay(timeoutMs, undefined, { signal: AbortSignal.any([signal, pause.signal]) }).catch(() => {});
-    onConfirm = () => {};
+  function confirmedOr(timeoutMs: number): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, timeoutMs);
+      onConfirm = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
   }
 
   const now = () => performance.now(); // no step of the wall clock stretches an interval

@@ -76,7 +76,8 @@ export async function beginHandOver(connection: ChannelModel, topology: Topology
       };
       let kept = await moveOn();
       for (let round = 1; kept > 0 && round < ROUNDS_MAX; round += 1) kept = await moveOn();
-      if (kept > KEPT_MAX) throw new SettingsError('Events come faster than they can be handed over. Do it when less happens.');
+      if (kept > KEPT_MAX)
+        throw new SettingsError('Events come faster than they can be handed over. Do it when less happens.');
       await answered('binding the queue', channel.bindQueue(queue, topology.eventsExchange, 'balance.*'));
       await moveOn(); // at once: the consumer waits for it
       await answered('unbinding a queue', channel.unbindQueue(keeper, topology.eventsExchange, 'balance.*'));

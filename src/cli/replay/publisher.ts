@@ -113,7 +113,8 @@ export async function createReplayPublisher(
       // RabbitMQ confirms what it could not route: only the return tells, which comes first.
       if (returned) throw new SettingsError(`No queue takes these events: ${routingKey ?? exchange} has gone.`);
       if (open.length === 0) return;
-      if (performance.now() > deadlineMs) throw new SettingsError('A queue refuses these events: it is full. Make room in it.');
+      if (performance.now() > deadlineMs)
+        throw new SettingsError('A queue refuses these events: it is full. Make room in it.');
       await delay(REFUSED_PAUSE_MS);
     }
   }

@@ -1,0 +1,99 @@
+// What a new relay does first, and what it does not leave behind: on a database alone, without a broker.
+import { setTimeout as delay } from 'node:timers/promises';
+import pg from 'pg';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { startPosition, truncateRecorded } from '../../src/api/relay/outbox.ts';
+import { connectionOptions } from '../../src/shared/database.ts';
+import { cleanUp, createDatabase, type Database, onCleanUp, until } from '../harness.ts';
+
+/** More than are looked up in one statement, and enough for a partition to be worth truncating. */
+const CHANGES = 40_000;
+
+let database: Database;
+let client: pg.Client;
+const signal = new AbortController().signal;
+
+beforeEach(async () => {
+  database = await createDatabase();
+  client = new pg.Client(connectionOptions(database.url, 'test', 'indexed plans'));
+  client.on('error', () => {});
+  await client.connect();
+  onCleanUp(() => client.end());
+  await database.pool.query(
+    `INSERT INTO account (account_id, balance, version, created_at, updated_at) VALUES ('a', $1, $1, now(), now())`,
+    [CHANGES],
+  );
+  const history = `SELECT 'a', version, 1, version, timestamptz '2026-01-01Z' FROM generate_series(1, $1::integer) AS version`;
+  await database.pool.query(`INSERT INTO outbox (account_id, version, amount, balance, created_at) ${history}`, [
+    CHANGES,
+  ]);
+  await database.pool.query(`INSERT INTO ledger (account_id, version, amount, balance, created_at) ${history}`, [
+    CHANGES - 1,
+  ]);
+  await database.pool.query('INSERT INTO relay_progress SELECT max(position) FROM outbox');
+});
+afterEach(cleanUp);
+
+const last = async () => (await database.pool.query('SELECT max(position) AS position FROM outbox')).rows[0].position;
+
+it('begins at what was noted when the ledger has all below, and at the beginning when it lacks the last', async () => {
+  expect(await startPosition(client, signal)).toBe(0);
+  await database.pool.query(
+    `INSERT INTO ledger (account_id, version, amount, balance, created_at) VALUES ('a', $1, 1, $1, '2026-01-01Z')`,
+    [CHANGES],
+  );
+  expect(await startPosition(client, signal)).toBe(await last());
+});
+
+it('looks up in small statements what a long backup has kept in the outbox', async () => {
+  await database.pool.query(`INSERT INTO ledger (account_id, version, amount, balance, created_at)
+    VALUES ('a', ${CHANGES}, 1, ${CHANGES}, '2026-01-01Z')`);
+  const longest = await longestStatement(async () => {
+    expect(await startPosition(client, signal)).toBe(await last());
+  });
+  const whole = await longestStatement(() =>
+    client.query(`SELECT count(*) FROM outbox WHERE EXISTS
+      (SELECT FROM ledger WHERE (ledger.account_id, ledger.version) = (outbox.account_id, outbox.version))`),
+  );
+  expect(longest).toBeLessThan(whole);
+});
+
+/** Milliseconds of the client's longest one. */
+async function longestStatement(work: () => Promise<unknown>): Promise<number> {
+  const query = client.query;
+  let longestMs = 0;
+  client.query = (async (...parameters: unknown[]) => {
+    const startedAtMs = performance.now();
+    const result = await (query as (...parameters: unknown[]) => Promise<unknown>).apply(client, parameters);
+    longestMs = Math.max(longestMs, performance.now() - startedAtMs);
+    return result;
+  }) as typeof query;
+  await work();
+  client.query = query;
+  return longestMs;
+}
+
+it('holds up nobody for long when it freezes with the lock of a truncation', async () => {
+  await database.pool.query('DELETE FROM relay_progress');
+  const query = client.query;
+  let isFrozen = false;
+  client.query = (async (...parameters: unknown[]) => {
+    if (String(parameters[0]).startsWith('TRUNCATE')) {
+      isFrozen = true;
+      await delay(8000);
+    }
+    return (query as (...parameters: unknown[]) => Promise<unknown>).apply(client, parameters);
+  }) as typeof query;
+  const truncating = truncateRecorded(client, await last()).catch(() => 'its connection was ended');
+  await until('it is frozen', () => isFrozen);
+  const startedAtMs = performance.now();
+  await database.pool.query('SELECT count(*) FROM outbox'); // waits for the lock
+  expect(performance.now() - startedAtMs).toBeLessThan(5000);
+  expect(await truncating).toBe('its connection was ended');
+});
+
+it('has the server look whether its machine is still there', async () => {
+  const { rows } = await client.query(`SELECT current_setting('tcp_keepalives_idle') AS idle,
+    current_setting('tcp_keepalives_count') AS count, current_setting('tcp_user_timeout') AS timeout`);
+  expect(rows).toEqual([{ idle: '10', count: '4', timeout: '30000' }]);
+});
