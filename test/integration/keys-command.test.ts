@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { hashOf } from '../../src/shared/api-key.ts';
-import { cleanUp, createDatabase, type Database, until } from '../harness.ts';
+import { cleanUp, createDatabase, type Database, onCleanUp, until } from '../harness.ts';
 
 const FILE = fileURLToPath(new URL('../../src/cli/keys.ts', import.meta.url));
 const TOKEN = /^hlb_[0-9A-Za-z]{12}_[0-9A-Za-z]{49}$/;
@@ -121,6 +121,7 @@ it('says what to do when it cannot', async () => {
 
 it('says so in a sentence when its connection is ended meanwhile', async () => {
   const blocker = await database.pool.connect();
+  onCleanUp(async () => blocker.release(true));
   await blocker.query('BEGIN; LOCK TABLE api_key');
   const child = spawn(process.execPath, [FILE, 'list'], {
     env: { PATH: process.env.PATH, DATABASE_URL: database.url },
@@ -128,15 +129,13 @@ it('says so in a sentence when its connection is ended meanwhile', async () => {
   let said = '';
   child.stderr.on('data', (chunk) => (said += chunk));
   await until('it is waiting, and is ended', async () => {
-    const { rows } = await blocker.query(
+    const { rows } = await database.pool.query(
       `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
        WHERE datname = current_database() AND application_name LIKE '%keys%' AND wait_event_type = 'Lock'`,
     );
     return rows.length > 0;
   });
   const [code] = await once(child, 'close');
-  await blocker.query('ROLLBACK');
-  blocker.release();
   expect({ code, said }).toEqual({
     code: 1,
     said: 'PostgreSQL: terminating connection due to administrator command\n',

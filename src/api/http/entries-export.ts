@@ -50,10 +50,15 @@ function csvText(text: string): string {
   return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 }
 
+/** How long a client may take over one piece of some hundred kilobytes: only so many are served at a time. */
+const TAKEN_MS_MAX = 60_000;
+
 /** Resolves when the client has taken what was written, or is gone. */
-function taken(response: ServerResponse): Promise<void> {
+function taken(response: ServerResponse, msMax: number): Promise<void> {
   return new Promise((resolve) => {
+    const timer = setTimeout(() => response.destroy(), msMax);
     const done = () => {
+      clearTimeout(timer);
       response.off('drain', done).off('close', done); // a long export waits thousands of times
       resolve();
     };
@@ -81,7 +86,7 @@ export async function streamExport(
         if (response.destroyed) return;
         const text = entries.map((entry) => line(id, entry)).join('');
         if (text === '' || response.write(text)) continue;
-        await taken(response);
+        await taken(response, TAKEN_MS_MAX);
       }
     }
     if (!response.destroyed) response.end();

@@ -12,6 +12,8 @@ const ENTRY_EVERY_MS = 50;
 export function createTry({ onApplied }) {
   /** @type {Map<string, (event: BalanceEvent) => void>} event ids that somebody waits for */
   const awaited = new Map();
+  /** @type {{ text: string, key: string } | undefined} an update whose outcome is not known: once more, it goes under its key */
+  let unsettled;
   /** @type {BalanceEvent[]} those of the last seconds: an event can be here before the answer is */
   let lately = [];
 
@@ -72,8 +74,10 @@ export function createTry({ onApplied }) {
       amount: Number(input('update-amount').value),
       ...(reference === '' ? {} : { reference }),
     };
-    const idempotencyKey = crypto.randomUUID();
-    step('Request', '', `POST /v1/balance-updates\nIdempotency-Key: ${idempotencyKey}\n\n${JSON.stringify(body)}`);
+    const text = JSON.stringify(body);
+    const idempotencyKey = unsettled?.text === text ? unsettled.key : crypto.randomUUID();
+    unsettled = { text, key: idempotencyKey };
+    step('Request', '', `POST /v1/balance-updates\nIdempotency-Key: ${idempotencyKey}\n\n${text}`);
     const sentAtMs = performance.now();
     const since = () => `after ${duration(performance.now() - sentAtMs)}`;
     const answered = step('Answer: waiting');
@@ -85,7 +89,9 @@ export function createTry({ onApplied }) {
         body,
         headers: { 'idempotency-key': idempotencyKey },
       });
+      unsettled = undefined;
     } catch (error) {
+      if (error instanceof CallFailed && error.status >= 400 && error.status < 500) unsettled = undefined;
       answered(
         `Answer: ${error instanceof CallFailed ? `${error.status || ''} ${error.code ?? ''}` : ''}`,
         since(),
