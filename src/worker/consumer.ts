@@ -22,8 +22,8 @@ const BROKEN_MAX_MS = 5000;
 const BROKEN_AGAIN_MS = 60_000;
 /** It closes the whole connection. */
 const INTERNAL_ERROR = 541;
-/** How often RabbitMQ is asked for them. */
-const DEAD_LETTERS_EVERY_MS = 5000;
+/** How often RabbitMQ is asked how many dead letters there are, and whether it holds back what it should deliver. */
+const LOOK_EVERY_MS = 5000;
 /** After a batch that took all there was, so that what comes in the meantime shares a statement and its commit. */
 const BATCH_PAUSE_MS = 25;
 const DATABASE_RETRY_MIN_MS = 100;
@@ -110,8 +110,11 @@ async function consume(
   await answered('setting the prefetch', channel.prefetch(prefetch));
 
   const waiting: ConsumeMessage[] = []; // bounded by prefetch
+  let delivered = 0;
+  let isRecording = false;
   let wake = () => {};
   const onMessage = (message: ConsumeMessage | null) => {
+    delivered += 1;
     if (message) waiting.push(message);
     else session.end(new Error('consumer cancelled by RabbitMQ')); // the queue was deleted, or its node went away
     wake();
@@ -125,6 +128,7 @@ async function consume(
   }
   session.signal.addEventListener('abort', () => wake());
   watchDeadLetters(channel, session, topology, state);
+  watchDeliveries(channel, session, topology, () => (isRecording || waiting.length > 0 ? undefined : delivered));
 
   while (!session.signal.aborted) {
     if (waiting.length === 0) {
@@ -136,7 +140,9 @@ async function consume(
     const batch = takeBatch(waiting, batchRowsMax);
     const isAll = waiting.length === 0;
     const spans = tracing && batch.map(({ message }) => traceDelivery(tracing, topology, message));
+    isRecording = true;
     const refused = await record(batch, options, session.signal, counts, spans);
+    isRecording = false;
     if (refused) settle(channel, batch, refused);
     spans?.forEach((span, index) => {
       const { message } = batch[index] as Delivery;
@@ -163,11 +169,34 @@ function watchDeadLetters(channel: Channel, { signal }: BrokerSession, topology:
       },
     );
   void ask();
-  const timer = setInterval(ask, DEAD_LETTERS_EVERY_MS);
+  const timer = setInterval(ask, LOOK_EVERY_MS);
   signal.addEventListener('abort', () => {
     clearInterval(timer);
     state.deadLetters = undefined;
   });
+}
+
+/**
+ * A queue that is deleted just as messages of it are acknowledged can forget to tell its consumer (seen with 3.10), and the one
+ * that takes its place does not know of it: it holds messages, and delivers none. Then another session is needed.
+ * @param deliveries so far; undefined while some are in hand.
+ */
+function watchDeliveries(
+  channel: Channel,
+  session: BrokerSession,
+  topology: Topology,
+  deliveries: () => number | undefined,
+): void {
+  if (session.signal.aborted) return;
+  let before: number | undefined;
+  const look = async () => {
+    const { messageCount } = await answered('looking at the ledger queue', channel.checkQueue(topology.ledgerQueue));
+    const now = messageCount > 0 ? deliveries() : undefined;
+    if (now !== undefined && now === before) session.end(new Error('RabbitMQ holds messages and delivers none'));
+    before = now;
+  };
+  const timer = setInterval(() => void look().catch(session.end), LOOK_EVERY_MS);
+  session.signal.addEventListener('abort', () => clearInterval(timer));
 }
 
 async function openChannel(session: BrokerSession): Promise<Channel> {

@@ -3,6 +3,7 @@ import type { Channel } from 'amqplib';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { encodeEvent, encodeEventBatch } from '../../src/shared/events.ts';
 import { declareTopology } from '../../src/shared/topology.ts';
+import { startProxy } from '../chaos/proxy.ts';
 import {
   applyDirectly,
   type Broker,
@@ -13,6 +14,7 @@ import {
   drained,
   insertAccounts,
   ledgerRows,
+  onCleanUp,
   startApiHere,
   startWorkerHere,
   until,
@@ -218,6 +220,29 @@ it('starts consuming again after its queue was deleted under it', async () => {
   await drained(database);
   await channel.deleteQueue(broker.topology.ledgerQueue);
   await applyDirectly(database.pool, 'a', 1);
+  expect(await drained(database)).toMatchObject({ ledgerEntries: 2, offendingAccounts: 0 });
+});
+
+it('notices that RabbitMQ delivers nothing of what it holds, where it was not told that its queue had gone', async () => {
+  await startApiHere(database, broker);
+  const proxy = await startProxy({ port: Number(new URL(broker.url).port || 5672) });
+  onCleanUp(() => proxy.close());
+  const through = new URL(broker.url);
+  through.port = String(proxy.port);
+  const { consumer } = await startWorkerHere(database, { ...broker, url: through.href });
+  await applyDirectly(database.pool, 'a', 1);
+  await drained(database);
+  await until('it knows of the dead letters, so that no answer is under way', () => consumer.deadLetters() === 0);
+  const connections = proxy.connections();
+  for (const connection of connections) connection.setMode('toClient', 'drop');
+  await channel.deleteQueue(broker.topology.ledgerQueue);
+  await applyDirectly(database.pool, 'a', 1);
+  await until('there is another queue', async () => {
+    const probe = await (await broker.connect()).createChannel();
+    probe.on('error', () => {});
+    return (await probe.checkQueue(broker.topology.ledgerQueue).catch(() => undefined)) !== undefined;
+  });
+  for (const connection of connections) connection.setMode('toClient', 'pass');
   expect(await drained(database)).toMatchObject({ ledgerEntries: 2, offendingAccounts: 0 });
 });
 
