@@ -190,7 +190,11 @@ function watchDeliveries(
   if (session.signal.aborted) return;
   let before: number | undefined;
   const look = async () => {
-    const { messageCount } = await answered('looking at the ledger queue', channel.checkQueue(topology.ledgerQueue));
+    const { messageCount, consumerCount } = await answered(
+      'looking at the ledger queue',
+      channel.checkQueue(topology.ledgerQueue),
+    );
+    if (consumerCount === 0) session.end(new Error('RabbitMQ does not know of this consumer any more'));
     const now = messageCount > 0 ? deliveries() : undefined;
     if (now !== undefined && now === before) session.end(new Error('RabbitMQ holds messages and delivers none'));
     before = now;

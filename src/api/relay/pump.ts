@@ -295,6 +295,10 @@ export async function runPump(term: Term, options: PumpOptions): Promise<void> {
         { events: pass.events, patienceMs },
         'published events again that were confirmed but are not in the ledger',
       );
+      // Of a queue that was deleted and made again RabbitMQ may confirm to an old channel what never comes out of it (seen with 3.10).
+      if (pass.firstPosition === lastPass.firstPosition && patienceMs > relayRepublishMs) {
+        session.end(new Error('what is published again does not reach the ledger: another connection'));
+      }
       // Patience doubles while it is always the same event.
       patienceMs =
         pass.firstPosition === lastPass.firstPosition ? Math.min(PATIENCE_MAX_MS, patienceMs * 2) : relayRepublishMs;
