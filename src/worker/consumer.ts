@@ -130,6 +130,7 @@ async function consume(
   watchDeadLetters(channel, session, topology, state);
   watchDeliveries(channel, session, topology, () => (isRecording || waiting.length > 0 ? undefined : delivered));
 
+  const ended = new Promise<void>((resolve) => session.signal.addEventListener('abort', () => resolve()));
   while (!session.signal.aborted) {
     if (waiting.length === 0) {
       await new Promise<void>((resolve) => {
@@ -150,7 +151,7 @@ async function consume(
       else if (refused.has(message)) span?.fail('dead_lettered');
       span?.end();
     });
-    if (isAll) await delay(BATCH_PAUSE_MS, undefined, { signal: session.signal }).catch(() => {});
+    if (isAll) await Promise.race([delay(BATCH_PAUSE_MS), ended]);
   }
   // By its answer RabbitMQ has the last acknowledgements: closing the connection alone overtakes them.
   if (state.isStopping) await answered('closing the channel', channel.close());
