@@ -13,7 +13,8 @@ const INDEXED_PLANS = '-c enable_seqscan=off -c enable_hashjoin=off -c enable_me
  * Of the server's side: of a machine that vanished it lets go within 30 s, and of the relay's lock with it. By its defaults
  * that takes up to two hours.
  */
-const PEER_LOST = '-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=4';
+const PEER_LOST =
+  '-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=4 -c tcp_user_timeout=30000';
 const OPTIONS = `${INDEXED_PLANS} ${PEER_LOST}`;
 
 /** bigint as a number: every bigint of ours is within +-(2^53 - 1), which the tables' constraints guarantee. */

@@ -18,6 +18,11 @@ const DELIVERY_LIMIT = 1000;
 const LOOKS_MAX = 1_000_000;
 /** Refused messages are evidence, not data: the oldest go first when someone floods the queue. */
 const DEAD_LETTERS_MAX = 100_000;
+/**
+ * Between the end of a queue and its next declaration: RabbitMQ tells consumers within some 40 ms that their queue is gone, and
+ * 3.10 never tells those whose queue was declared again before that: they wait for ever.
+ */
+export const DELETED_QUEUE_SETTLE_MS = 500;
 
 export function topologyOf(namespace: string): Topology {
   return {

@@ -10,9 +10,9 @@ import type { Pool } from '../shared/database.ts';
 import { type BalanceChange, decodeEvents } from '../shared/events.ts';
 import type { Running } from '../shared/lifecycle.ts';
 import type { Logger } from '../shared/logging.ts';
-import { declareTopology, type Topology } from '../shared/topology.ts';
+import { DELETED_QUEUE_SETTLE_MS, declareTopology, type Topology } from '../shared/topology.ts';
 import { inSpan, type TracedSpan, type Tracing } from '../shared/tracing.ts';
-import { recordChanges } from './ledger.ts';
+import { doChangesWait, recordChanges } from './ledger.ts';
 import { traceDelivery, traceLedger } from './ledger-trace.ts';
 
 /** How long the queue may answer nothing, or with RabbitMQ's internal error, before it is replaced: one that recovers has time. */
@@ -22,8 +22,10 @@ const BROKEN_MAX_MS = 5000;
 const BROKEN_AGAIN_MS = 60_000;
 /** It closes the whole connection. */
 const INTERNAL_ERROR = 541;
-/** How often RabbitMQ is asked how many dead letters there are, and whether it holds back what it should deliver. */
+/** How often RabbitMQ is asked how many dead letters there are. */
 const LOOK_EVERY_MS = 5000;
+/** After so long without a delivery, though changes wait for their entries, the queue is consumed anew. */
+const QUIET_MAX_MS = 5000;
 /** After a batch that took all there was, so that what comes in the meantime shares a statement and its commit. */
 const BATCH_PAUSE_MS = 25;
 const DATABASE_RETRY_MIN_MS = 100;
@@ -103,47 +105,36 @@ async function consume(
   counts: ConsumerCounts,
   state: State,
 ): Promise<void> {
-  const { topology, log, prefetch, batchRowsMax, tracing } = options;
-  const channel = await openChannel(session);
-  if (state.replaceQueue) await replaceQueue(state, channel, topology, log);
-  await answered('declaring the queues', declareTopology(channel, topology));
-  await answered('setting the prefetch', channel.prefetch(prefetch));
+  const { topology, log, pool, batchRowsMax, tracing } = options;
+  const control = await openChannel(session);
+  if (state.replaceQueue) await replaceQueue(state, control, topology, log);
+  await answered('declaring the queues', declareTopology(control, topology));
 
-  const waiting: ConsumeMessage[] = []; // bounded by prefetch
-  let delivered = 0;
-  let isRecording = false;
   let wake = () => {};
-  const onMessage = (message: ConsumeMessage | null) => {
-    delivered += 1;
-    if (message) waiting.push(message);
-    else session.end(new Error('consumer cancelled by RabbitMQ')); // the queue was deleted, or its node went away
-    wake();
-  };
-  try {
-    await answered('consuming the ledger queue', channel.consume(topology.ledgerQueue, onMessage));
-    state.brokenSinceMs = undefined;
-  } catch (error) {
-    noteBrokenQueue(state, error, session.signal.reason, topology, log);
-    throw error;
-  }
-  session.signal.addEventListener('abort', () => wake());
-  watchDeadLetters(channel, session, topology, state);
-  watchDeliveries(channel, session, topology, () => (isRecording || waiting.length > 0 ? undefined : delivered));
+  const onDelivery = () => wake();
+  let { channel, waiting } = await subscribe(session, options, state, onDelivery);
+  session.signal.addEventListener('abort', onDelivery);
+  watchDeadLetters(control, session, topology, state);
 
-  const ended = new Promise<void>((resolve) => session.signal.addEventListener('abort', () => resolve()));
   while (!session.signal.aborted) {
     if (waiting.length === 0) {
-      await new Promise<void>((resolve) => {
-        wake = resolve;
+      const isQuiet = await new Promise<boolean>((resolve) => {
+        const timer = setTimeout(() => resolve(true), QUIET_MAX_MS);
+        wake = () => {
+          clearTimeout(timer);
+          resolve(false);
+        };
       });
+      if (!isQuiet || !(await doChangesWait(pool))) continue;
+      const silent = channel;
+      ({ channel, waiting } = await subscribe(session, options, state, onDelivery));
+      await unsubscribe(silent);
       continue;
     }
     const batch = takeBatch(waiting, batchRowsMax);
     const isAll = waiting.length === 0;
     const spans = tracing && batch.map(({ message }) => traceDelivery(tracing, topology, message));
-    isRecording = true;
     const refused = await record(batch, options, session.signal, counts, spans);
-    isRecording = false;
     if (refused) settle(channel, batch, refused);
     spans?.forEach((span, index) => {
       const { message } = batch[index] as Delivery;
@@ -151,7 +142,7 @@ async function consume(
       else if (refused.has(message)) span?.fail('dead_lettered');
       span?.end();
     });
-    if (isAll) await Promise.race([delay(BATCH_PAUSE_MS), ended]);
+    if (isAll) await delay(BATCH_PAUSE_MS, undefined, { signal: session.signal }).catch(() => {});
   }
   // By its answer RabbitMQ has the last acknowledgements: closing the connection alone overtakes them.
   if (state.isStopping) await answered('closing the channel', channel.close());
@@ -177,31 +168,45 @@ function watchDeadLetters(channel: Channel, { signal }: BrokerSession, topology:
   });
 }
 
+interface Subscription {
+  channel: Channel;
+  /** Delivered and not yet taken; bounded by the prefetch. */
+  waiting: ConsumeMessage[];
+}
+
 /**
- * A queue that is deleted just as messages of it are acknowledged can forget to tell its consumer (seen with 3.10), and the one
- * that takes its place does not know of it: it holds messages, and delivers none. Then another session is needed.
- * @param deliveries so far; undefined while some are in hand.
+ * Consumes the ledger queue on a channel of its own. A consumer whose queue is deleted and declared again within some 30 ms is
+ * not told of it: RabbitMQ (3.10, not 4.0) keeps it as a consumer of the new queue, takes messages for it, and never sends it one.
+ * From here that looks like a queue with nothing in it. What it was to have comes to the others when its channel closes.
  */
-function watchDeliveries(
-  channel: Channel,
+async function subscribe(
   session: BrokerSession,
-  topology: Topology,
-  deliveries: () => number | undefined,
-): void {
-  if (session.signal.aborted) return;
-  let before: number | undefined;
-  const look = async () => {
-    const { messageCount, consumerCount } = await answered(
-      'looking at the ledger queue',
-      channel.checkQueue(topology.ledgerQueue),
-    );
-    if (consumerCount === 0) session.end(new Error('RabbitMQ does not know of this consumer any more'));
-    const now = messageCount > 0 ? deliveries() : undefined;
-    if (now !== undefined && now === before) session.end(new Error('RabbitMQ holds messages and delivers none'));
-    before = now;
+  { topology, prefetch, log }: ConsumerOptions,
+  state: State,
+  onDelivery: () => void,
+): Promise<Subscription> {
+  const channel = await openChannel(session);
+  await answered('setting the prefetch', channel.prefetch(prefetch));
+  const waiting: ConsumeMessage[] = [];
+  const onMessage = (message: ConsumeMessage | null) => {
+    if (message) waiting.push(message);
+    else session.end(new Error('consumer cancelled by RabbitMQ')); // the queue was deleted, or its node went away
+    onDelivery();
   };
-  const timer = setInterval(() => void look().catch(session.end), LOOK_EVERY_MS);
-  session.signal.addEventListener('abort', () => clearInterval(timer));
+  try {
+    await answered('consuming the ledger queue', channel.consume(topology.ledgerQueue, onMessage));
+    state.brokenSinceMs = undefined;
+  } catch (error) {
+    noteBrokenQueue(state, error, session.signal.reason, topology, log);
+    throw error;
+  }
+  return { channel, waiting };
+}
+
+/** What was delivered to it in the meantime goes back to the queue. */
+async function unsubscribe(channel: Channel): Promise<void> {
+  channel.removeAllListeners('close');
+  await answered('closing a channel', channel.close());
 }
 
 async function openChannel(session: BrokerSession): Promise<Channel> {
@@ -233,6 +238,7 @@ function noteBrokenQueue(state: State, error: unknown, ended: unknown, topology:
 async function replaceQueue(state: State, channel: Channel, topology: Topology, log: Logger): Promise<void> {
   log.error({ queue: topology.ledgerQueue }, 'replacing the ledger queue');
   await answered('deleting the ledger queue', channel.deleteQueue(topology.ledgerQueue));
+  await delay(DELETED_QUEUE_SETTLE_MS); // other workers consume it
   state.replaceQueue = false;
 }
 

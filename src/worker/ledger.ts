@@ -74,6 +74,12 @@ export async function recordChanges(pool: Pool, changes: readonly BalanceChange[
   return changes.map((change, index) => verdicts[index] ?? (known.has(change) ? 'duplicate' : 'forged'));
 }
 
+/** Whether there may be accepted changes without an entry. False as well while the database does not say. */
+export async function doChangesWait(pool: Pool): Promise<boolean> {
+  const { rows } = await pool.query('SELECT FROM outbox LIMIT 1').catch(() => ({ rows: [] }));
+  return rows.length > 0;
+}
+
 function isSame(one: BalanceChange, other: BalanceChange): boolean {
   return (
     one.amount === other.amount &&

@@ -82,5 +82,5 @@ it('holds up nobody for long when it freezes with the lock of a truncation', asy
 it('has the server look whether its machine is still there', async () => {
   const { rows } = await client.query(`SELECT current_setting('tcp_keepalives_idle') AS idle,
     current_setting('tcp_keepalives_count') AS count, current_setting('tcp_user_timeout') AS timeout`);
-  expect(rows).toEqual([{ idle: '10', count: '4', timeout: '0' }]);
+  expect(rows).toEqual([{ idle: '10', count: '4', timeout: '30000' }]);
 });

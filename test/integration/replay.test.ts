@@ -11,6 +11,7 @@ import { parseRequest, type ReplayRequest } from '../../src/cli/replay/request.t
 import { type Delivery, subscribe as subscribeClient } from '../../src/client/events.ts';
 import type { BalanceEvent } from '../../src/shared/contract.ts';
 import { connectionOptions } from '../../src/shared/database.ts';
+import { declareTopology } from '../../src/shared/topology.ts';
 import { startProxy } from '../chaos/proxy.ts';
 import {
   applyDirectly,
@@ -271,6 +272,7 @@ it('hands over to a queue that is bound already: the present waits for the past 
     durable: true,
     arguments: { 'x-queue-type': 'quorum', 'x-delivery-limit': 1_000_000, 'x-single-active-consumer': true },
   });
+  await declareTopology(channel, broker.topology);
   await channel.bindQueue(queue, broker.topology.eventsExchange, 'balance.*');
   const replaying = start('--queue', queue, '--all', '--hand-over', '--rate', '300');
   await until('some are there', async () => (await channel.checkQueue(queue)).messageCount >= 30);

@@ -211,8 +211,7 @@ it('waits for an absent database with the messages in hand, and records them whe
   expect(await deadLetters()).toBe(0);
 });
 
-// Repeated where it fails: one in thirty times the worker keeps messages in hand then, and the cause is not found yet.
-it('starts consuming again after its queue was deleted under it', { retry: 2, timeout: 400_000 }, async () => {
+it('starts consuming again after its queue was deleted under it', async () => {
   await startApiHere(database, broker);
   await startWorkerHere(database, broker);
   await applyDirectly(database.pool, 'a', 1);
@@ -220,6 +219,19 @@ it('starts consuming again after its queue was deleted under it', { retry: 2, ti
   await channel.deleteQueue(broker.topology.ledgerQueue);
   await applyDirectly(database.pool, 'a', 1);
   expect(await drained(database)).toMatchObject({ ledgerEntries: 2, offendingAccounts: 0 });
+});
+
+// RabbitMQ 3.10 does not tell it then, and keeps for it what it never sends.
+it('starts consuming again after its queue was deleted and declared again at once', async () => {
+  await startApiHere(database, broker);
+  const { consumer } = await startWorkerHere(database, broker);
+  await applyDirectly(database.pool, 'a', 1);
+  await drained(database);
+  await channel.deleteQueue(broker.topology.ledgerQueue);
+  await declareTopology(channel, broker.topology);
+  await applyDirectly(database.pool, 'a', 1);
+  expect(await drained(database)).toMatchObject({ ledgerEntries: 2, offendingAccounts: 0 });
+  expect(consumer.counts).toMatchObject({ forged: 0, malformed: 0 });
 });
 
 it('leaves the order and the sum of the ledger right with two workers', async () => {

@@ -9,7 +9,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
 import { answered, type BrokerSession } from '../../shared/broker.ts';
 import type { Logger } from '../../shared/logging.ts';
-import { declareTopology, type Topology } from '../../shared/topology.ts';
+import { DELETED_QUEUE_SETTLE_MS, declareTopology, type Topology } from '../../shared/topology.ts';
 import type { Tracing } from '../../shared/tracing.ts';
 import {
   examine,
@@ -114,7 +114,8 @@ export async function runPump(term: Term, options: PumpOptions): Promise<void> {
   /** Published for the first time, not yet answered: the floor stays below them. */
   const unconfirmed = new Set<number>();
   counts.inFlight = 0;
-  let topologyInDoubt = false;
+  /** Since when messages are in no queue. */
+  let unroutableAtMs: number | undefined;
   let onAnswer = () => {};
   let onConfirm = () => {};
 
@@ -124,7 +125,7 @@ export async function runPump(term: Term, options: PumpOptions): Promise<void> {
     counts.inFlight += rows.length;
     publisher.publish(rows, (outcome: PublishOutcome) => {
       counts.inFlight -= rows.length;
-      topologyInDoubt ||= outcome === 'unroutable';
+      if (outcome === 'unroutable') unroutableAtMs ??= now();
       if (outcome === 'confirmed') counts.confirmed += rows.length;
       else counts.rejected += rows.length;
       for (const row of rows) {
@@ -221,8 +222,8 @@ export async function runPump(term: Term, options: PumpOptions): Promise<void> {
       if (signal.aborted) break;
       if (!term.blocked()) {
         for (const row of rejections.takeDue(now(), freeSlots())) publish([row]);
-        if (topologyInDoubt) {
-          topologyInDoubt = false;
+        if (unroutableAtMs !== undefined && now() - unroutableAtMs >= DELETED_QUEUE_SETTLE_MS) {
+          unroutableAtMs = undefined;
           await declare();
         }
       }
@@ -295,10 +296,6 @@ export async function runPump(term: Term, options: PumpOptions): Promise<void> {
         { events: pass.events, patienceMs },
         'published events again that were confirmed but are not in the ledger',
       );
-      // Of a queue that was deleted and made again RabbitMQ may confirm to an old channel what never comes out of it (seen with 3.10).
-      if (pass.firstPosition === lastPass.firstPosition && patienceMs > relayRepublishMs) {
-        session.end(new Error('what is published again does not reach the ledger: another connection'));
-      }
       // Patience doubles while it is always the same event.
       patienceMs =
         pass.firstPosition === lastPass.firstPosition ? Math.min(PATIENCE_MAX_MS, patienceMs * 2) : relayRepublishMs;
