@@ -25,7 +25,7 @@ export function post(path: string, body: string | Buffer | object, ...headers: [
 export function bytesOf({ method = 'GET', path = '/', headers = [], body }: Message): Buffer {
   const given = new Set(headers.map(([name]) => name.toLowerCase()));
   const all: [string, string][] = [...headers];
-  if (!given.has('host')) all.unshift(['Host', 'test']);
+  if (!given.has('host')) all.unshift(['Host', 'localhost']);
   if (!given.has('connection')) all.push(['Connection', 'close']);
   if (body !== undefined && !given.has('content-length') && !given.has('transfer-encoding')) {
     all.push(['Content-Length', String(Buffer.byteLength(body))]);

@@ -15,6 +15,8 @@ interface Message {
 }
 
 let questions = 0;
+/** One at a time, for all who ask meanwhile. */
+let reading: Promise<string> | undefined;
 const waiting = new Map<number, (text: string | undefined) => void>();
 
 /** In a process of a cluster: lets the primary collect this registry. */
@@ -26,17 +28,29 @@ export function answerPrimary(registry: Registry): void {
 /** In the primary: answers the processes that ask. */
 export function answerForMetrics(): void {
   const all = new AggregatorRegistry();
+  let collecting: Promise<string | undefined> | undefined;
   cluster.on('message', (child, { type, id }: Message) => {
     if (type !== QUESTION) return;
     const answer = (text: string | undefined) => child.isConnected() && child.send({ type: ANSWER, id, text });
-    all.clusterMetrics().then(answer, () => answer(undefined));
+    collecting ??= all
+      .clusterMetrics()
+      .catch(() => undefined)
+      .finally(() => {
+        collecting = undefined;
+      });
+    void collecting.then(answer);
   });
 }
 
 /** Of this process, or in a cluster of all. @throws when the primary or one of the processes does not answer. */
 export async function readMetrics(registry: Registry): Promise<{ contentType: string; text: string }> {
-  const { contentType } = registry;
-  if (!cluster.isWorker) return { contentType, text: await registry.metrics() };
+  reading ??= (cluster.isWorker ? askPrimary() : registry.metrics()).finally(() => {
+    reading = undefined;
+  });
+  return { contentType: registry.contentType, text: await reading };
+}
+
+async function askPrimary(): Promise<string> {
   questions += 1;
   const id = questions;
   if (questions === 1)
@@ -51,5 +65,5 @@ export async function readMetrics(registry: Registry): Promise<{ contentType: st
   });
   waiting.delete(id);
   if (text === undefined) throw new Error('the metrics of the other processes could not be read');
-  return { contentType, text };
+  return text;
 }

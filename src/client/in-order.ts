@@ -5,6 +5,7 @@ import type { BalanceEvent } from '../shared/contract.ts';
 import { backOffMs } from './back-off.ts';
 import { Sequence } from './sequence.ts';
 import type { Delivery, Problem, SubscribeOptions } from './subscription.ts';
+import { createTurns } from './turns.ts';
 
 /** Accounts whose last version is remembered; that of another is looked up when it is met. */
 const ACCOUNTS_MAX = 100_000;
@@ -50,12 +51,12 @@ export function createInOrder(
 ): InOrder {
   /** Least recently met first. */
   const accounts = new Map<string, Account>();
-  /** Those whose next event is there, in the order in which it was. */
-  const ready = new Set<Account>();
   const behindGaps = new Set<Account>();
+  const handling = createTurns<Account>(limits.concurrency);
+  const lookUps = createTurns<Account>(limits.concurrency);
+  const gapQuestions = createTurns<Account>(limits.concurrency);
   const stopping = new AbortController();
   let inHand = 0;
-  let handlers = 0;
   /** Accounts that are busy. */
   let working = 0;
   /** What stop() waits for: each ends with its acknowledgement. */
@@ -108,20 +109,22 @@ export function createInOrder(
   /** Does what can be done next for an account. */
   function advance(account: Account): void {
     if (account.busy || account.sequence.size === 0 || stopping.signal.aborted) return;
-    if (!account.sequence.isStarted) track(start(account));
-    else if (account.sequence.next()) {
-      ready.add(account);
-      startHandlers();
-    } else if (!account.gapTimer) {
+    if (!account.sequence.isStarted) lookUps.add(account, () => start(account));
+    else if (account.sequence.next()) handling.add(account, () => handleNext(account));
+    else if (!account.gapTimer) {
       behindGaps.add(account);
-      account.gapTimer = setTimeout(() => track(ask(account, false)), limits.gapTimeoutMs);
+      account.gapTimer = setTimeout(() => {
+        gapQuestions.add(account, () => ask(account, false));
+        startMore();
+      }, limits.gapTimeoutMs);
     }
+    startMore();
   }
 
   async function start(account: Account): Promise<void> {
     const askedIn = era;
     const answer = await work(account, 'last_version_failed', undefined, async () => {
-      const version = await lastVersion(account.id);
+      const version = await lookUps.take(() => lastVersion(account.id));
       if (version === undefined || (Number.isSafeInteger(version) && version >= 0)) return version;
       throw new TypeError('lastVersion must give a whole number, 0 before the first version, or undefined');
     });
@@ -130,32 +133,24 @@ export function createInOrder(
     reportWhenFull();
   }
 
-  function startHandlers(): void {
-    for (const account of ready) {
-      if (handlers >= limits.concurrency || stopping.signal.aborted) return;
-      ready.delete(account);
-      track(handleNext(account));
-    }
+  function startMore(): void {
+    if (stopping.signal.aborted) return;
+    for (const turns of [handling, lookUps, gapQuestions]) turns.start(track);
   }
 
   async function handleNext(account: Account): Promise<void> {
     const next = account.sequence.next();
     if (!next) return;
     const { event, redelivered, replayed } = next.item;
-    const handled = await work(account, 'handle_failed', next.version, async () => {
-      handlers += 1;
-      try {
-        await handle(event, { attempt: account.failures + 1, redelivered, replayed });
-      } finally {
-        handlers -= 1;
-      }
-    });
+    const handled = await work(account, 'handle_failed', next.version, () =>
+      handling.take(() => handle(event, { attempt: account.failures + 1, redelivered, replayed })),
+    );
     if (handled) {
       closeGap(account);
       account.sequence.handled(next.version)?.settle();
     }
     advance(account);
-    startHandlers();
+    startMore();
     reportWhenFull();
   }
 
@@ -164,7 +159,9 @@ export function createInOrder(
     const gap = account.sequence.gap();
     if (!gap || account.busy || stopping.signal.aborted) return;
     const answer = await work(account, 'on_gap_failed', gap.firstMissing, async () => {
-      const decision = await onGap({ accountId: account.id, ...gap, held: account.sequence.size, isFull });
+      const decision = await gapQuestions.take(() =>
+        onGap({ accountId: account.id, ...gap, held: account.sequence.size, isFull }),
+      );
       if (decision === 'skip' || decision === 'wait') return decision;
       throw new TypeError(`onGap must answer 'skip' or 'wait'`);
     });
@@ -179,12 +176,14 @@ export function createInOrder(
     account.gapTimer = undefined;
     account.waits = false;
     behindGaps.delete(account);
+    gapQuestions.remove(account);
   }
 
   /** Where nothing more can arrive, waiting longer is of no use. */
   function reportWhenFull(): void {
-    if (inHand < limits.prefetch || working > 0 || ready.size > 0) return;
-    for (const account of behindGaps) if (!account.waits) track(ask(account, true));
+    if (inHand < limits.prefetch || working > 0 || handling.size > 0 || lookUps.size > 0) return;
+    for (const account of behindGaps) if (!account.waits) gapQuestions.add(account, () => ask(account, true));
+    startMore();
   }
 
   function track(work: Promise<void>): void {
@@ -211,7 +210,7 @@ export function createInOrder(
       const message = `${kind.replaceAll('_', ' ')}: ${error instanceof Error ? error.message : String(error)}`;
       const where = version === undefined ? {} : { version };
       report({ kind, message, error, accountId: account.id, ...where, attempt: account.failures, pauseMs });
-      startHandlers(); // of others
+      startMore(); // of others
       await delay(pauseMs, undefined, { signal: stopping.signal }).catch(() => {});
       return undefined;
     } finally {
@@ -225,7 +224,7 @@ export function createInOrder(
     forget() {
       era += 1;
       inHand = 0;
-      ready.clear();
+      for (const turns of [handling, lookUps, gapQuestions]) turns.clear();
       for (const account of accounts.values()) {
         closeGap(account);
         account.sequence.forget();
@@ -233,7 +232,6 @@ export function createInOrder(
     },
     async stop() {
       stopping.abort();
-      ready.clear();
       for (const account of behindGaps) clearTimeout(account.gapTimer);
       await Promise.all(underWay);
     },

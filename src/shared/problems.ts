@@ -11,6 +11,7 @@ export interface Problem {
 export const problems = {
   headers_too_large: { status: 431, title: 'The request headers are too large' },
   request_timeout: { status: 408, title: 'The request did not arrive in time' },
+  misdirected: { status: 421, title: 'Without API keys only requests to localhost are taken' },
   unauthorized: { status: 401, title: 'This call needs an API key' },
   forbidden: { status: 403, title: 'This API key may not do that' },
   not_found: { status: 404, title: 'There is nothing at this path' },

@@ -44,7 +44,7 @@ async function flood({ url, accountId, seconds, rate, connections }: Flood): Pro
   const { hostname, port } = new URL(url);
   const body = JSON.stringify({ accountId, amount: 1 });
   const request = Buffer.from(
-    `POST /v1/balance-updates HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
+    `POST /v1/balance-updates HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
   );
   const free: Socket[] = [];
   const acceptedMs: number[] = [];

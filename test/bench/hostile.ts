@@ -71,7 +71,7 @@ async function main(kind: Kind, { hostname, port }: URL, connections: number, ac
 }
 
 const head = (more: string) =>
-  `POST /v1/balance-updates HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n${more}`;
+  `POST /v1/balance-updates HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n${more}`;
 
 const behave: Record<Kind, (socket: Socket, accountId: string) => void> = {
   idle() {},
@@ -83,7 +83,7 @@ const behave: Record<Kind, (socket: Socket, accountId: string) => void> = {
   unread(socket) {
     socket.pause();
     // 1.5 MB each: more than the kernel's buffers take.
-    socket.write('GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: bench\r\n\r\n'.repeat(PIPELINED));
+    socket.write('GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: localhost\r\n\r\n'.repeat(PIPELINED));
     // A paused socket does not see its end; what it has to send fails when the server is gone. Not earlier: it would be a sign of life.
     const knocking = setTimeout(() => {
       socket.write('\r\n');

@@ -13,6 +13,7 @@ import {
   createDatabase,
   type Database,
   drained,
+  insertAccounts,
   onCleanUp,
   send,
   startApiHere,
@@ -335,4 +336,49 @@ it('asks for no key with AUTH=off, and names nobody', async () => {
   await createAccount(open.url, 'open', 5);
   const { rows } = await database.pool.query(`SELECT actor FROM outbox WHERE account_id = 'open'`);
   expect(rows).toEqual([{ actor: null }]);
+});
+
+it('takes requests without keys only when they are meant for this machine, and answers what anybody may ask', async () => {
+  const { url: open } = await startApiHere(database, broker, { RELAY: 'off' });
+  const ask = (host: string, path = '/v1/accounts/alice') => deliver(open, { path, headers: [['Host', host]] });
+  for (const host of [
+    'localhost',
+    'LOCALHOST:3000',
+    'balance.localhost:80',
+    '127.0.0.1:3000',
+    '127.1.2.3',
+    '[::1]:3000',
+  ])
+    expect({ host, status: (await ask(host)).status }).toEqual({ host, status: 200 });
+  for (const host of [
+    'evil.example',
+    'localhost.evil.example:3000',
+    '127.0.0.1.evil.example',
+    'evil.example#localhost',
+  ])
+    expect({ host, code: (await ask(host)).body.code }).toEqual({ host, code: 'misdirected' });
+  const before = await stateOf(database);
+  const update = post(UPDATES, { accountId: 'alice', amount: 1 }, ['Host', 'evil.example']);
+  expect((await deliver(open, update)).status).toBe(421);
+  expect(await stateOf(database)).toEqual(before);
+  expect((await ask('balance.internal', '/livez')).status).toBe(200);
+});
+
+it('breaks off the export of a key that is revoked', async () => {
+  await insertAccounts(database, 'huge');
+  await database.pool.query(
+    `INSERT INTO ledger (account_id, version, amount, balance, reference, created_at)
+     SELECT 'huge', version, 1, version, repeat('x', 250), now() FROM generate_series(1, 80000) AS version`,
+  );
+  const path = '/v1/accounts/huge';
+  const { id, headers } = await createApiKey(database, 'exporting', ['read']);
+  const { body } = await fetch(`${url}${path}/entries/export?format=jsonl`, { headers });
+  const reader = (body as ReadableStream<Uint8Array>).getReader();
+  expect((await reader.read()).value).toBeDefined(); // the rest does not fit between the service and a client that reads nothing
+  await revoke(id);
+  await until('it is refused', async () => (await send(url, 'GET', path, undefined, headers)).status === 401);
+  const readOn = async () => {
+    while (!(await reader.read()).done);
+  };
+  await expect(readOn()).rejects.toThrow('terminated');
 });

@@ -109,7 +109,7 @@ describe('the length of a body', () => {
   it('is refused at once when 20 MB are announced, before they are sent', async () => {
     const [answer] = await exchange(
       url,
-      `POST ${UPDATES} HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nContent-Length: 20000000\r\n\r\n{`,
+      `POST ${UPDATES} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 20000000\r\n\r\n{`,
     );
     expect(answer).toMatchObject({ status: 413, body: { code: 'payload_too_large' } });
   });

@@ -67,10 +67,11 @@ const refusalOf: Record<ProblemCode, () => Promise<Answer>> = {
     const server = await startServer(() => {}, '127.0.0.1', 0, timeouts);
     onCleanUp(() => server.stop());
     const { socket, received } = open(`http://127.0.0.1:${server.port}`);
-    socket.write('POST /v1/balance-updates HTTP/1.1\r\nHost: test\r\nContent-Length: 50\r\n\r\n{"accountId"');
+    socket.write('POST /v1/balance-updates HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\n{"accountId"');
     await closed(socket);
     return parseAnswers(received())[0] as Answer;
   },
+  misdirected: () => deliver(url, { path: '/v1/accounts/alice', headers: [['Host', 'evil.example:3000']] }),
   unauthorized: () => send(guardedUrl, 'GET', '/v1/accounts/alice'),
   async forbidden() {
     const { headers } = await createApiKey(database, 'writer', ['write']);

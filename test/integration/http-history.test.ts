@@ -305,7 +305,7 @@ describe('an export', () => {
     const startLazily = async () => {
       const socket = connect({ host: hostname, port: Number(port) });
       onCleanUp(async () => socket.destroy());
-      socket.write('GET /v1/accounts/huge/entries/export?format=jsonl HTTP/1.1\r\nHost: test\r\n\r\n');
+      socket.write('GET /v1/accounts/huge/entries/export?format=jsonl HTTP/1.1\r\nHost: localhost\r\n\r\n');
       const [beginning] = await once(socket, 'data');
       socket.pause();
       expect(String(beginning)).toMatch(/^HTTP\/1.1 200/);

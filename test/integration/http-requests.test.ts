@@ -188,14 +188,14 @@ describe('a query of entries', () => {
 });
 
 describe('what is hardly HTTP', () => {
-  const head = `POST ${UPDATES} HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n`;
+  const head = `POST ${UPDATES} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n`;
   const length = `Content-Length: ${GOOD.length}\r\n`;
 
   it.each([
     ['binary rubbish', Buffer.from([0, 1, 2, 254, 255, 13, 10, 13, 10])],
     ['a TLS handshake', Buffer.from('16030100a5010000a10303', 'hex')],
     ['HTTP/2', 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'],
-    ['a version of its own', 'GET /livez HTTP/9.9\r\nHost: test\r\n\r\n'],
+    ['a version of its own', 'GET /livez HTTP/9.9\r\nHost: localhost\r\n\r\n'],
     ['a raw emoji in the path', bytesOf({ path: '/v1/accounts/😀' })],
     ['a space in the path', bytesOf({ path: '/v1/accounts/a b' })],
     ['no Host', `POST ${UPDATES} HTTP/1.1\r\nContent-Type: application/json\r\n${length}\r\n${GOOD}`],

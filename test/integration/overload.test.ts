@@ -95,7 +95,7 @@ it.skipIf(process.platform !== 'linux')(
     let answered = 0;
     for (let index = 0; index < clients; index += 1) {
       const socket = connect({ host: '127.0.0.1', port: server.port }, () =>
-        socket.write('GET /livez HTTP/1.1\r\nHost: a\r\n\r\n'),
+        socket.write('GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n'),
       );
       onCleanUp(async () => socket.destroy());
       socket.once('data', () => {

@@ -78,12 +78,12 @@ it.each([
   ['sends its headers byte by byte', '', Buffer.from(`GET /livez HTTP/1.1\r\nX: ${'x'.repeat(1000)}`)],
   [
     'sends its body byte by byte',
-    `POST ${UPDATES} HTTP/1.1\r\nHost: test\r\nContent-Length: 1000\r\n\r\n`,
+    `POST ${UPDATES} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n`,
     Buffer.alloc(1000, ' '),
   ],
   [
     'sends its chunks byte by byte',
-    `POST ${UPDATES} HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n`,
+    `POST ${UPDATES} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n`,
     Buffer.from('1\r\n \r\n'.repeat(200)),
   ],
 ])('closes the connection of a client that %s, in time and with a reason', async (_, first, rest) => {
@@ -217,7 +217,7 @@ it('refuses bodies that come in pieces when too much of that kind is under way, 
   const own = `http://127.0.0.1:${server.port}`;
   const begun = (bytes: number) => {
     const connection = open(own);
-    const head = `POST / HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nContent-Length: 7000\r\n\r\n`;
+    const head = `POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 7000\r\n\r\n`;
     connection.socket.write(head + ' '.repeat(bytes));
     return connection;
   };
@@ -248,7 +248,7 @@ it.each([
   [
     'in the middle of a bulk request',
     200,
-    `POST ${UPDATES}/bulk HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nContent-Length: 2000000\r\n\r\n${' '.repeat(1_000_000)}`,
+    `POST ${UPDATES}/bulk HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 2000000\r\n\r\n${' '.repeat(1_000_000)}`,
   ],
 ])('stays below 300 MB with connections that are %s', async (_, connections, text) => {
   const spawned = await spawnProcess(

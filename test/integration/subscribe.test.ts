@@ -1,5 +1,6 @@
 // The subscription of the client on a real RabbitMQ: whatever is shuffled, doubled, lost or cut, each account's events are
 // handled in order, each at least once, and what is missing is told.
+import { setTimeout as delay } from 'node:timers/promises';
 import type { ConfirmChannel } from 'amqplib';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import {
@@ -201,6 +202,29 @@ describe('order', () => {
     for (const { event } of handled) expect(event.traceparent).toContain('4bf92f3577b34da6a3ce929d0e0e4736');
     await drained(database);
   });
+});
+
+it('asks about as many accounts at a time as it handles, however many arrive at once', async () => {
+  const accounts = range(1, 60).map((number) => `crowd-${number}`);
+  const most = { lookUps: 0, gaps: 0 };
+  const underWay = { lookUps: 0, gaps: 0 };
+  const question = async <T>(kind: keyof typeof most, answer: T): Promise<T> => {
+    underWay[kind] += 1;
+    most[kind] = Math.max(most[kind], underWay[kind]);
+    await delay(10);
+    underWay[kind] -= 1;
+    return answer;
+  };
+  const { handled } = await subscriber({
+    concurrency: 4,
+    gapTimeoutMs: 100,
+    lastVersion: () => question('lookUps', 0),
+    onGap: () => question('gaps', 'skip' as const),
+  });
+  for (const account of accounts) await publish(account, [2]);
+  await until('all are handled', () => handled.length === accounts.length);
+  expect(handled.map(({ event }) => event.data.accountId).sort()).toEqual(accounts.sort());
+  expect(most).toEqual({ lookUps: 4, gaps: 4 });
 });
 
 describe('a gap', () => {

@@ -1,10 +1,11 @@
-// Who may call what: the key of a request, the scope that a route needs, and the rate limit. With AUTH=off nothing of it
-// is in the way of a request.
+// Who may call what: the key of a request, the scope that a route needs, and the rate limit. With AUTH=off only that the
+// request was meant for this machine.
 import type { RequestHandler, Response } from 'express';
 import type { Scope } from '../../shared/api-key.ts';
 import type { ApiSettings } from '../../shared/config.ts';
 import type { Running } from '../../shared/lifecycle.ts';
 import type { Logger } from '../../shared/logging.ts';
+import { isLoopbackAuthority } from '../../shared/loopback.ts';
 import { RequestProblem } from '../http/problems.ts';
 import { bearerTokenOf } from './bearer-token.ts';
 import { type ApiKey, type Found, startKeyRing } from './key-ring.ts';
@@ -12,8 +13,8 @@ import { createRateLimiter, type Taken } from './rate-limiter.ts';
 import { createRefusalLog } from './refusal-log.ts';
 
 export interface Access extends Running {
-  /** Before everything but the open paths; undefined with AUTH=off. */
-  authenticate: RequestHandler | undefined;
+  /** Before everything but the open paths. */
+  authenticate: RequestHandler;
   /** The handler behind its scope and the rate limit, for which a request counts 1. */
   allow(scope: Scope, handler: RequestHandler): RequestHandler;
   /** Counts what a request holds beyond the 1. @throws RequestProblem rate_limited. */
@@ -35,6 +36,7 @@ export function actorOf(response: Response): string | null {
 /** What orchestrators, monitoring and developers ask without a key, also while no key can be checked. They name no account. */
 const OPEN_PATHS = new Set(['/livez', '/readyz', '/metrics', '/openapi.json', '/asyncapi.json', '/docs', '/console']);
 const OPEN_FOLDERS = ['/docs/', '/console/files/'];
+const isOpen = (path: string) => OPEN_PATHS.has(path) || OPEN_FOLDERS.some((folder) => path.startsWith(folder));
 
 const REALM = 'Bearer realm="highload-balance"';
 
@@ -65,7 +67,7 @@ export function createAccess(options: AccessOptions): Access {
   }
 
   const authenticate: RequestHandler = (request, response, next) => {
-    if (OPEN_PATHS.has(request.path) || OPEN_FOLDERS.some((folder) => request.path.startsWith(folder))) return next();
+    if (isOpen(request.path)) return next();
     const token = bearerTokenOf(request);
     if (token === undefined) {
       const detail = 'Send one header Authorization: Bearer, followed by a space and your API key.';
@@ -124,8 +126,18 @@ export function createAccess(options: AccessOptions): Access {
   };
 }
 
+/**
+ * A page that somebody reads on this machine can have its name lead here (DNS rebinding): to the browser it may then ask for
+ * everything. It gives itself away by its name.
+ */
+const refuseOtherHosts: RequestHandler = ({ headers: { host = '' }, path }, _response, next) => {
+  if (isLoopbackAuthority(host) || host === '' || isOpen(path)) return next();
+  const detail = 'This service takes requests without API keys, and so only those to localhost.';
+  throw new RequestProblem('misdirected', { detail });
+};
+
 const openToAll: Access = {
-  authenticate: undefined,
+  authenticate: refuseOtherHosts,
   allow: (_scope, handler) => handler,
   async countMore() {},
   isRevoked: async () => false,

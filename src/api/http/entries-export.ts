@@ -69,11 +69,13 @@ function taken(response: ServerResponse, msMax: number): Promise<void> {
 /**
  * Writes each piece when the client has taken the one before. A client that is gone ends it; a failure breaks the connection,
  * so that half a file is never taken for a whole one.
+ * @param mayGoOn is asked before each piece: for whoever may not any more, the connection is broken too.
  */
 export async function streamExport(
   response: ServerResponse,
   format: ExportFormat,
   id: string,
+  mayGoOn: () => Promise<boolean>,
   ...parts: (Iterable<readonly Entry[]> | AsyncIterable<readonly Entry[]>)[]
 ): Promise<void> {
   const { contentType, head, line } = exportForms[format];
@@ -83,6 +85,7 @@ export async function streamExport(
     response.write(head);
     for (const part of parts) {
       for await (const entries of part) {
+        if (!(await mayGoOn())) response.destroy();
         if (response.destroyed) return;
         const text = entries.map((entry) => line(id, entry)).join('');
         if (text === '' || response.write(text)) continue;

@@ -3,6 +3,7 @@ import type { RequestHandler } from 'express';
 import { z } from 'zod';
 import { moment, reference } from '../../shared/balance.ts';
 import type { Pool } from '../../shared/database.ts';
+import type { Access } from '../access/access.ts';
 import { found, idOf, inDatabase, PAGE_ROWS_MAX, pageLimit, wholeInQuery } from './account-request.ts';
 import { entryBody, streamExport } from './entries-export.ts';
 import {
@@ -61,7 +62,7 @@ function VERSION() {
 
 type Period = { from?: Date | undefined; to?: Date | undefined };
 
-export function historyRoutes({ pool }: { pool: Pool }) {
+export function historyRoutes({ pool, access }: { pool: Pool; access: Access }) {
   let exports = 0;
 
   /** The versions of an account that lie in a period, both ends as in a slice: from one up to below another. */
@@ -116,7 +117,8 @@ export function historyRoutes({ pool }: { pool: Pool }) {
         return { first: await rest.next(), rest };
       });
       const isAsked = request.method !== 'HEAD' && !first.done;
-      await streamExport(response, format, id, isAsked ? [first.value] : [], isAsked ? rest : []);
+      const mayGoOn = async () => !(await access.isRevoked(response));
+      await streamExport(response, format, id, mayGoOn, isAsked ? [first.value] : [], isAsked ? rest : []);
     } finally {
       exports -= 1;
     }

@@ -10,6 +10,7 @@ import { type Operation, operations } from './operations.ts';
 const ALWAYS: readonly ProblemCode[] = [
   'headers_too_large',
   'request_timeout',
+  'misdirected',
   'unauthorized',
   'forbidden',
   'rate_limited',
