@@ -128,7 +128,7 @@ it('goes on with a stream behind whose request rubbish comes, and lets go of it 
   let text = '';
   socket.on('data', (data) => (text += data));
   socket.on('error', () => {});
-  socket.write('GET /console/stream HTTP/1.1\r\nHost: here\r\n\r\n');
+  socket.write('GET /console/stream HTTP/1.1\r\nHost: localhost\r\n\r\n');
   await until('the stream is there', () => text.includes('event: live'));
   socket.write('rubbish\r\n\r\n');
   await until('it goes on', () => text.split('event: live').length > 3);
@@ -146,7 +146,7 @@ it('lets go of a watcher that does not read, and of no other', async () => {
     const socket = connect(Number(port), hostname);
     onCleanUp(async () => socket.destroy());
     socket.on('error', () => {});
-    socket.write('GET /console/stream HTTP/1.1\r\nHost: here\r\n\r\n');
+    socket.write('GET /console/stream HTTP/1.1\r\nHost: localhost\r\n\r\n');
     await once(socket, 'readable');
     return socket;
   };

@@ -195,7 +195,7 @@ it('HAProxy as docs/haproxy.cfg sets it keeps the inside inside, and refuses in 
     '/',
     '/elsewhere',
   ]) {
-    const [answer] = await exchange(url, `GET ${path} HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n`);
+    const [answer] = await exchange(url, `GET ${path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n`);
     expect([400, 404], path).toContain(answer?.status);
   }
   for (const path of ['/docs', '/console', '/openapi.json', '/asyncapi.json']) {
