@@ -125,7 +125,7 @@ async function consume(
           resolve(false);
         };
       });
-      if (!isQuiet || !(await doChangesWait(pool))) continue;
+      if (!isQuiet || !(await doChangesWait(pool)) || waiting.length > 0 || session.signal.aborted) continue;
       const silent = channel;
       ({ channel, waiting } = await subscribe(session, options, state, onDelivery));
       await unsubscribe(silent);

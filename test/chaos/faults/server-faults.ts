@@ -23,6 +23,7 @@ const REFUSED_MS_MAX = 2500;
 /** How long it may take until it comes again, another relay's start included. */
 const AGAIN_MS_MAX = 20_000;
 const MISSED_TIMEOUT_MS = 40_000;
+const FORGED_TIMEOUT_MS = 10_000;
 
 async function withBroker(
   { broker }: FaultContext,
@@ -173,8 +174,18 @@ export function forgeEvents(context: FaultContext): Promise<boolean> {
     const publish = async (name: string, routingKey: string, body: Buffer) => {
       const messageId = `forged ${name} ${randomUUID()}`;
       const properties = { persistent: true, messageId, headers: { [FORGED_HEADER]: name } };
-      channel.publish(context.topology.eventsExchange, routingKey, body, properties);
-      await channel.waitForConfirms();
+      // A queue that is going refuses it: the full one of a moment ago, or a ledger queue that is being deleted.
+      const isTaken = await holds(() => {
+        channel.publish(context.topology.eventsExchange, routingKey, body, properties);
+        return channel.waitForConfirms().then(
+          () => true,
+          (error: Error) => {
+            if (error.message === 'message nacked') return false;
+            throw error;
+          },
+        );
+      }, FORGED_TIMEOUT_MS);
+      if (!isTaken) throw new Error(`the broker refused ${messageId} for ${FORGED_TIMEOUT_MS} ms`);
       context.evidence.forged.push({ atMs: now(), messageId });
     };
     for (const lie of await lies(context)) {
