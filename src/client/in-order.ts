@@ -38,8 +38,8 @@ interface Account {
   busy: boolean;
   failures: number;
   gapTimer: NodeJS.Timeout | undefined;
-  /** The present gap was answered `wait`. */
-  waits: boolean;
+  /** The present gap was answered `wait` though nothing more can arrive. */
+  waitsFull: boolean;
 }
 
 type Callbacks = Pick<SubscribeOptions, 'handle' | 'lastVersion' | 'onGap'>;
@@ -57,8 +57,9 @@ export function createInOrder(
   const gapQuestions = createTurns<Account>(limits.concurrency);
   const stopping = new AbortController();
   let inHand = 0;
-  /** Accounts that are busy. */
+  /** Accounts that are busy, and those of them that are with onGap. */
   let working = 0;
+  let asking = 0;
   /** What stop() waits for: each ends with its acknowledgement. */
   const underWay = new Set<Promise<void>>();
   /** Grows with each forget(): answers from before say nothing about now. */
@@ -92,7 +93,7 @@ export function createInOrder(
       busy: false,
       failures: 0,
       gapTimer: undefined,
-      waits: false,
+      waitsFull: false,
     };
     accounts.delete(id);
     accounts.set(id, account);
@@ -114,7 +115,7 @@ export function createInOrder(
     else if (!account.gapTimer) {
       behindGaps.add(account);
       account.gapTimer = setTimeout(() => {
-        gapQuestions.add(account, () => ask(account, false));
+        gapQuestions.add(account, () => ask(account, 'late'));
         startMore();
       }, limits.gapTimeoutMs);
     }
@@ -130,6 +131,7 @@ export function createInOrder(
     });
     if (answer && askedIn === era) for (const item of account.sequence.start(answer.value)) item.settle();
     advance(account);
+    startMore();
     reportWhenFull();
   }
 
@@ -154,10 +156,13 @@ export function createInOrder(
     reportWhenFull();
   }
 
-  async function ask(account: Account, isFull: boolean): Promise<void> {
+  async function ask(account: Account, why: 'late' | 'full'): Promise<void> {
     closeGap(account);
     const gap = account.sequence.gap();
     if (!gap || account.busy || stopping.signal.aborted) return;
+    const isFull = isFullOfGaps();
+    if (why === 'full' && !isFull) return advance(account); // there is room again
+    asking += 1;
     const answer = await work(account, 'on_gap_failed', gap.firstMissing, async () => {
       const decision = await gapQuestions.take(() =>
         onGap({ accountId: account.id, ...gap, held: account.sequence.size, isFull }),
@@ -165,24 +170,31 @@ export function createInOrder(
       if (decision === 'skip' || decision === 'wait') return decision;
       throw new TypeError(`onGap must answer 'skip' or 'wait'`);
     });
+    asking -= 1;
     if (answer?.value === 'skip') for (const item of account.sequence.skipTo(gap.lastMissing)) item.settle();
-    else account.waits = true;
+    else account.waitsFull = isFull;
     advance(account);
+    startMore();
     reportWhenFull();
   }
 
   function closeGap(account: Account): void {
     clearTimeout(account.gapTimer);
     account.gapTimer = undefined;
-    account.waits = false;
+    account.waitsFull = false;
     behindGaps.delete(account);
     gapQuestions.remove(account);
   }
 
+  /** All that is in hand is held behind gaps: nothing more can arrive. */
+  function isFullOfGaps(): boolean {
+    return inHand >= limits.prefetch && working === asking && handling.size === 0 && lookUps.size === 0;
+  }
+
   /** Where nothing more can arrive, waiting longer is of no use. */
   function reportWhenFull(): void {
-    if (inHand < limits.prefetch || working > 0 || handling.size > 0 || lookUps.size > 0) return;
-    for (const account of behindGaps) if (!account.waits) gapQuestions.add(account, () => ask(account, true));
+    if (!isFullOfGaps()) return;
+    for (const account of behindGaps) if (!account.waitsFull) gapQuestions.add(account, () => ask(account, 'full'));
     startMore();
   }
 

@@ -33,7 +33,7 @@ export interface SubscribeOptions {
   onGap(gap: Gap): 'skip' | 'wait' | Promise<'skip' | 'wait'>;
   /** What went wrong and is tried again. Process warnings unless given. */
   onProblem?: ((problem: Problem) => void) | undefined;
-  /** Accounts whose events are handled at the same time, and that are asked about, 1 to 1,000. 1 unless given. */
+  /** Accounts whose events are handled at the same time, and as many for each of the two questions, 1 to 1,000. 1 unless given. */
   concurrency?: number | undefined;
   /** Messages in hand, waiting, held or being handled, 1 to 65,535: it bounds the memory. 2,000 unless given. */
   prefetch?: number | undefined;

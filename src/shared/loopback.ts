@@ -7,7 +7,7 @@ export function isLoopback(host: string): boolean {
 }
 
 /** Names and addresses of this machine alone, with or without a port; `localhost` below any name is one (RFC 6761). */
-const LOOPBACK_AUTHORITY = /^(([a-z0-9-]+\.)*localhost|127(\.\d{1,3}){3}|\[::1\])(:\d*)?$/i;
+const LOOPBACK_AUTHORITY = /^(([\w-]+\.)*localhost\.?|127(\.\d{1,3}){3}|\[::1\])(:\d*)?$/i;
 
 /** @param authority the Host header of a request. */
 export function isLoopbackAuthority(authority: string): boolean {

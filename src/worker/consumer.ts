@@ -112,7 +112,12 @@ async function consume(
 
   let wake = () => {};
   const onDelivery = () => wake();
-  let { channel, waiting } = await subscribe(session, options, state, onDelivery);
+  const subscribeAnew = () => subscribe(session, options, onDelivery);
+  let { channel, waiting } = await subscribeAnew().catch((error: unknown) => {
+    noteBrokenQueue(state, error, session.signal.reason, topology, log);
+    throw error;
+  });
+  state.brokenSinceMs = undefined;
   session.signal.addEventListener('abort', onDelivery);
   watchDeadLetters(control, session, topology, state);
 
@@ -126,8 +131,9 @@ async function consume(
         };
       });
       if (!isQuiet || !(await doChangesWait(pool)) || waiting.length > 0 || session.signal.aborted) continue;
+      log.info(`nothing was delivered for ${QUIET_MAX_MS} ms though changes wait: consuming the ledger queue anew`);
       const silent = channel;
-      ({ channel, waiting } = await subscribe(session, options, state, onDelivery));
+      ({ channel, waiting } = await subscribeAnew());
       await unsubscribe(silent);
       continue;
     }
@@ -181,8 +187,7 @@ interface Subscription {
  */
 async function subscribe(
   session: BrokerSession,
-  { topology, prefetch, log }: ConsumerOptions,
-  state: State,
+  { topology, prefetch }: ConsumerOptions,
   onDelivery: () => void,
 ): Promise<Subscription> {
   const channel = await openChannel(session);
@@ -193,13 +198,7 @@ async function subscribe(
     else session.end(new Error('consumer cancelled by RabbitMQ')); // the queue was deleted, or its node went away
     onDelivery();
   };
-  try {
-    await answered('consuming the ledger queue', channel.consume(topology.ledgerQueue, onMessage));
-    state.brokenSinceMs = undefined;
-  } catch (error) {
-    noteBrokenQueue(state, error, session.signal.reason, topology, log);
-    throw error;
-  }
+  await answered('consuming the ledger queue', channel.consume(topology.ledgerQueue, onMessage));
   return { channel, waiting };
 }
 

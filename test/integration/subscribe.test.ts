@@ -227,6 +227,18 @@ it('asks about as many accounts at a time as it handles, however many arrive at 
   expect(most).toEqual({ lookUps: 4, gaps: 4 });
 });
 
+it('acknowledges repeats of many accounts, one look-up at a time', async () => {
+  const accounts = range(1, 20).map((number) => `stored-${number}`);
+  await subscriber().then(({ subscription }) => subscription.stop()); // makes the queue
+  for (const account of accounts) await publish(account, [1]);
+  const stored = new Map(accounts.map((account) => [account, 1]));
+  const { handled, subscription } = await subscriber({}, stored);
+  await until('all are delivered', async () => (await ready()) === 0);
+  await delay(500);
+  await subscription.stop();
+  expect({ handled: handled.length, left: await ready() }).toEqual({ handled: 0, left: 0 });
+});
+
 describe('a gap', () => {
   it('is reported when it stays, and again while the answer is to wait; a replay fills it', async () => {
     const { versionsOf, gaps, handled } = await subscriber({ gapTimeoutMs: 150 });
@@ -306,6 +318,15 @@ describe('a gap', () => {
     expect(gaps).toHaveLength(2);
     expect(versionsOf('full')).toEqual(range(2, 60));
   });
+});
+
+it('tells of a full hand an account too that was told to wait before', async () => {
+  const { gaps } = await subscriber({ prefetch: 4, gapTimeoutMs: 200 });
+  await publish('patient', [2]);
+  await until('it is told to wait', () => gaps.length > 0);
+  expect(gaps[0]).toMatchObject({ accountId: 'patient', isFull: false });
+  await publish('patient', [3, 4, 5]);
+  await until('it is asked again', () => gaps.some(({ isFull }) => isFull));
 });
 
 describe('a lost connection', () => {

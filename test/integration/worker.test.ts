@@ -1,4 +1,5 @@
 // The worker against repeats, forgeries and an absent database; and the ledger against change.
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Channel } from 'amqplib';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { encodeEvent, encodeEventBatch } from '../../src/shared/events.ts';
@@ -11,8 +12,10 @@ import {
   createDatabase,
   type Database,
   drained,
+  environmentOf,
   insertAccounts,
   ledgerRows,
+  spawnProcess,
   startApiHere,
   startWorkerHere,
   until,
@@ -232,6 +235,15 @@ it('starts consuming again after its queue was deleted and declared again at onc
   await applyDirectly(database.pool, 'a', 1);
   expect(await drained(database)).toMatchObject({ ledgerEntries: 2, offendingAccounts: 0 });
   expect(consumer.counts).toMatchObject({ forged: 0, malformed: 0 });
+});
+
+it('stays the consumer that it is while nothing waits for it', async () => {
+  await startApiHere(database, broker);
+  const { output } = await spawnProcess('worker', environmentOf(database, broker, { LOG_LEVEL: 'info' }));
+  await applyDirectly(database.pool, 'a', 1);
+  await drained(database);
+  await delay(6500);
+  expect(output()).not.toContain('consuming the ledger queue anew');
 });
 
 it('leaves the order and the sum of the ledger right with two workers', async () => {

@@ -273,6 +273,7 @@ export async function runPump(term: Term, options: PumpOptions): Promise<void> {
     const old = times.publishedBefore(patienceMs, nowMs);
     // During an alarm, and for a while after it, events are late and not lost.
     if (old <= floor || Math.min(nowMs - lastPass.atMs, nowMs - blockedAtMs) < patienceMs) return undefined;
+    if (unroutableAtMs !== undefined) return undefined; // the queue is about to be declared again
     const { ledgerQueueMessages } = await declare();
     const overtaken = recordedUpTo > old ? times.publishedBefore(2 * patienceMs, nowMs) : 0;
     const upTo = ledgerQueueMessages === 0 ? old : overtaken;
