@@ -22,8 +22,8 @@ const BROKEN_MAX_MS = 5000;
 const BROKEN_AGAIN_MS = 60_000;
 /** It closes the whole connection. */
 const INTERNAL_ERROR = 541;
-/** How often RabbitMQ is asked how many dead letters there are. */
-const LOOK_EVERY_MS = 5000;
+/** How often RabbitMQ is asked for them. */
+const DEAD_LETTERS_EVERY_MS = 5000;
 /** After so long without a delivery, though changes wait for their entries, the queue is consumed anew. */
 const QUIET_MAX_MS = 5000;
 /** After a batch that took all there was, so that what comes in the meantime shares a statement and its commit. */
@@ -167,7 +167,7 @@ function watchDeadLetters(channel: Channel, { signal }: BrokerSession, topology:
       },
     );
   void ask();
-  const timer = setInterval(ask, LOOK_EVERY_MS);
+  const timer = setInterval(ask, DEAD_LETTERS_EVERY_MS);
   signal.addEventListener('abort', () => {
     clearInterval(timer);
     state.deadLetters = undefined;
