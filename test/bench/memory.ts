@@ -10,6 +10,7 @@ import { type Bench, startSystem } from './system.ts';
 import { ours } from './variants.ts';
 
 const SAMPLE_INTERVAL_MS = 500;
+const SAMPLES_KEPT_MAX = 500;
 const LOAD_SECONDS = 5;
 /** Slower than this for the whole run, something is wrong. */
 const UPDATES_PER_SECOND_MIN = 500;
@@ -19,7 +20,7 @@ export interface MemoryRun {
   date: string;
   updates: number;
   seconds: number;
-  /** Resident bytes of the API, by seconds since the start. */
+  /** Resident bytes of the API, by seconds since the start; of a long run every nth. */
   samples: { seconds: number; bytes: number }[];
   maxBytes: number;
   /** Median of the last quarter / median of the second quarter - 1. */
@@ -64,11 +65,12 @@ export async function measureMemory(bench: Bench, driver: Driver, updatesMin: nu
     if (offenders.length > 0) throw new Error(`not verified: ${JSON.stringify(offenders)}`);
     const quarter = (n: number) =>
       median(samples.slice((samples.length * (n - 1)) / 4, (samples.length * n) / 4).map(({ bytes }) => bytes));
+    const every = Math.ceil(samples.length / SAMPLES_KEPT_MAX);
     return {
       date: new Date().toISOString(),
       updates,
       seconds,
-      samples,
+      samples: samples.filter((_sample, index) => index % every === 0),
       maxBytes: Math.max(...samples.map(({ bytes }) => bytes)),
       growth: quarter(4) / quarter(2) - 1,
     };

@@ -129,7 +129,7 @@ ${markdownTable(
 )}
 `
 }
-${memory ? `Memory: ${whole(memory.updates)} updates in ${whole(memory.seconds)} s on ${day(memory.date)}, at most ${whole(memory.maxBytes / 2 ** 20)} MB resident.\n` : ''}${
+${memory ? `Memory: ${whole(memory.updates)} updates in ${whole(memory.seconds)} s on ${day(memory.date)} (\`${memory.command}\`), at most ${whole(memory.maxBytes / 2 ** 20)} MB resident.\n` : ''}${
   growth
     ? `
 ## How cost grows

@@ -30,7 +30,7 @@ export interface Results {
   machine: Machine;
   summaries: Summary[];
   targets: Target[];
-  memory?: MemoryRun | undefined;
+  memory?: (MemoryRun & { command: string }) | undefined;
   growth?: { date: string; series: Record<string, { title: string; points: GrowthPoint[] }> } | undefined;
   sql?: { date: string; rows: SqlRow[] } | undefined;
 }

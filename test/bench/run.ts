@@ -29,6 +29,7 @@ Writes docs/benchmarks.md, its charts, and docs/benchmarks/results.json.
   --quick          the variants of the targets only, shorter; about 3 minutes
   --growth         also how cost grows with accounts, ledger rows and the hot share; about 15 minutes more
   --updates N      also the API's memory over N updates (200000; with --quick only when given)
+  --memory-only    the API's memory alone, into the page of an earlier run: bytes are the same on a slower machine
   --rounds N       rounds of the variants of the targets (3; with --quick 2)
   --seconds N      of load in a run (4; with --quick 2)
   --hold-seconds N of load in a run with another session's transaction held open (as the others; pg_dump three times that)
@@ -40,7 +41,7 @@ const { values: args } = parseArgs({
   options: {
     ...{ quick: { type: 'boolean' }, growth: { type: 'boolean' }, profile: { type: 'boolean' } },
     ...{ updates: { type: 'string' }, rounds: { type: 'string' }, seconds: { type: 'string' } },
-    'hold-seconds': { type: 'string' },
+    ...{ 'hold-seconds': { type: 'string' }, 'memory-only': { type: 'boolean' } },
     ...{ only: { type: 'string' }, driver: { type: 'string' }, help: { type: 'boolean' } },
   },
 });
@@ -64,7 +65,7 @@ if (args.help) console.log(HELP);
 else await main();
 
 async function main(): Promise<void> {
-  const { quick = false, only } = args;
+  const { quick = false, only, 'memory-only': memoryOnly = false } = args;
   const seconds = wholeOption('seconds', quick ? 2 : 4);
   const rounds = wholeOption('rounds', quick ? 2 : 3);
   const updates = wholeOption('updates', quick ? 0 : MEMORY_UPDATES);
@@ -72,6 +73,8 @@ async function main(): Promise<void> {
   const plan = (quick ? quickPlan(rounds) : fullPlan(rounds))
     .filter(({ variant }) => nameOf(variant).includes(only ?? ''))
     .map((planned) => held(planned, holdSeconds && holdSeconds / seconds));
+  const before = readResults();
+  if (memoryOnly && !before) throw new Error('--memory-only adds to the page of an earlier run, and there is none');
   await installBenchDependencies();
   console.log('Starting PostgreSQL and RabbitMQ');
   const servers = await startServers(console.log);
@@ -83,13 +86,13 @@ async function main(): Promise<void> {
     console.log(`${machine.cpu}, ${machine.cores} cores, ${machine.commitsPerSecond} commits/s; ${driver}`);
     await createTemplate(servers.postgres.url);
     if (args.profile) return await profile(bench, run, seconds);
+    if (memoryOnly && before) return await publishMemory(before, await memoryOf(bench, run, updates || MEMORY_UPDATES));
 
     const summaries = summarize(await measureAll(bench, plan, seconds, run));
     if (only !== undefined) return printTable([...summaries.values()]);
-    const before = readResults();
     const results: Results = {
       date: new Date().toISOString(),
-      command: ['npm run bench', ...(process.argv.length > 2 ? ['--', ...process.argv.slice(2)] : [])].join(' '),
+      command: ownCommand(),
       driver,
       secondsPerRun: seconds,
       machine,
@@ -164,9 +167,20 @@ function lineOf({ name, acceptedPerSecond, p50Ms, p99Ms, endToEndPerSecond, drai
     .join(', ');
 }
 
-async function memoryOf(bench: Bench, driver: Driver, updates: number) {
+function ownCommand(): string {
+  return ['npm run bench', ...(process.argv.length > 2 ? ['--', ...process.argv.slice(2)] : [])].join(' ');
+}
+
+async function memoryOf(bench: Bench, driver: Driver, updates: number): Promise<Results['memory']> {
   console.log(`Memory of the API over ${whole(updates)} updates`);
-  return measureMemory(bench, driver, updates);
+  return { command: ownCommand(), ...(await measureMemory(bench, driver, updates)) };
+}
+
+async function publishMemory(before: Results, memory: Results['memory']): Promise<void> {
+  const targets = judge(new Map(before.summaries.map((summary) => [summary.name, summary])), memory);
+  await publish({ ...before, memory, targets });
+  printTargets(targets);
+  console.log('Written: docs/benchmarks.md');
 }
 
 async function growthOf(bench: Bench, seconds: number, driver: Driver): Promise<Results['growth']> {
