@@ -15,6 +15,7 @@ import {
   startWorkerHere,
   until,
 } from '../harness.ts';
+import { bytesOf, lockAccount, open, post, waitingBackends } from '../http-client.ts';
 
 let database: Database;
 let broker: Broker;
@@ -87,6 +88,21 @@ it('counts requests, updates, batches and events', async () => {
     'rabbitmq_link{state="connected"}': 1,
   });
   expect((await scrape(health)).ledger_batch_duration_seconds_sum).toBeGreaterThan(0);
+});
+
+it('counts a request whose client left before its answer, and its update all the same', async () => {
+  const { url } = await startApiHere(database, broker);
+  await createAccount(url, 'a');
+  const lock = await lockAccount(database, 'a');
+  const { socket } = open(url);
+  socket.write(bytesOf(post('/v1/balance-updates', { accountId: 'a', amount: 5 })));
+  await until('it waits for the row', async () => (await waitingBackends(database)).length === 1);
+  socket.destroy();
+  const gone = 'http_request_duration_seconds_count{method="POST",route="/v1/balance-updates",status="499"}';
+  await until('it is counted', async () => (await scrape(url))[gone] === 1);
+  await lock.release();
+  await until('it is applied', async () => (await send(url, 'GET', '/v1/accounts/a')).body.balance === 5);
+  expect(await scrape(url)).toMatchObject({ [gone]: 1, 'balance_updates_total{outcome="applied"}': 1 });
 });
 
 it('shows how far the ledger is behind, and leaves out what cannot be read', async () => {

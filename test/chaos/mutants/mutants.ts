@@ -25,7 +25,7 @@ const APPLY = 'migrations/004.do.actors-and-key-expiry.sql';
 const LANE = 'src/api/updates/lane.ts';
 const OUTBOX = 'src/api/relay/outbox.ts';
 const PUMP = 'src/api/relay/pump.ts';
-const CONSUMER = 'src/worker/consumer.ts';
+const DELIVERIES = 'src/worker/deliveries.ts';
 const LEDGER = 'src/worker/ledger.ts';
 
 /** Hardly disturbs anything; for mutants that traffic alone brings out. */
@@ -318,9 +318,9 @@ export const mutants: readonly Mutant[] = [
     breaks: 'messages are acknowledged before they are recorded',
     edits: [
       edit(
-        CONSUMER,
-        'const refused = await record(batch, options, session.signal, counts);\n    if (refused) settle(channel, batch, refused);',
-        'settle(channel, batch, new Set());\n    await record(batch, options, session.signal, counts);',
+        'src/worker/consumer.ts',
+        'const refused = await record(batch, options, signal, counts, spans);\n  if (refused) settle(channel, batch, refused);',
+        'settle(channel, batch, new Set());\n  const refused = await record(batch, options, signal, counts, spans);',
       ),
     ],
     faults: ['worker-kill'],
@@ -331,7 +331,7 @@ export const mutants: readonly Mutant[] = [
     breaks: 'true events are dead-lettered while PostgreSQL does not answer',
     edits: [
       edit(
-        CONSUMER,
+        DELIVERIES,
         'counts.retries += 1;\n',
         'counts.retries += 1;\n      return new Set(batch.map(({ message }) => message));\n',
       ),
@@ -380,7 +380,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'rubbish-acknowledged',
     breaks: 'a message that is no event vanishes',
-    edits: [edit(CONSUMER, 'refused.add(message);\n    counts.malformed += 1;', 'counts.malformed += 1;')],
+    edits: [edit(DELIVERIES, 'refused.add(message);\n    counts.malformed += 1;', 'counts.malformed += 1;')],
     faults: ['forged-events'],
     expected: ['forgeries'],
   },
