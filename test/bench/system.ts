@@ -40,10 +40,11 @@ export async function startSystem(
   variant: Variant,
   nodeOptions: string[] = [],
 ): Promise<System> {
-  const { service, pipeline, eventsPerMessage } = variant;
+  const { service, pipeline, eventsPerMessage, traced } = variant;
   const namespace = `bench-${process.pid}-${++made}`;
   const port = String(await freePort());
-  const started: Record<'api' | 'worker', Started[]> = { api: [], worker: [] };
+  const sinkPort = String(await freePort(Number(port) + 1));
+  const started: Record<'api' | 'worker' | 'sink', Started[]> = { api: [], worker: [], sink: [] };
   const env = {
     DATABASE_URL: database.url,
     AMQP_URL: servers.broker.url,
@@ -51,9 +52,14 @@ export async function startSystem(
     HOST: '127.0.0.1',
     AUTH: 'off',
     EVENTS_PER_MESSAGE_MAX: String(eventsPerMessage),
+    ...(traced !== undefined && {
+      OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${sinkPort}`,
+      OTEL_TRACES_SAMPLER: 'traceidratio',
+      OTEL_TRACES_SAMPLER_ARG: String(traced),
+    }),
   };
   const start = async (
-    group: 'api' | 'worker',
+    group: keyof typeof started,
     script: string,
     more: Record<string, string>,
     options: string[] = [],
@@ -74,12 +80,13 @@ export async function startSystem(
   }[service];
 
   async function end(how?: 'gently'): Promise<void> {
-    const all = [...started.api, ...started.worker];
+    const all = Object.values(started).flat();
     await Promise.all(all.map((process) => (how === 'gently' ? process.stop() : process.kill())));
     await deleteTopology(servers.broker.url, namespace);
   }
 
   try {
+    if (traced !== undefined) await start('sink', 'trace-sink.ts', { PORT: sinkPort });
     if (pipeline === 'running') await startWorker();
     const api = await start('api', script, { ...more, PORT: port }, nodeOptions);
     if (service === 'contract' && pipeline === 'running') await startRelay();
@@ -96,7 +103,10 @@ export async function startSystem(
       async startPipeline() {
         await Promise.all([startWorker(), startRelay()]);
       },
-      complete: () => [...started.api, ...started.worker].every((process) => process.alive()),
+      complete: () =>
+        Object.values(started)
+          .flat()
+          .every((process) => process.alive()),
       end,
     };
   } catch (error) {

@@ -29,6 +29,8 @@ export interface Variant {
    * - write: a transaction that has written to an unrelated table
    */
   hold: 'nothing' | 'snapshot' | 'dump' | 'write';
+  /** Share of the requests that is traced, 0 to 1, where traces are on. */
+  traced: number | undefined;
   /** Longer or shorter than the rest. */
   loadFactor: number;
   /** For measuring how cost grows: accounts, where it is not 10,000, and entries that the ledger has before. */
@@ -48,6 +50,7 @@ const DEFAULTS: Variant = {
   drain: true,
   eventsPerMessage: 1,
   hold: 'nothing',
+  traced: undefined,
   loadFactor: 1,
   extraAccounts: 0,
   ledgerRows: 0,
@@ -63,7 +66,7 @@ export const ceiling = (more: Partial<Variant> = {}): Variant => usual({ service
 /** Name of a variant: equal for equal ones. */
 export function nameOf(variant: Variant): string {
   const { accounts, connections, updatesPerRequest, keys, pipeline, eventsPerMessage, hold, extraAccounts } = variant;
-  const { service, ledgerRows, hotShare } = variant;
+  const { service, ledgerRows, hotShare, traced } = variant;
   const parts = [
     { ceiling: 'ceiling', usual: 'usual', contract: 'usual, same contract', this: 'this' }[service],
     updatesPerRequest > 1 && `bulk of ${updatesPerRequest.toLocaleString('en')}`,
@@ -78,6 +81,7 @@ export function nameOf(variant: Variant): string {
     hold === 'snapshot' && 'snapshot held',
     hold === 'dump' && 'pg_dump held',
     hold === 'write' && 'write transaction held',
+    traced !== undefined && `${traced * 100} % traced`,
     ledgerRows > 0 && `ledger of ${ledgerRows.toLocaleString('en')}`,
   ];
   return parts.filter(Boolean).join(' · ');
@@ -146,6 +150,7 @@ export function fullPlan(rounds: number): Planned[] {
     ),
     ours({ updatesPerRequest: 100, connections: 16, eventsPerMessage: 100 }),
     ours({ updatesPerRequest: 1000, connections: 8, eventsPerMessage: 100 }),
+    ...[0, 0.01, 1].map((traced) => ours({ traced })),
   ];
   const already = new Set(Object.values(measured).map(nameOf));
   return [
