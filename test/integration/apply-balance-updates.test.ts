@@ -147,6 +147,12 @@ describe('apply_balance_updates', () => {
     );
   }
 
+  const waitsForALock = (pid: number) =>
+    until('the session waits for a lock', async () => {
+      const activity = await database.pool.query('SELECT wait_event_type FROM pg_stat_activity WHERE pid = $1', [pid]);
+      return activity.rows[0].wait_event_type === 'Lock';
+    });
+
   it('applies a key once when many sessions send it at the same moment', async () => {
     await insertAccounts(database, 'race');
     for (let round = 1; round <= 30; round += 1) {
@@ -166,17 +172,40 @@ describe('apply_balance_updates', () => {
       await apply(first, [update('waiting', 5n, 'k')], START);
       const { rows } = await second.query('SELECT pg_backend_pid() AS pid');
       const waiting = apply(second, [update('waiting', 5n, 'k')], START);
-      await until('the second session waits for the lock', async () => {
-        const activity = await database.pool.query('SELECT wait_event_type FROM pg_stat_activity WHERE pid = $1', [
-          rows[0].pid,
-        ]);
-        return activity.rows[0].wait_event_type === 'Lock';
-      });
+      await waitsForALock(rows[0].pid);
       await first.query('COMMIT');
       expect(await waiting).toMatchObject([{ outcome: 'applied', replayed: true, balance: 5n, version: 1n }]);
     } finally {
       first.release();
       second.release();
+    }
+  });
+
+  it('does not change an account that was created while it waited for the locks of its batch', async () => {
+    await insertAccounts(database, 'locked');
+    const holder = await database.pool.connect();
+    const batcher = await database.pool.connect();
+    try {
+      await holder.query('BEGIN');
+      await holder.query(`SELECT FROM account WHERE account_id = 'locked' FOR UPDATE`);
+      const pid = (await batcher.query('SELECT pg_backend_pid() AS pid')).rows[0].pid;
+      const batch = apply(batcher, [update('locked', 1n), update('newcomer', 1n), update('newcomer', 2n, 'k')], START);
+      await waitsForALock(pid);
+      await insertAccounts(database, 'newcomer');
+      await holder.query('COMMIT');
+      expect((await batch).map(({ outcome }) => outcome)).toEqual([
+        'applied',
+        'account_not_found',
+        'account_not_found',
+      ]);
+      const again = [update('locked', 1n), update('newcomer', 2n, 'k')];
+      expect(await apply(batcher, again, START)).toMatchObject([
+        { outcome: 'applied', version: 2n },
+        { outcome: 'applied', version: 1n, balance: 2n, replayed: false },
+      ]);
+    } finally {
+      holder.release();
+      batcher.release();
     }
   });
 

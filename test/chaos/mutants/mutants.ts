@@ -21,7 +21,7 @@ export interface Mutant {
   expected: readonly string[];
 }
 
-const APPLY = 'migrations/004.do.actors-and-key-expiry.sql';
+const APPLY = 'migrations/009.do.accounts-created-meanwhile.sql';
 const LANE = 'src/api/updates/lane.ts';
 const OUTBOX = 'src/api/relay/outbox.ts';
 const PUMP = 'src/api/relay/pump.ts';
@@ -42,11 +42,14 @@ export const mutants: readonly Mutant[] = [
     edits: [
       edit(
         APPLY,
-        'PERFORM FROM account WHERE account.account_id = ANY (p_account_ids) ORDER BY account.account_id FOR NO KEY UPDATE;',
+        `SELECT array_agg(locked.account_id) INTO held_ids FROM (
+    SELECT account_id FROM account WHERE account.account_id = ANY (p_account_ids) ORDER BY account.account_id FOR NO KEY UPDATE
+  ) locked;`,
         `FOR item IN 1 .. cardinality(p_account_ids) LOOP
            PERFORM FROM account WHERE account.account_id = p_account_ids[item] FOR NO KEY UPDATE;
            PERFORM pg_sleep(0.002);
-         END LOOP;`,
+         END LOOP;
+         held_ids := p_account_ids;`,
       ),
     ],
     faults: QUIET,
@@ -56,11 +59,7 @@ export const mutants: readonly Mutant[] = [
     name: 'no-lock',
     breaks: 'the balance is read without holding the account',
     edits: [
-      edit(
-        APPLY,
-        'PERFORM FROM account WHERE account.account_id = ANY (p_account_ids) ORDER BY account.account_id FOR NO KEY UPDATE;',
-        '',
-      ),
+      edit(APPLY, ' ORDER BY account.account_id FOR NO KEY UPDATE\n  ) locked;', ') locked;'),
       edit(APPLY, 'WHERE account_id = p_account_ids[1] FOR NO KEY UPDATE;', 'WHERE account_id = p_account_ids[1];'),
     ],
     faults: QUIET,
