@@ -2,7 +2,6 @@
 // orders them. One that dies is replaced; one relay in the fleet is active, whichever process it is in. The rate limit
 // is counted here, for all of them.
 import cluster, { type Worker } from 'node:cluster';
-import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { RateLimiterClusterMaster } from 'rate-limiter-flexible';
 import type { Running } from '../shared/lifecycle.ts';
@@ -28,10 +27,14 @@ export async function startCluster(count: number, log: Logger): Promise<Running>
         onStart?.();
         onStart = undefined;
       });
-      const [code, signal] = await once(child, 'exit');
+      // Answers to what a process asked just before it died fail, and they may do so after its end.
+      child.on('error', (error) =>
+        log.debug({ err: error, apiPid: child.process.pid }, 'a message to an api process failed'),
+      );
+      const how = await ended(child);
       if (stopping) return;
-      log.error({ pid: child.process.pid, code, signal }, 'an api process ended; starting another');
-      if (onStart) return failed?.(new Error(`an api process ended with ${signal ?? code} before it listened`));
+      log.error({ apiPid: child.process.pid, how }, 'an api process ended; starting another');
+      if (onStart) return failed?.(new Error(`an api process ended with ${how} before it listened`));
       await delay(RESTART_PAUSE_MS);
     }
   }
@@ -39,7 +42,7 @@ export async function startCluster(count: number, log: Logger): Promise<Running>
   async function stopAll(): Promise<void> {
     const children = Object.values(cluster.workers ?? {}) as Worker[];
     for (const child of children) child.process.kill('SIGTERM');
-    const gone = Promise.all(children.filter((child) => !child.isDead()).map((child) => once(child, 'exit')));
+    const gone = Promise.all(children.filter((child) => !child.isDead()).map(ended));
     const timeout = new AbortController();
     await Promise.race([gone, delay(STOP_TIMEOUT_MS, undefined, { signal: timeout.signal }).catch(() => {})]);
     timeout.abort();
@@ -60,4 +63,12 @@ export async function startCluster(count: number, log: Logger): Promise<Running>
   }
   log.info({ processes: count }, 'all api processes listen');
   return { stop };
+}
+
+/** Its signal or exit code, or why it could not be started. */
+function ended(child: Worker): Promise<string> {
+  return new Promise((resolve) => {
+    child.once('exit', (code, signal) => resolve(signal ?? String(code)));
+    child.on('error', (error) => child.process.pid === undefined && resolve(error.message));
+  });
 }

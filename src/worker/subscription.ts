@@ -17,7 +17,8 @@ export async function subscribe(session: BrokerSession, queue: string, prefetch:
   await answered('setting the prefetch', channel.prefetch(prefetch));
   const waiting: ConsumeMessage[] = [];
   let wake = () => {};
-  session.signal.addEventListener('abort', () => wake());
+  const onAbort = () => wake();
+  session.signal.addEventListener('abort', onAbort);
   const onMessage = (message: ConsumeMessage | null) => {
     if (message) waiting.push(message);
     else session.end(new Error('consumer cancelled by RabbitMQ')); // the queue was deleted, or its node went away
@@ -38,6 +39,7 @@ export async function subscribe(session: BrokerSession, queue: string, prefetch:
       });
     },
     async close() {
+      session.signal.removeEventListener('abort', onAbort);
       channel.removeAllListeners('close');
       await answered('closing a channel', channel.close());
     },

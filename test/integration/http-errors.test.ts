@@ -50,9 +50,12 @@ const update = (accountId: string, amount: number, key?: string) =>
 
 /** Ends the connection of the API whose statement waits for this account. */
 async function cutWhileWaiting(accountId: string, call: () => Promise<Answer>): Promise<Answer> {
-  const lock = await lockAccount(database, accountId);
+  return cutBehind(await lockAccount(database, accountId), call);
+}
+
+async function cutBehind(lock: { release: () => Promise<void> }, call: () => Promise<Answer>): Promise<Answer> {
   const answer = call();
-  await until('the statement waits for the row', async () => (await waitingBackends(database)).length === 1);
+  await until('the statement waits for the lock', async () => (await waitingBackends(database)).length === 1);
   const [waiting] = await waitingBackends(database);
   await database.pool.query('SELECT pg_terminate_backend($1)', [waiting]);
   await until('its backend is gone', async () => !(await waitingBackends(database)).includes(waiting as number));
@@ -178,6 +181,18 @@ it('settles a keyed update whose connection died, with its true answer', async (
   expect(declined).toMatchObject({ status: 400, body: { code: 'insufficient_funds', balance: 7, version: 2 } });
 });
 
+it('does not send an update again whose key may have gone meanwhile', async () => {
+  const short = await startApiHere(database, broker, {
+    IDEMPOTENCY_KEYS_KEPT_MS: '10000',
+    STATEMENT_TIMEOUT_MS: '10000',
+  });
+  await createAccount(short.url, 'forgetful', 10);
+  const body = { accountId: 'forgetful', amount: 1 };
+  const call = () => send(short.url, 'POST', UPDATES, body, { 'idempotency-key': 'k' });
+  expect(await cutWhileWaiting('forgetful', call)).toMatchObject({ status: 503, body: { code: 'outcome_unknown' } });
+  expect((await send(url, 'GET', '/v1/accounts/forgetful')).body).toMatchObject({ balance: 10, version: 1 });
+});
+
 it('says of an update of unknown outcome what a repeat would do', async () => {
   await createAccount(url, 'unsure', 10);
   const { body } = await cutWhileWaiting('unsure', () => update('unsure', -1));
@@ -193,6 +208,17 @@ it('does not claim that nothing was changed when the connection died under a cha
   expect(body.detail).toMatch(/repeat/i);
   const repeated = await send(url, 'PATCH', '/v1/accounts/changing', change);
   expect(repeated).toMatchObject({ status: 200, body: change });
+});
+
+it('survives that the connection dies under a verification, which takes several statements', async () => {
+  await createAccount(url, 'verified');
+  const client = await database.pool.connect();
+  await client.query('BEGIN');
+  await client.query('LOCK TABLE ledger IN ACCESS EXCLUSIVE MODE');
+  const lock = { release: () => client.query('COMMIT').then(() => client.release()) };
+  const verification = () => send(url, 'GET', '/v1/accounts/verified/verification');
+  expect(await cutBehind(lock, verification)).toMatchObject({ status: 503, body: { code: 'unavailable' } });
+  expect(await verification()).toMatchObject({ status: 200, body: { verified: true } });
 });
 
 it('hides the reason of an internal failure, and recovers from it', async () => {

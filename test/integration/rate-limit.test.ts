@@ -1,4 +1,5 @@
 // The rate limit: counted by key, told in the standard headers, one for all processes behind a port.
+import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import {
   type Answer,
@@ -15,7 +16,7 @@ import {
   startApiHere,
   until,
 } from '../harness.ts';
-import { deliver, type Message, post } from '../http-client.ts';
+import { bytesOf, deliver, type Message, open, post } from '../http-client.ts';
 
 const UPDATES = '/v1/balance-updates';
 const BULK = `${UPDATES}/bulk`;
@@ -195,4 +196,26 @@ it('goes on with the same count when a process dies and another takes its place'
   process.kill(cluster.started()[0]?.pid as number, 'SIGKILL');
   await until('another process listens', () => cluster.started().length === 4);
   expect(await passed(12)).toBe(4);
+});
+
+it('survives that a process dies whose questions about the limit are still to be answered', async () => {
+  const cluster = await startCluster(1000);
+  const { headers } = await createApiKey(database, 'asked-last', ['write']);
+  const all = Object.entries({ ...headers, connection: 'keep-alive' });
+  const request = bytesOf(post(UPDATES, { accountId: 'alice', amount: 1 }, ...all));
+  const connections = Array.from({ length: 30 }, () => open(cluster.url));
+  const answered = (count: number) =>
+    connections.every(({ received }) => received().toString().split('HTTP/1.1 200').length > count);
+  for (const { socket } of connections) socket.write(request);
+  await until('each process has some of the connections', () => answered(1));
+  process.kill(cluster.child.pid as number, 'SIGSTOP'); // it answers the questions
+  for (const { socket } of connections) socket.write(request);
+  await delay(300);
+  process.kill(cluster.started()[0]?.pid as number, 'SIGKILL');
+  await delay(300); // now nobody is at the other end
+  process.kill(cluster.child.pid as number, 'SIGCONT');
+  await until('another process listens', () => cluster.started().length === 4);
+  expect(cluster.output()).not.toContain('"msg":"stopping"');
+  expect((await crowd(10, headers, cluster.url)).map(({ status }) => status)).toEqual(Array(10).fill(200));
+  for (const { socket } of connections) socket.destroy();
 });

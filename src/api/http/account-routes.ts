@@ -106,12 +106,17 @@ export function accountRoutes({ pool, readJsonBody, bodyBytesMax }: AccountRoute
 /** A connection of the pool for several statements. One that failed in between is not used again. */
 async function withClient<T>(pool: Pool, work: (client: PoolClient) => Promise<T>): Promise<T> {
   const client = await pool.connect();
+  client.on('error', ignore);
+  let isUsable = false;
   try {
     const result = await work(client);
-    client.release();
+    isUsable = true;
     return result;
-  } catch (error) {
-    client.release(true);
-    throw error;
+  } finally {
+    client.off('error', ignore);
+    client.release(!isUsable);
   }
 }
+
+/** That the connection is lost is told by the statement under way; without a listener it would end the process as well. */
+function ignore(): void {}

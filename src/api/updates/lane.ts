@@ -20,6 +20,7 @@ export interface LaneOptions {
   /** While the first in a queue has waited longer, no more are taken into it. */
   queueWaitMaxMs: number;
   statementTimeoutMs: number;
+  idempotencyKeysKeptMs: number;
   /** Called after a batch that changed a balance was committed. */
   onChange: () => void;
   /** Called after each batch. */
@@ -72,6 +73,7 @@ const ROLLBACK_RETRIES = 3;
 
 export function createLane(options: LaneOptions): Lane {
   const { log, batchRowsMax, queueRowsMax, queueWaitMaxMs, onChange, onBatch, tracing } = options;
+  const { idempotencyKeysKeptMs, statementTimeoutMs } = options;
   // Two queues, so that a client with thousands of updates does not put itself before all the others.
   const queues: Record<Priority, Job[]> = { single: [], bulk: [] };
   const counts = { batches: 0, updates: 0, largestBatch: 0, waitedMs: 0 };
@@ -181,6 +183,11 @@ export function createLane(options: LaneOptions): Lane {
     while (!(await link.ready())) {
       if (performance.now() > deadline) return answerAll(keyed, 'outcome_unknown');
       await delay(SETTLE_RETRY_MS);
+    }
+    // After its key has gone it would be applied twice, and a statement may wait its whole time before it looks for the key.
+    const firstAtMs = Math.min(...keyed.map(({ submittedAtMs }) => submittedAtMs));
+    if (performance.now() + statementTimeoutMs >= firstAtMs + idempotencyKeysKeptMs) {
+      return answerAll(keyed, 'outcome_unknown');
     }
     try {
       answer(keyed, await link.send(updatesOf(keyed)));
