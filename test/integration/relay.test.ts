@@ -332,15 +332,13 @@ it('becomes active again after its database connection was cut', async () => {
   await until('its event arrived', () => received.some((event) => event.messageId === 'a:1'));
 });
 
-it('loses nothing when two relays both believe that they are the active one', async () => {
-  const received = await subscribe(broker);
-  const { url } = await startApiHere(database, broker);
-  await until('the first is active', async () => (await relayState(url)).active);
-  await startWorkerHere(database, broker);
+/** A relay that asks nobody whether it is the active one. */
+async function startSecondRelay() {
   const log = createLogger('test', 'silent');
   const clients = [1, 2].map(() => new pg.Client(connectionOptions(database.url, 'second relay', 'indexed plans')));
   for (const client of clients) await client.connect();
   const [reader, maintainer] = clients as [pg.Client, pg.Client];
+  const counts = { inFlight: 0, confirmed: 0, rejected: 0, abandoned: 0, republished: 0 };
   const link = keepBrokerLink({
     url: broker.url,
     service: 'second relay',
@@ -352,14 +350,14 @@ it('loses nothing when two relays both believe that they are the active one', as
           signal: session.signal,
           reader,
           maintainer,
-          counts: { inFlight: 0, confirmed: 0, rejected: 0, abandoned: 0, republished: 0 },
+          counts,
           blocked: () => false,
           wokenOr: (timeoutMs) => new Promise((resolve) => setTimeout(resolve, timeoutMs)),
         },
         {
           topology: broker.topology,
           log,
-          relayInFlightMax: 100,
+          relayInFlightMax: 2000,
           relayIdleMs: 5,
           relayRepublishMs: 500,
           eventsPerMessageMax: 1,
@@ -370,6 +368,15 @@ it('loses nothing when two relays both believe that they are the active one', as
     await link.stop();
     for (const client of clients) await client.end();
   });
+  return { counts, maintainer };
+}
+
+it('loses nothing when two relays both believe that they are the active one', async () => {
+  const received = await subscribe(broker);
+  const { url } = await startApiHere(database, broker);
+  await until('the first is active', async () => (await relayState(url)).active);
+  await startWorkerHere(database, broker);
+  await startSecondRelay();
   for (let count = 0; count < 300; count += 1) await applyDirectly(database.pool, count % 2 ? 'a' : 'b', 1);
   expect(await drained(database)).toMatchObject({ ledgerEntries: 300, offendingAccounts: 0 });
   await until('the subscriber has all of them', () => new Set(received.map((event) => event.messageId)).size === 300);
@@ -383,4 +390,31 @@ it('does not flood a slow worker: a long queue is no reason to publish again', a
   await until('several loss checks have passed', () => Date.now() > patienceOver);
   expect(await relayState(url)).toMatchObject({ confirmed: 100, republished: 0 });
   expect((await channel.checkQueue(broker.topology.ledgerQueue)).messageCount).toBe(100);
+});
+
+it('looks for lost events in small statements, and not again at once when there are none', async () => {
+  const CHANGES = 20_000;
+  const FIRST = `INSERT INTO ledger (account_id, version, amount, balance, created_at) VALUES ('a', 1, 2, 2, '2026-01-01Z')`;
+  const history = `SELECT 'a', version, 1, version, timestamptz '2026-01-01Z' FROM generate_series($1::integer, $2) AS version`;
+  const columns = '(account_id, version, amount, balance, created_at)';
+  await database.pool.query(`INSERT INTO outbox ${columns} ${history}`, [1, CHANGES]);
+  const { counts, maintainer } = await startSecondRelay();
+  const ranges: { above: number; upTo: number }[] = [];
+  const query = maintainer.query;
+  maintainer.query = ((...parameters: unknown[]) => {
+    const { name, values } = parameters[0] as { name?: string; values: number[] };
+    const [above = 0, upTo = 0] = name === 'outbox_unrecorded' ? values : [];
+    if (upTo > 0) ranges.push({ above, upTo });
+    return (query as (...parameters: unknown[]) => unknown).apply(maintainer, parameters);
+  }) as typeof query;
+  await until('all were confirmed', () => counts.confirmed === CHANGES);
+  // The worker has recorded all of them but the first, whose place an entry has that contradicts it: it stays pending for good.
+  await database.pool.query(FIRST);
+  await database.pool.query(`INSERT INTO ledger ${columns} ${history}`, [2, CHANGES]);
+  await channel.purgeQueue(broker.topology.ledgerQueue);
+  const startedAtMs = performance.now();
+  await until('it has looked several times', () => ranges.length >= 4);
+  expect(performance.now() - startedAtMs).toBeGreaterThan(1000); // each time after its patience of 500 ms
+  for (const { above, upTo } of ranges) expect(upTo - above).toBeLessThanOrEqual(5000);
+  expect(counts.republished).toBe(0);
 });

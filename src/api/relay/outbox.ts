@@ -96,7 +96,7 @@ const READ_UNRECORDED = `
   ORDER BY position
   LIMIT $3`;
 
-/** The first rows of a range that the ledger lacks; `above` excluded, `upTo` included. */
+/** The first rows of a range that the ledger lacks; `above` excluded, `upTo` included. It goes through the whole range. */
 export async function readUnrecorded(
   client: pg.Client,
   range: { above: number; upTo: number; limit: number },

@@ -80,6 +80,8 @@ interface LostPass {
   /** Of the first event that was lost; 0 while there is none. */
   firstPosition: number;
   events: number;
+  /** False while it waits for RabbitMQ. */
+  isMoving: boolean;
 }
 
 export interface PumpOptions {
@@ -218,7 +220,7 @@ export async function runPump(term: Term, options: PumpOptions): Promise<void> {
     let lostPass: LostPass | undefined;
     while (!signal.aborted) {
       await delay(EXAMINE_PAUSE_MIN_MS, undefined, { signal }).catch(() => {}); // the ledger is a few milliseconds behind
-      if (pauseMs > EXAMINE_PAUSE_MIN_MS) await confirmedOr(pauseMs);
+      if (pauseMs > EXAMINE_PAUSE_MIN_MS && !lostPass?.isMoving) await confirmedOr(pauseMs);
       if (signal.aborted) break;
       if (!term.blocked()) {
         for (const row of rejections.takeDue(now(), freeSlots())) publish([row]);
@@ -234,6 +236,8 @@ export async function runPump(term: Term, options: PumpOptions): Promise<void> {
       );
       for (const position of unconfirmed) below = Math.min(below, position);
       const floorBefore = floor;
+      // The ledger may be catching up there while we look further on.
+      if (above > floor && (await isRecordedBehind(floor, below))) above = floor;
       const found = await examine(maintainer, { above, below, limit: EXAMINE_ROWS_MAX });
       recordedUpTo = Math.max(recordedUpTo, found.lastRecorded ?? 0);
       if (above === floor) floor = found.firstUnrecorded === null ? (found.last ?? floor) : found.firstUnrecorded - 1;
@@ -261,6 +265,10 @@ export async function runPump(term: Term, options: PumpOptions): Promise<void> {
     if (floor > notedFloor) await noteProgress(maintainer, floor).catch(() => {}); // fewer repeats for the next one
   }
 
+  async function isRecordedBehind(position: number, below: number): Promise<boolean> {
+    return (await examine(maintainer, { above: position, below, limit: 1 })).lastRecorded !== null;
+  }
+
   let patienceMs = relayRepublishMs;
   let lastPass = { atMs: Number.NEGATIVE_INFINITY, firstPosition: 0 };
 
@@ -277,20 +285,25 @@ export async function runPump(term: Term, options: PumpOptions): Promise<void> {
     const { ledgerQueueMessages } = await declare();
     const overtaken = recordedUpTo > old ? times.publishedBefore(2 * patienceMs, nowMs) : 0;
     const upTo = ledgerQueueMessages === 0 ? old : overtaken;
-    return upTo > floor ? { above: floor, upTo, atMs: nowMs, firstPosition: 0, events: 0 } : undefined;
+    if (upTo <= floor) return undefined;
+    return { above: floor, upTo, atMs: nowMs, firstPosition: 0, events: 0, isMoving: true };
   }
 
-  /** Publishes again as much of a pass as there are free slots for, and says whether that was all of it. */
+  /** Publishes again as much of a pass as one look-up finds and as there are free slots for, and says whether it is over. */
   async function republish(pass: LostPass): Promise<boolean> {
     const limit = Math.min(READ_ROWS_MAX, freeSlots());
-    if (limit === 0 || term.blocked()) return false;
-    const rows = await readUnrecorded(maintainer, { above: pass.above, upTo: pass.upTo, limit });
+    pass.isMoving = limit > 0 && !term.blocked();
+    if (!pass.isMoving) return false;
+    const page = await examine(maintainer, { above: pass.above, below: pass.upTo + 1, limit: EXAMINE_ROWS_MAX });
+    const end = page.last ?? pass.upTo;
+    const rows =
+      page.firstUnrecorded === null ? [] : await readUnrecorded(maintainer, { above: pass.above, upTo: end, limit });
     const lost = rows.filter(({ position }) => !unconfirmed.has(position) && !rejections.has(position));
     publishAll(lost);
     pass.firstPosition ||= lost[0]?.position ?? 0;
     pass.events += lost.length;
-    pass.above = rows.at(-1)?.position ?? pass.upTo;
-    if (rows.length === limit) return false;
+    pass.above = rows.length === limit ? (rows.at(-1)?.position ?? end) : end;
+    if (pass.above < pass.upTo && page.last !== null) return false;
     if (pass.events > 0) {
       counts.republished += pass.events;
       log.warn(
@@ -300,8 +313,8 @@ export async function runPump(term: Term, options: PumpOptions): Promise<void> {
       // Patience doubles while it is always the same event.
       patienceMs =
         pass.firstPosition === lastPass.firstPosition ? Math.min(PATIENCE_MAX_MS, patienceMs * 2) : relayRepublishMs;
-      lastPass = pass;
     }
+    lastPass = { atMs: pass.atMs, firstPosition: pass.firstPosition || lastPass.firstPosition };
     return true;
   }
 
