@@ -44,10 +44,12 @@ beforeAll(async () => {
 });
 afterAll(cleanUp);
 
-/** Of one trace, when a span of that name is there. */
-async function traceWith(name: string, count: number, isIn: (span: CollectedSpan) => boolean) {
-  const named = () => collector.spans.filter((span) => isIn(span) && span.name.startsWith(name));
-  await until(`${count} spans ${name} arrived`, () => named().length >= count);
+/** Of one trace, when so many spans of those names are there: each process sends its own, one batch after the other. */
+async function traceWith(counts: Record<string, number>, isIn: (span: CollectedSpan) => boolean) {
+  for (const [name, count] of Object.entries(counts)) {
+    const named = () => collector.spans.filter((span) => isIn(span) && span.name.startsWith(name));
+    await until(`${count} spans ${name} arrived`, () => named().length >= count);
+  }
   return collector.spans.filter(isIn);
 }
 
@@ -62,9 +64,7 @@ it('shows an update from the request to the ledger entry as one trace', async ()
   const { status } = await send(traced, 'POST', '/v1/balance-updates', update, { traceparent: TRACEPARENT });
   expect(status).toBe(200);
   const isIn = (span: CollectedSpan) => span.traceId === TRACE_ID;
-  await traceWith('process', 1, isIn);
-  await traceWith('INSERT', 1, isIn);
-  const spans = await traceWith('POST', 1, isIn);
+  const spans = await traceWith({ POST: 1, apply_balance_updates: 1, publish: 1, process: 1, INSERT: 1 }, isIn);
   const server = one(spans, 'POST /v1/balance-updates');
   expect(server).toMatchObject({
     service: 'highload-balance-api',
@@ -97,7 +97,7 @@ it('begins a trace for a bulk request that comes without one, and publishes each
   await until('the request arrived', () => collector.spans.some(root));
   const server = one(collector.spans, 'POST /v1/balance-updates/bulk');
   expect(server.parentId).toBe('');
-  const spans = await traceWith('process', 3, (span) => span.traceId === server.traceId);
+  const spans = await traceWith({ publish: 3, process: 3 }, (span) => span.traceId === server.traceId);
   const published = spans.filter((span) => span.name.startsWith('publish'));
   expect(published.map((span) => span.parentId)).toEqual([server.spanId, server.spanId, server.spanId]);
   const consumed = spans.filter((span) => span.name.startsWith('process'));
@@ -149,7 +149,7 @@ it('exports nothing where traces are off, and hands on the header of the client 
   const { rows } = await database.pool.query("SELECT traceparent FROM outbox WHERE account_id = 'dave'");
   expect(rows).toEqual([{ traceparent }]);
   // The relay, which traces, sends its span after any that this API could have sent.
-  await traceWith('publish', 1, (span) => span.traceId === 'c'.repeat(32));
+  await traceWith({ publish: 1 }, (span) => span.traceId === 'c'.repeat(32));
   expect(
     collector.spans
       .filter((span) => span.traceId === 'c'.repeat(32) && span.service.endsWith('api'))
