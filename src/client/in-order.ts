@@ -79,8 +79,13 @@ export function createInOrder(
     const met = new Set<Account>();
     for (const event of events) {
       const account = accountOf(event.data.accountId);
-      if (account.sequence.offer(event.data.version, { event, ...delivery, settle })) met.add(account);
-      else settle();
+      const item: Item = { event, ...delivery, settle };
+      // What is in hand may be delivered again (a consumer that was put back after a lost link between two brokers): then it is
+      // the newer delivery that has to wait for the handler, and the older one is not known to the broker any more.
+      const held = account.sequence.held(event.data.version);
+      if (held) [held.settle, item.settle] = [item.settle, held.settle];
+      if (account.sequence.offer(event.data.version, item)) met.add(account);
+      else item.settle();
     }
     for (const account of met) advance(account);
     reportWhenFull();

@@ -33,7 +33,8 @@ export async function persist<T>(
   const over = new AbortController();
   const deadlineAtMs = performance.now() + deadlineMs;
   const timer = setTimeout(() => over.abort(new Error(`the deadline of ${deadlineMs} ms`)), deadlineMs);
-  const onAbort = () => over.abort(signal?.reason);
+  // Not with the caller's reason: fetch fails with what it is aborted with, and an error of some other connection says nothing of ours.
+  const onAbort = () => over.abort(new Error('aborted by the caller'));
   signal?.addEventListener('abort', onAbort);
   if (signal?.aborted) onAbort();
   try {

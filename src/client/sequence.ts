@@ -22,6 +22,11 @@ export class Sequence<T> {
     return this.#held.size;
   }
 
+  /** The item of a version that was not handled yet. */
+  held(version: number): T | undefined {
+    return this.#held.get(version);
+  }
+
   /** @returns false for a repeat, which is not kept. */
   offer(version: number, item: T): boolean {
     if (version <= (this.#last ?? 0) || this.#held.has(version)) return false;

@@ -333,25 +333,35 @@ describe('an update', () => {
     expect(error).toMatchObject({ code: 'insufficient_funds', balance: 0 });
   });
 
-  it('aborted after it was sent is unknown, with its key; before, it is just aborted', async () => {
-    await insertAccounts(database, 'aborted');
-    const sent = new AbortController();
-    const { through } = await clientThrough((connection, count) => {
-      if (count > 1) return;
-      connection.setMode('toClient', 'drop');
-      void until('the answer is on its way', () => connection.dropped('toClient') > 0).then(() =>
-        sent.abort(new Error('the user left')),
-      );
-    });
-    const update = { accountId: 'aborted', amount: 1 };
-    const unknown = await failureOf(through.updateBalance(update, { signal: sent.signal }));
-    expect(unknown).toMatchObject({ code: 'outcome_unknown', cause: { code: 'aborted' } });
-    expect((unknown.cause as BalanceError).cause).toMatchObject({ message: 'the user left' });
+  // A reason may be the failure of something else that the caller does: it is no failure of ours.
+  const elsewhere = new BalanceError('insufficient_funds', 'another call was declined');
+  const refused = Object.assign(new Error('connect ECONNREFUSED'), { code: 'ECONNREFUSED', syscall: 'connect' });
 
-    const error = await failureOf(through.updateBalance(update, { signal: AbortSignal.abort() }));
-    expect(error).toMatchObject({ code: 'aborted', cause: { name: 'AbortError' } });
-    expect(await client.readAccount('aborted')).toMatchObject({ version: 1 });
-  });
+  it.each([
+    ['of its own', new Error('the user left')],
+    ['of another connection', refused],
+    ['of another call', elsewhere],
+  ])(
+    'aborted after it was sent, for a reason %s, is unknown, with its key; before, it is just aborted',
+    async (kind, reason) => {
+      const accountId = `aborted ${kind}`.replaceAll(' ', '-');
+      await insertAccounts(database, accountId);
+      const sent = new AbortController();
+      const { through } = await clientThrough((connection, count) => {
+        if (count > 1) return;
+        connection.setMode('toClient', 'drop');
+        void until('the answer is on its way', () => connection.dropped('toClient') > 0).then(() => sent.abort(reason));
+      });
+      const update = { accountId, amount: 1 };
+      const unknown = await failureOf(through.updateBalance(update, { signal: sent.signal }));
+      expect(unknown).toMatchObject({ code: 'outcome_unknown', cause: { code: 'aborted' } });
+      expect((unknown.cause as BalanceError).cause).toBe(reason);
+
+      const error = await failureOf(through.updateBalance(update, { signal: AbortSignal.abort() }));
+      expect(error).toMatchObject({ code: 'aborted', cause: { name: 'AbortError' } });
+      expect(await client.readAccount(accountId)).toMatchObject({ version: 1 });
+    },
+  );
 
   it('to a port where nothing listens is known to have changed nothing', async () => {
     const { proxy, through } = await clientThrough(() => {});
