@@ -2,7 +2,7 @@
 // database. What remains is what HTTP costs.
 import { once } from 'node:events';
 import express, { type RequestHandler } from 'express';
-import { balanceUpdateBody } from '../../src/api/http/balance-update-routes.ts';
+import { balanceUpdateBody } from '../../src/api/calls/balance-update-calls.ts';
 import { check, idempotencyKeyOf, traceparentOf } from '../../src/api/http/input.ts';
 import { sendJson } from '../../src/api/http/json-answer.ts';
 import { createBodyReader } from '../../src/api/http/json-body.ts';

@@ -3,7 +3,7 @@
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { SCANNED_MAX } from '../../src/api/http/history-store.ts';
+import { SCANNED_MAX } from '../../src/api/calls/history-store.ts';
 import {
   applyDirectly,
   cleanUp,

@@ -90,7 +90,7 @@ describe('the documents', () => {
   });
 
   it('hold every call that the API declares', async () => {
-    const source = await readFile(new URL('../../src/api/http/app.ts', import.meta.url), 'utf8');
+    const source = await readFile(new URL('../../src/api/app.ts', import.meta.url), 'utf8');
     const declared = [...source.matchAll(/route\(app, '(\/v1[^']*)', \{(.*)\}\);/g)].flatMap(
       ([, path = '', methods = '']) =>
         [...methods.matchAll(/(get|post|patch): /g)].map(

@@ -2,9 +2,9 @@
 // compiler compares them: a difference fails `tsc`, not the run.
 import { expectTypeOf, it } from 'vitest';
 import type { z } from 'zod';
-import type { changeAccountBody, createAccountBody } from '../../src/api/http/account-routes.ts';
-import type { balanceUpdateBody, bulkBody } from '../../src/api/http/balance-update-routes.ts';
-import type * as answers from '../../src/api/http/reference/answers.ts';
+import type { changeAccountBody, createAccountBody } from '../../src/api/calls/account-calls.ts';
+import type * as answers from '../../src/api/calls/answers.ts';
+import type { balanceUpdateBody, bulkBody } from '../../src/api/calls/balance-update-calls.ts';
 import type { ChainHead } from '../../src/shared/chain-head.ts';
 import type {
   Account,

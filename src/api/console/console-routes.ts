@@ -2,7 +2,7 @@
 // The page itself is open, what it shows is not: its calls carry the key that the person gave it.
 import type { RequestHandler } from 'express';
 import type { Pool } from '../../shared/database.ts';
-import { found, idOf, inDatabase } from '../http/account-request.ts';
+import { found, idOf, inDatabase } from '../calls/account-request.ts';
 import { sendJson } from '../http/json-answer.ts';
 import { type PageFile, pageFile, pageFiles } from '../http/page-files.ts';
 import { readBalancePoints } from './balance-points.ts';

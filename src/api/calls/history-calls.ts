@@ -4,6 +4,9 @@ import { z } from 'zod';
 import { moment, reference } from '../../shared/balance.ts';
 import type { Pool } from '../../shared/database.ts';
 import type { Access } from '../access/access.ts';
+import { check, inQuery } from '../http/input.ts';
+import { sendJson } from '../http/json-answer.ts';
+import { RequestProblem, sendProblem } from '../http/problems.ts';
 import { found, idOf, inDatabase, PAGE_ROWS_MAX, pageLimit, wholeInQuery } from './account-request.ts';
 import { entryBody, streamExport } from './entries-export.ts';
 import {
@@ -16,9 +19,6 @@ import {
   readOldestFirst,
   readVersions,
 } from './history-store.ts';
-import { check, inQuery } from './input.ts';
-import { sendJson } from './json-answer.ts';
-import { RequestProblem, sendProblem } from './problems.ts';
 
 /** Each uses a connection for a part of the time, and there are four for all that is no update. */
 const EXPORTS_MAX = 2;

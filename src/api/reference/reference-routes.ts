@@ -2,8 +2,8 @@
 // without internet. Made when first asked for.
 import { readFile } from 'node:fs/promises';
 import type { RequestHandler } from 'express';
-import type { Topology } from '../../../shared/topology.ts';
-import { type PageFile, pageFiles, sendPage } from '../page-files.ts';
+import type { Topology } from '../../shared/topology.ts';
+import { type PageFile, pageFiles, sendPage } from '../http/page-files.ts';
 import { asyncApiDocument } from './asyncapi.ts';
 
 /** Swagger UI sets styles of elements, and shows images that it brings as data. */
@@ -79,6 +79,6 @@ function once<T>(make: () => Promise<T>): () => Promise<T> {
 }
 
 async function version(): Promise<string> {
-  const text = await readFile(new URL('../../../../package.json', import.meta.url), 'utf8');
+  const text = await readFile(new URL('../../../package.json', import.meta.url), 'utf8');
   return (JSON.parse(text) as { version: string }).version;
 }

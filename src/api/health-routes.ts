@@ -1,9 +1,9 @@
 // /livez: the process runs. /readyz: it can take updates, so PostgreSQL answers with the schema that this release
 // needs. RabbitMQ is no part of it: updates are accepted while the broker is away, and published when it is back.
 import type { RequestHandler } from 'express';
-import type { Pool } from '../../shared/database.ts';
-import { inTime } from '../../shared/in-time.ts';
-import { readBacklog } from '../relay/outbox-backlog.ts';
+import type { Pool } from '../shared/database.ts';
+import { inTime } from '../shared/in-time.ts';
+import { readBacklog } from './relay/outbox-backlog.ts';
 
 /** Above any answer of a database that is well. */
 const READING_MS_MAX = 5000;

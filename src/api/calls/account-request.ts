@@ -3,8 +3,8 @@ import type { Request } from 'express';
 import { z } from 'zod';
 import { accountId } from '../../shared/balance.ts';
 import type { ProblemDetails } from '../../shared/contract.ts';
-import { check, inPath } from './input.ts';
-import { RequestProblem } from './problems.ts';
+import { check, inPath } from '../http/input.ts';
+import { RequestProblem } from '../http/problems.ts';
 
 export const accountPath = z.object({ id: accountId });
 

@@ -1,14 +1,14 @@
 // Every call of the API as the reference shows it: the schemas that its handler checks with, what it answers, and the
 // refusals that it can give. What they mean stands with them in the catalogue and in docs/api.md.
 import { z } from 'zod';
-import type { Scope } from '../../../shared/api-key.ts';
-import type { ProblemCode } from '../../../shared/problems.ts';
-import { accountPath } from '../account-request.ts';
-import { accountsQuery, changeAccountBody, createAccountBody } from '../account-routes.ts';
-import { balanceUpdateBody, bulkBody } from '../balance-update-routes.ts';
-import { balanceQuery, entriesQuery, exportQuery } from '../history-routes.ts';
-import { idempotencyKey } from '../input.ts';
-import * as answers from './answers.ts';
+import type { Scope } from '../../shared/api-key.ts';
+import type { ProblemCode } from '../../shared/problems.ts';
+import { accountsQuery, changeAccountBody, createAccountBody } from '../calls/account-calls.ts';
+import { accountPath } from '../calls/account-request.ts';
+import * as answers from '../calls/answers.ts';
+import { balanceUpdateBody, bulkBody } from '../calls/balance-update-calls.ts';
+import { balanceQuery, entriesQuery, exportQuery } from '../calls/history-calls.ts';
+import { idempotencyKey } from '../http/input.ts';
 
 export interface Operation {
   path: string;

@@ -7,20 +7,20 @@ import express, {
   type RequestHandler,
   type Response,
 } from 'express';
-import type { Logger } from '../../shared/logging.ts';
-import type { Tracing } from '../../shared/tracing.ts';
-import { type Access, keyOf } from '../access/access.ts';
-import { consoleRoutes } from '../console/console-routes.ts';
-import type { LiveStream } from '../console/live-stream.ts';
-import { type AccountRoutesOptions, accountRoutes } from './account-routes.ts';
-import { type BalanceUpdateOptions, balanceUpdateRoutes } from './balance-update-routes.ts';
+import type { Logger } from '../shared/logging.ts';
+import type { Tracing } from '../shared/tracing.ts';
+import { type Access, keyOf } from './access/access.ts';
+import { type AccountRoutesOptions, accountRoutes } from './calls/account-calls.ts';
+import { type BalanceUpdateOptions, balanceUpdateRoutes } from './calls/balance-update-calls.ts';
+import { historyRoutes } from './calls/history-calls.ts';
+import { consoleRoutes } from './console/console-routes.ts';
+import type { LiveStream } from './console/live-stream.ts';
 import { type HealthOptions, livez, readyz } from './health-routes.ts';
-import { historyRoutes } from './history-routes.ts';
-import { createBodyReader } from './json-body.ts';
+import { createBodyReader } from './http/json-body.ts';
+import { RequestProblem, sendProblem } from './http/problems.ts';
+import { traceRequest } from './http/request-trace.ts';
 import { type MetricsOptions, metricsRoute } from './metrics-route.ts';
-import { RequestProblem, sendProblem } from './problems.ts';
 import { type ReferenceOptions, referenceRoutes } from './reference/reference-routes.ts';
-import { traceRequest } from './request-trace.ts';
 
 /** What every process serves. */
 export type OperationsOptions = HealthOptions & MetricsOptions & { log: Logger; tracing: Tracing | undefined };

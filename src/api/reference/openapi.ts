@@ -1,9 +1,9 @@
 // The HTTP API as an OpenAPI 3.1 document, made of the schemas that check requests.
 import { z } from 'zod';
 import { createDocument, type ZodOpenApiPathsObject, type ZodOpenApiResponseObject } from 'zod-openapi';
-import { type Problem, type ProblemCode, problems } from '../../../shared/problems.ts';
-import { problemDocument } from '../problems.ts';
-import { problem } from './answers.ts';
+import { type Problem, type ProblemCode, problems } from '../../shared/problems.ts';
+import { problem } from '../calls/answers.ts';
+import { problemDocument } from '../http/problems.ts';
 import { type Operation, operations } from './operations.ts';
 
 /** What any call can be answered, whatever it is. */

@@ -5,12 +5,12 @@ import { z } from 'zod';
 import { accountId, overdraftLimit } from '../../shared/balance.ts';
 import type { Pool } from '../../shared/database.ts';
 import { verifyAccount } from '../../shared/verification.ts';
+import { check, inQuery } from '../http/input.ts';
+import { sendJson } from '../http/json-answer.ts';
+import type { ReadJsonBody } from '../http/json-body.ts';
+import { RequestProblem, sendProblem } from '../http/problems.ts';
 import { found, idOf, inDatabase, pageLimit } from './account-request.ts';
 import { changeAccount, createAccount, findAccount, findChainHead, listAccounts } from './account-store.ts';
-import { check, inQuery } from './input.ts';
-import { sendJson } from './json-answer.ts';
-import type { ReadJsonBody } from './json-body.ts';
-import { RequestProblem, sendProblem } from './problems.ts';
 
 export const createAccountBody = z.strictObject({ id: accountId, overdraftLimit: overdraftLimit.default(0) });
 

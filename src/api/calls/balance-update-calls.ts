@@ -6,12 +6,12 @@ import { accountId, amount, reference } from '../../shared/balance.ts';
 import { BULK_UPDATES_MAX, type ProblemDetails } from '../../shared/contract.ts';
 import { eventId } from '../../shared/events.ts';
 import { type Access, actorOf } from '../access/access.ts';
+import { check, idempotencyKey, idempotencyKeyOf, traceparentOf } from '../http/input.ts';
+import { sendJson } from '../http/json-answer.ts';
+import type { ReadJsonBody } from '../http/json-body.ts';
+import { problemDocument, sendProblem } from '../http/problems.ts';
 import type { BalanceUpdate, UpdateResult } from '../updates/balance-update.ts';
 import type { Lanes } from '../updates/lanes.ts';
-import { check, idempotencyKey, idempotencyKeyOf, traceparentOf } from './input.ts';
-import { sendJson } from './json-answer.ts';
-import type { ReadJsonBody } from './json-body.ts';
-import { problemDocument, sendProblem } from './problems.ts';
 
 export const balanceUpdateBody = z.strictObject({ accountId, amount, reference: reference.optional() });
 

@@ -6,8 +6,8 @@ import {
   EVENT_CONTENT_TYPE,
   encodeEvent,
   encodeEventBatch,
-} from '../../../shared/events.ts';
-import type { Topology } from '../../../shared/topology.ts';
+} from '../../shared/events.ts';
+import type { Topology } from '../../shared/topology.ts';
 
 const EXAMPLE = {
   accountId: 'alice',

@@ -10,8 +10,8 @@ import {
   reference,
   timestamp,
   version,
-} from '../../../shared/balance.ts';
-import { type ProblemCode, problems } from '../../../shared/problems.ts';
+} from '../../shared/balance.ts';
+import { type ProblemCode, problems } from '../../shared/problems.ts';
 
 const balance = z.int().min(-AMOUNT_MAX).max(AMOUNT_MAX).meta({ description: 'Minor units.', example: 250 });
 const changes = z.int().min(0).meta({ description: 'Number of accepted changes.', example: 1 });
