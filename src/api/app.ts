@@ -1,4 +1,5 @@
-// The HTTP application, apart from listening: paths, methods and what answers them.
+// The HTTP application, apart from listening: the calls of the table, each behind the scope that it declares, and the
+// paths around them.
 import type { RequestListener } from 'node:http';
 import express, {
   type ErrorRequestHandler,
@@ -10,9 +11,8 @@ import express, {
 import type { Logger } from '../shared/logging.ts';
 import type { Tracing } from '../shared/tracing.ts';
 import { type Access, keyOf } from './access/access.ts';
-import { type AccountRoutesOptions, accountRoutes } from './calls/account-calls.ts';
-import { type BalanceUpdateOptions, balanceUpdateRoutes } from './calls/balance-update-calls.ts';
-import { historyRoutes } from './calls/history-calls.ts';
+import type { CallDeps } from './calls/call.ts';
+import { calls } from './calls/table.ts';
 import { consoleRoutes } from './console/console-routes.ts';
 import type { LiveStream } from './console/live-stream.ts';
 import { type HealthOptions, livez, readyz } from './health-routes.ts';
@@ -24,7 +24,7 @@ import { type ReferenceOptions, referenceRoutes } from './reference/reference-ro
 
 /** What every process serves. */
 export type OperationsOptions = HealthOptions & MetricsOptions & { log: Logger; tracing: Tracing | undefined };
-export type AppOptions = Omit<AccountRoutesOptions & BalanceUpdateOptions, 'readJsonBody'> &
+export type AppOptions = Omit<CallDeps, 'readJsonBody'> &
   OperationsOptions &
   ReferenceOptions & { access: Access; live: LiveStream };
 
@@ -33,20 +33,11 @@ type Methods = Partial<Record<'get' | 'post' | 'patch', RequestHandler>>;
 export function createApp(options: AppOptions): RequestListener {
   const app = newApp();
   const { authenticate, allow } = options.access;
-  const readJsonBody = createBodyReader();
-  const accounts = accountRoutes({ ...options, readJsonBody });
-  const history = historyRoutes(options);
-  const updates = balanceUpdateRoutes({ ...options, readJsonBody });
-  app.use(authenticate); // before all paths: whoever has no key learns nothing about them
-  route(app, '/v1/balance-updates', { post: allow('write', updates.single) }); // the hot one first: express tries in order
-  route(app, '/v1/balance-updates/bulk', { post: allow('write', updates.bulk) });
-  route(app, '/v1/accounts', { get: allow('read', accounts.list), post: allow('admin', accounts.create) });
-  route(app, '/v1/accounts/:id', { get: allow('read', accounts.read), patch: allow('admin', accounts.change) });
-  route(app, '/v1/accounts/:id/entries', { get: allow('read', history.entries) });
-  route(app, '/v1/accounts/:id/entries/export', { get: allow('read', history.exported) });
-  route(app, '/v1/accounts/:id/balance', { get: allow('read', history.balance) });
-  route(app, '/v1/accounts/:id/chain-head', { get: allow('read', accounts.chainHead) });
-  route(app, '/v1/accounts/:id/verification', { get: allow('read', accounts.verification) });
+  app.use(authenticate); // before all paths: a caller without a key learns nothing about them
+  const deps: CallDeps = { ...options, readJsonBody: createBodyReader() };
+  for (const [path, ofPath] of Map.groupBy(calls, (call) => call.path)) {
+    route(app, path, Object.fromEntries(ofPath.map((call) => [call.method, allow(call.scope, call.handler(deps))])));
+  }
   const reference = referenceRoutes(options);
   route(app, '/openapi.json', { get: reference.openApi });
   route(app, '/asyncapi.json', { get: reference.asyncApi });
@@ -100,7 +91,8 @@ function finish(app: Express, options: OperationsOptions): RequestListener {
 function route(app: Express, path: string, methods: Methods): void {
   const names = Object.keys(methods) as (keyof Methods)[];
   for (const name of names) app[name](path, methods[name] as RequestHandler);
-  const allow = names.flatMap((name) => (name === 'get' ? ['GET', 'HEAD'] : [name.toUpperCase()])).join(', ');
+  const allowed = names.flatMap((name) => (name === 'get' ? ['GET', 'HEAD'] : [name.toUpperCase()]));
+  const allow = allowed.sort().join(', ');
   app.all(path, (_request, response) => {
     response.setHeader('allow', allow);
     sendProblem(response, 'method_not_allowed', { detail: `Use ${allow}.` });

@@ -1,4 +1,4 @@
-// The bodies of answers as schemas, for the reference. test/unit/contract.test.ts holds them to the types of
+// The bodies of answers as schemas, for the calls to declare. test/unit/contract.test.ts holds them to the types of
 // src/shared/contract.ts, and a contract test to what the API really answers.
 import { z } from 'zod';
 import {

@@ -1,17 +1,16 @@
 // POST /v1/balance-updates: one credit or debit, answered with the balance that it left; and /bulk: many, each standing
 // alone, answered with one result each.
-import type { RequestHandler } from 'express';
 import { z } from 'zod';
 import { accountId, amount, reference } from '../../shared/balance.ts';
 import { BULK_UPDATES_MAX, type ProblemDetails } from '../../shared/contract.ts';
 import { eventId } from '../../shared/events.ts';
-import { type Access, actorOf } from '../access/access.ts';
+import { actorOf } from '../access/access.ts';
 import { check, idempotencyKey, idempotencyKeyOf, traceparentOf } from '../http/input.ts';
 import { sendJson } from '../http/json-answer.ts';
-import type { ReadJsonBody } from '../http/json-body.ts';
 import { problemDocument, sendProblem } from '../http/problems.ts';
 import type { BalanceUpdate, UpdateResult } from '../updates/balance-update.ts';
-import type { Lanes } from '../updates/lanes.ts';
+import * as answers from './answers.ts';
+import type { Call } from './call.ts';
 
 export const balanceUpdateBody = z.strictObject({ accountId, amount, reference: reference.optional() });
 
@@ -22,59 +21,100 @@ export const bulkBody = z.strictObject({
     .max(BULK_UPDATES_MAX, `must hold 1 to ${BULK_UPDATES_MAX} updates`),
 });
 
-export interface BalanceUpdateOptions {
-  lanes: Lanes;
-  readJsonBody: ReadJsonBody;
-  bodyBytesMax: number;
-  bulkBodyBytesMax: number;
-  access: Pick<Access, 'countMore'>;
-}
+const replay = z.object({
+  'Idempotent-Replayed': z
+    .literal('true')
+    .optional()
+    .meta({ description: 'The first answer to this key, given again; also on refusals.' }),
+});
 
-export function balanceUpdateRoutes(options: BalanceUpdateOptions) {
-  const { lanes, readJsonBody, bodyBytesMax, bulkBodyBytesMax, access } = options;
+const keyHeader = z.object({
+  'Idempotency-Key': idempotencyKey.optional().meta({
+    description: 'Bare or as a quoted string. A repeat under it, on the same account, gets the first answer again.',
+    example: 'order-1001',
+  }),
+  traceparent: z.string().optional().meta({ description: 'W3C trace context; it goes on with the event.' }),
+});
 
-  const single: RequestHandler = async (request, response) => {
-    const body = check(balanceUpdateBody, await readJsonBody(request, bodyBytesMax));
-    const update: BalanceUpdate = {
-      accountId: body.accountId,
-      amount: body.amount,
-      reference: body.reference ?? null,
-      idempotencyKey: idempotencyKeyOf(request),
-      traceparent: traceparentOf(request),
-      actor: actorOf(response),
-    };
-    const result = await lanes.submit(update, 'single');
-    if ('replayed' in result && result.replayed) response.setHeader('idempotent-replayed', 'true');
-    if (result.outcome === 'applied') sendJson(response, applied(update, result));
-    else sendProblem(response, result.outcome, describe(update, result));
-  };
+const single: Call = {
+  path: '/v1/balance-updates',
+  method: 'post',
+  id: 'updateBalance',
+  summary: 'Credit or debit an account',
+  description: 'The answer holds the balance that this change left.',
+  scope: 'write',
+  headers: keyHeader,
+  body: { schema: balanceUpdateBody, example: { accountId: 'alice', amount: 250, reference: 'order 1001' } },
+  answers: { 200: { description: 'Applied.', schema: answers.appliedUpdate, headers: replay } },
+  refusals: [
+    'idempotency_key_reused',
+    'account_not_found',
+    'account_frozen',
+    'balance_out_of_range',
+    'insufficient_funds',
+    'outcome_unknown',
+  ],
+  handler:
+    ({ lanes, readJsonBody, bodyBytesMax }) =>
+    async (request, response) => {
+      const body = check(balanceUpdateBody, await readJsonBody(request, bodyBytesMax));
+      const update: BalanceUpdate = {
+        accountId: body.accountId,
+        amount: body.amount,
+        reference: body.reference ?? null,
+        idempotencyKey: idempotencyKeyOf(request),
+        traceparent: traceparentOf(request),
+        actor: actorOf(response),
+      };
+      const result = await lanes.submit(update, 'single');
+      if ('replayed' in result && result.replayed) response.setHeader('idempotent-replayed', 'true');
+      if (result.outcome === 'applied') sendJson(response, applied(update, result));
+      else sendProblem(response, result.outcome, describe(update, result));
+    },
+};
 
-  const bulk: RequestHandler = async (request, response) => {
-    const { updates } = check(bulkBody, await readJsonBody(request, bulkBodyBytesMax));
-    await access.countMore(response, updates.length - 1);
-    const traceparent = traceparentOf(request);
-    const actor = actorOf(response);
-    const results = await Promise.all(
-      updates.map(async ({ accountId, amount, reference, idempotencyKey }) => {
-        const update: BalanceUpdate = {
-          accountId,
-          amount,
-          reference: reference ?? null,
-          idempotencyKey: idempotencyKey ?? null,
-          traceparent,
-          actor,
-        };
-        const result = await lanes.submit(update, 'bulk');
-        const replayed = 'replayed' in result && result.replayed;
-        if (result.outcome === 'applied') return { status: 200, replayed, ...applied(update, result) };
-        return { ...problemDocument(result.outcome, describe(update, result)), replayed };
-      }),
-    );
-    sendJson(response, { results });
-  };
+const bulk: Call = {
+  path: '/v1/balance-updates/bulk',
+  method: 'post',
+  id: 'updateBalances',
+  summary: 'Up to 1,000 updates in one request, each standing alone',
+  description: 'Partial success is normal: look at the `status` of each result.',
+  scope: 'write',
+  headers: keyHeader.omit({ 'Idempotency-Key': true }),
+  body: {
+    schema: bulkBody,
+    example: { updates: [{ accountId: 'alice', amount: 250, idempotencyKey: 'order-1001' }] },
+  },
+  answers: { 200: { description: 'One result for each update, in order.', schema: answers.bulkAnswer } },
+  refusals: [],
+  handler:
+    ({ lanes, readJsonBody, bulkBodyBytesMax, access }) =>
+    async (request, response) => {
+      const { updates } = check(bulkBody, await readJsonBody(request, bulkBodyBytesMax));
+      await access.countMore(response, updates.length - 1);
+      const traceparent = traceparentOf(request);
+      const actor = actorOf(response);
+      const results = await Promise.all(
+        updates.map(async ({ accountId, amount, reference, idempotencyKey }) => {
+          const update: BalanceUpdate = {
+            accountId,
+            amount,
+            reference: reference ?? null,
+            idempotencyKey: idempotencyKey ?? null,
+            traceparent,
+            actor,
+          };
+          const result = await lanes.submit(update, 'bulk');
+          const replayed = 'replayed' in result && result.replayed;
+          if (result.outcome === 'applied') return { status: 200, replayed, ...applied(update, result) };
+          return { ...problemDocument(result.outcome, describe(update, result)), replayed };
+        }),
+      );
+      sendJson(response, { results });
+    },
+};
 
-  return { single, bulk };
-}
+export const balanceUpdateCalls: readonly Call[] = [single, bulk];
 
 function applied({ accountId, amount }: BalanceUpdate, { balance, version, createdAt }: AppliedResult) {
   return { accountId, amount, balance, version, eventId: eventId(accountId, version), createdAt };

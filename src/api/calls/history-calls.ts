@@ -1,13 +1,13 @@
-// The history of an account: its ledger entries page by page and as a file, and what it was worth at some time.
-import type { RequestHandler } from 'express';
+// The calls that read the history of an account: its ledger entries, page by page and as a file, and past balances.
 import { z } from 'zod';
 import { moment, reference } from '../../shared/balance.ts';
 import type { Pool } from '../../shared/database.ts';
-import type { Access } from '../access/access.ts';
 import { check, inQuery } from '../http/input.ts';
 import { sendJson } from '../http/json-answer.ts';
 import { RequestProblem, sendProblem } from '../http/problems.ts';
-import { found, idOf, inDatabase, PAGE_ROWS_MAX, pageLimit, wholeInQuery } from './account-request.ts';
+import { accountPath, found, idOf, inDatabase, PAGE_ROWS_MAX, pageLimit, wholeInQuery } from './account-request.ts';
+import * as answers from './answers.ts';
+import type { Call } from './call.ts';
 import { entryBody, streamExport } from './entries-export.ts';
 import {
   balanceAtTime,
@@ -36,18 +36,18 @@ const filters = {
 };
 
 /** cursor is the nextCursor of the page before. */
-export const entriesQuery = z.strictObject({
+const entriesQuery = z.strictObject({
   limit: pageLimit,
   cursor: wholeInQuery('must be the nextCursor of the page before', Number.MAX_SAFE_INTEGER).optional(),
   ...filters,
 });
 
-export const exportQuery = z.strictObject({
+const exportQuery = z.strictObject({
   format: z.enum(['csv', 'jsonl'], 'must be csv or jsonl'),
   ...filters,
 });
 
-export const balanceQuery = z
+const balanceQuery = z
   .strictObject({
     at: momentInQuery.optional(),
     version: z
@@ -62,83 +62,127 @@ function VERSION() {
 
 type Period = { from?: Date | undefined; to?: Date | undefined };
 
-export function historyRoutes({ pool, access }: { pool: Pool; access: Access }) {
-  let exports = 0;
-
-  /** The versions of an account that lie in a period, both ends as in a slice: from one up to below another. */
-  async function rangeOf(id: string, { from, to }: Period, ledgerVersion: number) {
-    const before = (time: Date) => lastVersionBefore(pool, id, time, ledgerVersion);
-    return {
-      fromVersion: from ? (await before(from)) + 1 : 1,
-      belowVersion: to ? (await before(to)) + 1 : ledgerVersion + 1,
-    };
-  }
-
-  const entries: RequestHandler = async (request, response) => {
-    const id = idOf(request);
-    const { limit, cursor, from, to, ...filter } = check(entriesQuery, request.query, inQuery);
-    const { versions, slice } = await inDatabase(async () => {
-      const versions = found(id, await readVersions(pool, id));
-      const range = await rangeOf(id, { from, to }, versions.ledgerVersion);
-      const belowVersion = Math.min(cursor ?? Number.POSITIVE_INFINITY, range.belowVersion);
-      if (belowVersion <= range.fromVersion) return { versions, slice: { entries: [], next: undefined } };
-      return { versions, slice: await readNewestFirst(pool, id, { ...range, belowVersion, limit }, filter) };
-    });
-    sendJson(response, {
-      accountId: id,
-      ...versions,
-      entries: slice.entries.map((entry) => entryBody(id, entry)),
-      nextCursor: slice.next === undefined ? null : String(slice.next),
-    });
+/** The versions of an account that lie in a period, both ends as in a slice: from one up to below another. */
+async function rangeOf(pool: Pool, id: string, { from, to }: Period, ledgerVersion: number) {
+  const before = (time: Date) => lastVersionBefore(pool, id, time, ledgerVersion);
+  return {
+    fromVersion: from ? (await before(from)) + 1 : 1,
+    belowVersion: to ? (await before(to)) + 1 : ledgerVersion + 1,
   };
-
-  const balance: RequestHandler = async (request, response) => {
-    const id = idOf(request);
-    const { at, version = 0 } = check(balanceQuery, request.query, inQuery);
-    if (at && at.getTime() > Date.now()) throw invalidQuery('at', 'is in the future');
-    const past = found(
-      id,
-      await inDatabase(() => (at ? balanceAtTime(pool, id, at) : balanceAtVersion(pool, id, version))),
-    );
-    if ('lastVersion' in past) throw invalidQuery('version', `is above the account's, which is ${past.lastVersion}`);
-    sendJson(response, { accountId: id, ...past });
-  };
-
-  const exported: RequestHandler = async (request, response) => {
-    const id = idOf(request);
-    const { format, from, to, ...filter } = check(exportQuery, request.query, inQuery);
-    if (exports >= EXPORTS_MAX) return sendProblem(response, 'overloaded', { detail: 'Other exports are under way.' });
-    exports += 1;
-    try {
-      // As far as the first piece there is still another answer.
-      const { first, rest } = await inDatabase(async () => {
-        const { ledgerVersion } = found(id, await readVersions(pool, id));
-        const rest = slices(id, await rangeOf(id, { from, to }, ledgerVersion), filter);
-        return { first: await rest.next(), rest };
-      });
-      const isAsked = request.method !== 'HEAD' && !first.done;
-      const mayGoOn = async () => !(await access.isRevoked(response));
-      await streamExport(response, format, id, mayGoOn, isAsked ? [first.value] : [], isAsked ? rest : []);
-    } finally {
-      exports -= 1;
-    }
-  };
-
-  async function* slices(
-    id: string,
-    { fromVersion, belowVersion }: { fromVersion: number; belowVersion: number },
-    filter: EntryFilter,
-  ): AsyncGenerator<readonly Entry[]> {
-    for (let next: number | undefined = fromVersion; next !== undefined && next < belowVersion; ) {
-      const range = { fromVersion: next, belowVersion, limit: PAGE_ROWS_MAX };
-      const slice: Awaited<ReturnType<typeof readOldestFirst>> = await readOldestFirst(pool, id, range, filter);
-      yield slice.entries;
-      next = slice.next;
-    }
-  }
-
-  return { entries, balance, exported };
 }
+
+const entries: Call = {
+  path: '/v1/accounts/:id/entries',
+  method: 'get',
+  id: 'readEntries',
+  summary: 'Read the ledger, newest first',
+  scope: 'read',
+  pathSchema: accountPath,
+  query: entriesQuery,
+  answers: { 200: { description: 'A page.', schema: answers.entriesPage } },
+  refusals: ['account_not_found'],
+  handler:
+    ({ pool }) =>
+    async (request, response) => {
+      const id = idOf(request);
+      const { limit, cursor, from, to, ...filter } = check(entriesQuery, request.query, inQuery);
+      const { versions, slice } = await inDatabase(async () => {
+        const versions = found(id, await readVersions(pool, id));
+        const range = await rangeOf(pool, id, { from, to }, versions.ledgerVersion);
+        const belowVersion = Math.min(cursor ?? Number.POSITIVE_INFINITY, range.belowVersion);
+        if (belowVersion <= range.fromVersion) return { versions, slice: { entries: [], next: undefined } };
+        return { versions, slice: await readNewestFirst(pool, id, { ...range, belowVersion, limit }, filter) };
+      });
+      sendJson(response, {
+        accountId: id,
+        ...versions,
+        entries: slice.entries.map((entry) => entryBody(id, entry)),
+        nextCursor: slice.next === undefined ? null : String(slice.next),
+      });
+    },
+};
+
+const balance: Call = {
+  path: '/v1/accounts/:id/balance',
+  method: 'get',
+  id: 'readPastBalance',
+  summary: 'What an account was worth at a time or a version',
+  scope: 'read',
+  pathSchema: accountPath,
+  query: balanceQuery,
+  answers: { 200: { description: 'After the last change up to then.', schema: answers.pastBalance } },
+  refusals: ['account_not_found'],
+  handler:
+    ({ pool }) =>
+    async (request, response) => {
+      const id = idOf(request);
+      const { at, version = 0 } = check(balanceQuery, request.query, inQuery);
+      if (at && at.getTime() > Date.now()) throw invalidQuery('at', 'is in the future');
+      const past = found(
+        id,
+        await inDatabase(() => (at ? balanceAtTime(pool, id, at) : balanceAtVersion(pool, id, version))),
+      );
+      if ('lastVersion' in past) throw invalidQuery('version', `is above the account's, which is ${past.lastVersion}`);
+      sendJson(response, { accountId: id, ...past });
+    },
+};
+
+const exported: Call = {
+  path: '/v1/accounts/:id/entries/export',
+  method: 'get',
+  id: 'exportEntries',
+  summary: 'The ledger as a file, oldest first',
+  scope: 'read',
+  pathSchema: accountPath,
+  query: exportQuery,
+  answers: {
+    200: {
+      description: 'Streamed. A transfer that breaks off is not complete.',
+      types: ['text/csv; charset=utf-8; header=present', 'application/jsonl'],
+      headers: z.object({ 'Content-Disposition': z.string() }),
+    },
+  },
+  refusals: ['account_not_found'],
+  handler({ pool, access }) {
+    let exports = 0;
+    return async (request, response) => {
+      const id = idOf(request);
+      const { format, from, to, ...filter } = check(exportQuery, request.query, inQuery);
+      if (exports >= EXPORTS_MAX)
+        return sendProblem(response, 'overloaded', { detail: 'Other exports are under way.' });
+      exports += 1;
+      try {
+        // As far as the first piece there is still another answer.
+        const { first, rest } = await inDatabase(async () => {
+          const { ledgerVersion } = found(id, await readVersions(pool, id));
+          const rest = slices(pool, id, await rangeOf(pool, id, { from, to }, ledgerVersion), filter);
+          return { first: await rest.next(), rest };
+        });
+        const isAsked = request.method !== 'HEAD' && !first.done;
+        const mayGoOn = async () => !(await access.isRevoked(response));
+        await streamExport(response, format, id, mayGoOn, isAsked ? [first.value] : [], isAsked ? rest : []);
+      } finally {
+        exports -= 1;
+      }
+    };
+  },
+};
+
+async function* slices(
+  pool: Pool,
+  id: string,
+  { fromVersion, belowVersion }: { fromVersion: number; belowVersion: number },
+  filter: EntryFilter,
+): AsyncGenerator<readonly Entry[]> {
+  for (let next: number | undefined = fromVersion; next !== undefined && next < belowVersion; ) {
+    const range = { fromVersion: next, belowVersion, limit: PAGE_ROWS_MAX };
+    const slice: Awaited<ReturnType<typeof readOldestFirst>> = await readOldestFirst(pool, id, range, filter);
+    yield slice.entries;
+    next = slice.next;
+  }
+}
+
+export const historyCalls: readonly Call[] = [entries, exported, balance];
 
 function invalidQuery(name: string, what: string): RequestProblem {
   return new RequestProblem('invalid_request', { errors: [{ where: `query ${name}`, what }] });

@@ -1,10 +1,11 @@
-// The HTTP API as an OpenAPI 3.1 document, made of the schemas that check requests.
+// The calls as an OpenAPI 3.1 document, made from the objects that the router serves.
 import { z } from 'zod';
 import { createDocument, type ZodOpenApiPathsObject, type ZodOpenApiResponseObject } from 'zod-openapi';
 import { type Problem, type ProblemCode, problems } from '../../shared/problems.ts';
 import { problem } from '../calls/answers.ts';
+import type { Call } from '../calls/call.ts';
+import { calls } from '../calls/table.ts';
 import { problemDocument } from '../http/problems.ts';
-import { type Operation, operations } from './operations.ts';
 
 /** What any call can be answered, whatever it is. */
 const ALWAYS: readonly ProblemCode[] = [
@@ -36,14 +37,14 @@ const HEADERS: Partial<Record<number, z.ZodObject>> = {
 };
 
 /** The refusals of a call, in the order in which they take precedence. */
-export function refusalsOf({ body, refusals }: Operation): ProblemCode[] {
+function refusalsOf({ body, refusals }: Call): ProblemCode[] {
   const possible = new Set<ProblemCode>([...ALWAYS, ...(body ? WITH_BODY : []), ...refusals]);
   return (Object.keys(problems) as ProblemCode[]).filter((code) => possible.has(code));
 }
 
-function refusalResponses(operation: Operation): Record<string, ZodOpenApiResponseObject> {
+function refusalResponses(call: Call): Record<string, ZodOpenApiResponseObject> {
   const responses: Record<string, ZodOpenApiResponseObject> = {};
-  for (const [status, codes] of Map.groupBy(refusalsOf(operation), (code) => problems[code].status)) {
+  for (const [status, codes] of Map.groupBy(refusalsOf(call), (code) => problems[code].status)) {
     const headers = HEADERS[status];
     responses[String(status)] = {
       description: codes.map((code) => `\`${code}\`: ${(problems[code] as Problem).title}.`).join(' '),
@@ -59,7 +60,7 @@ function refusalResponses(operation: Operation): Record<string, ZodOpenApiRespon
   return responses;
 }
 
-function answerResponses({ answers }: Operation): Record<string, ZodOpenApiResponseObject> {
+function answerResponses({ answers }: Call): Record<string, ZodOpenApiResponseObject> {
   return Object.fromEntries(
     Object.entries(answers).map(([status, { description, schema, types, headers }]) => {
       const content = schema
@@ -70,10 +71,14 @@ function answerResponses({ answers }: Operation): Record<string, ZodOpenApiRespo
   );
 }
 
+/** A path as OpenAPI writes it. */
+const templateOf = (path: string) => path.replace(/:(\w+)/g, '{$1}');
+
 export function openApiDocument(version: string): object {
   const paths: ZodOpenApiPathsObject = {};
-  for (const operation of operations) {
-    const { path, method, id, summary, description, scope, pathSchema, query, headers, body } = operation;
+  for (const call of calls) {
+    const { method, id, summary, description, scope, pathSchema, query, headers, body } = call;
+    const path = templateOf(call.path);
     paths[path] = {
       ...paths[path],
       [method]: {
@@ -92,7 +97,7 @@ export function openApiDocument(version: string): object {
             content: { 'application/json': { schema: body.schema, examples: { example: { value: body.example } } } },
           },
         }),
-        responses: { ...answerResponses(operation), ...refusalResponses(operation) },
+        responses: { ...answerResponses(call), ...refusalResponses(call) },
       },
     };
   }
