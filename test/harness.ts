@@ -5,7 +5,7 @@ import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import type { ChannelModel } from 'amqplib';
-import pg from 'pg';
+import type pg from 'pg';
 import { inject } from 'vitest';
 import { startApi } from '../src/api/api.ts';
 import { createKey } from '../src/cli/api-keys.ts';
@@ -13,7 +13,7 @@ import { SCOPES, type Scope } from '../src/shared/api-key.ts';
 import { closeConnection, connect } from '../src/shared/broker.ts';
 import { readApiSettings, readWorkerSettings } from '../src/shared/config.ts';
 import type { BalanceEvent } from '../src/shared/contract.ts';
-import { connectionOptions } from '../src/shared/database.ts';
+import { openClient, openPool } from '../src/shared/database.ts';
 import { createLogger } from '../src/shared/logging.ts';
 import { migrate } from '../src/shared/migrations.ts';
 import { declareTopology, topologyOf } from '../src/shared/topology.ts';
@@ -59,15 +59,13 @@ export async function createDatabase(options: { migrated?: boolean; serverUrl?: 
   const url = new URL(serverUrl);
   url.pathname = `/${name}`;
   if (options.migrated ?? true) await migrate(url.href);
-  const pool = new pg.Pool({ ...connectionOptions(url.href, 'test'), max: 10 });
-  pool.on('error', () => {});
+  const pool = openPool(url.href, 'test', 10, { access: 'any server' });
   onCleanUp(() => pool.end());
   return { url: url.href, pool };
 }
 
 async function administer(serverUrl: string, statement: string): Promise<void> {
-  const client = new pg.Client(connectionOptions(serverUrl, 'test admin'));
-  await client.connect();
+  const client = await openClient(serverUrl, 'test admin');
   await client.query(statement);
   await client.end();
 }

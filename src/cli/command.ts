@@ -1,12 +1,12 @@
 // What commands for operators have in common: options, the database they work on, and how they end.
 import { type ParseArgsOptionsConfig, parseArgs } from 'node:util';
 import type { ChannelModel } from 'amqplib';
-import pg from 'pg';
+import type pg from 'pg';
 import { readRuntime } from '../local/runtime.ts';
 import { closeConnection, connect } from '../shared/broker.ts';
 import { describeBrokerFailure } from '../shared/broker-failure.ts';
 import { readBrokerSettings, readDatabaseSettings, SettingsError } from '../shared/config.ts';
-import { connectionOptions, describeConnectionFailure } from '../shared/database.ts';
+import { DatabaseError, describeConnectionFailure, openClient } from '../shared/database.ts';
 
 /** Exit code of a command that was interrupted, as shells have it for SIGINT. */
 export const INTERRUPTED = 130;
@@ -35,21 +35,16 @@ const HINTS: Record<string, string> = {
 export async function withDatabase(
   service: string,
   work: (client: pg.Client) => Promise<void>,
-  { statementTimeoutMs }: { statementTimeoutMs?: number } = {},
+  { statementTimeoutMs = 0 }: { statementTimeoutMs?: number } = {},
 ): Promise<void> {
   const { databaseUrl } = readDatabaseSettings({
     DATABASE_URL: process.env.DATABASE_URL || readRuntime()?.databaseUrl,
   });
-  const client = new pg.Client({
-    ...connectionOptions(databaseUrl, service),
-    ...(statementTimeoutMs && { statement_timeout: statementTimeoutMs, query_timeout: statementTimeoutMs + 1000 }),
-  });
-  client.on('error', (error) => lost.add(error)); // the query under way fails with it, or the next one with another
-  try {
-    await client.connect();
-  } catch (error) {
+  // A standby too: most commands only read, and it refuses those that do not.
+  const client = await openClient(databaseUrl, service, { access: 'any server', statementTimeoutMs }).catch((error) => {
     throw new SettingsError(describeConnectionFailure(databaseUrl, error));
-  }
+  });
+  client.on('error', (error) => lost.add(error)); // the query in flight fails with it, or the next one with another
   try {
     await work(client);
   } catch (error) {
@@ -95,7 +90,7 @@ const lost = new WeakSet<Error>();
 export function isOfDatabase(error: unknown): error is Error {
   return (
     lost.has(error as Error) ||
-    error instanceof pg.DatabaseError ||
+    error instanceof DatabaseError ||
     /^(Connection terminated|Client has encountered|Query read timeout)/.test(String((error as Error).message))
   );
 }

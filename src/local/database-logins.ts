@@ -1,8 +1,7 @@
 // The login roles of the API and the worker in the embedded database: members of the group roles that the migrations
 // make, each with a password that lives as long as the run.
 import { randomBytes } from 'node:crypto';
-import pg from 'pg';
-import { connectionOptions } from '../shared/database.ts';
+import { openClient } from '../shared/database.ts';
 
 const GROUPS = { api: 'balance_api', worker: 'balance_worker' } as const;
 
@@ -14,8 +13,7 @@ export interface DatabaseLogins {
 
 /** Makes what is missing and gives new passwords. @param ownerUrl of whoever may create roles. */
 export async function createDatabaseLogins(ownerUrl: string): Promise<DatabaseLogins> {
-  const client = new pg.Client(connectionOptions(ownerUrl, 'start'));
-  await client.connect();
+  const client = await openClient(ownerUrl, 'start');
   try {
     const login = async (group: string): Promise<string> => {
       const url = new URL(ownerUrl);

@@ -1,6 +1,6 @@
 // The first update on a new system, really made: an account `demo` that gets 100 once. On a system that already has
 // accounts nothing is changed; its own demo account is shown as it is.
-import pg from 'pg';
+import { openClient } from '../shared/database.ts';
 
 const ANSWER_TIMEOUT_MS = 10_000;
 const HAS_ACCOUNTS = 'SELECT EXISTS (SELECT FROM account) AS "hasAccounts"';
@@ -31,8 +31,7 @@ export async function showFirstUpdate(url: string, databaseUrl: string): Promise
 }
 
 async function hasAccounts(databaseUrl: string): Promise<boolean> {
-  const client = new pg.Client({ connectionString: databaseUrl, connectionTimeoutMillis: ANSWER_TIMEOUT_MS });
-  await client.connect();
+  const client = await openClient(databaseUrl, 'start', { statementTimeoutMs: ANSWER_TIMEOUT_MS });
   try {
     return (await client.query<{ hasAccounts: boolean }>(HAS_ACCOUNTS)).rows[0]?.hasAccounts ?? false;
   } finally {

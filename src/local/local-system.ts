@@ -3,7 +3,8 @@ import { mkdirSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import pg from 'pg';
+import { type Client, openClient } from '../shared/database.ts';
+import { serverOf } from '../shared/database-url.ts';
 import { isLoopback } from '../shared/loopback.ts';
 import { migrate } from '../shared/migrations.ts';
 import { topologyOf } from '../shared/topology.ts';
@@ -204,13 +205,12 @@ async function givenDatabase(url: string): Promise<Database> {
   if (!/^postgres(ql)?:\/\//.test(url)) {
     throw new SetupProblem('DATABASE_URL has to look like postgresql://user:password@host:5432/database');
   }
-  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: CONNECT_TIMEOUT_MS });
-  client.on('error', () => undefined);
-  const where = client.host ? `${client.host}:${client.port}` : 'the given place';
+  if (!URL.canParse(url)) throw new SetupProblem('DATABASE_URL is not a correct URL: percent-encode what is special.');
+  const where = serverOf(url);
   try {
-    await client.connect();
-    const { rows } = await client.query<{ version: string }>("SELECT current_setting('server_version') AS version");
-    const description = `${rows[0]?.version} at ${where} (DATABASE_URL)`;
+    const client = await openClient(url, 'start', { statementTimeoutMs: CONNECT_TIMEOUT_MS });
+    const version = await versionOf(client).finally(() => client.end());
+    const description = `${version} at ${where} (DATABASE_URL)`;
     // Somebody's own server: no role is made there, and the processes are whoever the URL says.
     return { url, logins: async () => ({ api: url, worker: url }), description, stop: () => Promise.resolve() };
   } catch (cause) {
@@ -219,9 +219,11 @@ async function givenDatabase(url: string): Promise<Database> {
       `The PostgreSQL at ${where} (DATABASE_URL) cannot be used: ${message || code}. Correct DATABASE_URL, or unset it to use the embedded one.`,
       { cause },
     );
-  } finally {
-    await client.end().catch(() => undefined);
   }
+}
+
+async function versionOf(client: Client): Promise<string> {
+  return (await client.query("SELECT current_setting('server_version') AS version")).rows[0].version;
 }
 
 // Another system's worker on the same queue would take our events for forgeries, and ours would take its own.

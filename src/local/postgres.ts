@@ -5,7 +5,7 @@ import { randomBytes } from 'node:crypto';
 import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import pg from 'pg';
+import { openClient } from '../shared/database.ts';
 import { freePort, samePort } from './free-port.ts';
 import { type LogFile, openLog } from './log-file.ts';
 import { type PostgresBinaries, postgresBinaries } from './postgres-binaries.ts';
@@ -17,7 +17,6 @@ import { explainFileError, SetupProblem } from './setup-problem.ts';
 // Replaying the write-ahead log of a crash may take minutes on a slow disk; past this, something else is wrong.
 const READY_TIMEOUT_MS = 300_000;
 const READY_POLL_INTERVAL_MS = 50;
-const CONNECT_TIMEOUT_MS = 5_000;
 // A fast shutdown writes one checkpoint. After this it is ended without: the next start then replays the log.
 const STOP_TIMEOUT_MS = 60_000;
 // The helpers of a killed server notice its death and leave the shared memory within moments.
@@ -282,22 +281,18 @@ function isPostgres(pid: number): boolean {
 
 /** 'ready', or why not. */
 async function tryConnect(url: string): Promise<string> {
-  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: CONNECT_TIMEOUT_MS });
-  client.on('error', () => undefined);
   try {
-    await client.connect();
+    const client = await openClient(url, 'start', { access: 'any server' });
+    await client.end();
     return 'ready';
   } catch (error) {
     return (error as Error).message;
-  } finally {
-    await client.end().catch(() => undefined);
   }
 }
 
 async function ensureDatabase(adminUrl: string, database: string): Promise<void> {
   if (database === 'postgres') return;
-  const client = new pg.Client({ connectionString: adminUrl, connectionTimeoutMillis: CONNECT_TIMEOUT_MS });
-  await client.connect();
+  const client = await openClient(adminUrl, 'start');
   try {
     const { rowCount } = await client.query('SELECT FROM pg_database WHERE datname = $1', [database]);
     if (rowCount === 0) await client.query(`CREATE DATABASE ${client.escapeIdentifier(database)}`);

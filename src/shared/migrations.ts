@@ -1,9 +1,9 @@
 // Brings a database to the newest schema: postgrator, inside one transaction and behind one lock. Two runners at once
 // are safe (the second finds nothing to do) and a script that fails leaves nothing behind.
 import { fileURLToPath } from 'node:url';
-import pg from 'pg';
+import type pg from 'pg';
 import Postgrator from 'postgrator';
-import { connectionOptions } from './database.ts';
+import { openClient } from './database.ts';
 
 const MIGRATIONS_FOLDER = fileURLToPath(new URL('../../migrations/', import.meta.url));
 const LOCK_TIMEOUT_MS = 60_000;
@@ -45,9 +45,7 @@ export async function migrate(
 const UNDEFINED_OBJECT = '42704';
 
 async function migrateOnce(databaseUrl: string, log: (line: string) => void, folder: string): Promise<MigrationResult> {
-  const client = new pg.Client(connectionOptions(databaseUrl, 'migrate'));
-  await client.connect();
-  client.on('error', () => {}); // the query under way reports the same loss
+  const client = await openClient(databaseUrl, 'migrate');
   try {
     await client.query('BEGIN ISOLATION LEVEL READ COMMITTED');
     await client.query(`SET LOCAL lock_timeout = ${LOCK_TIMEOUT_MS}`);

@@ -16,7 +16,8 @@ export async function startWorker(
   log: Logger,
 ): Promise<Running & { consumer: Consumer; chainer: Chainer; healthPort: number | undefined }> {
   const tracing = await startTracing(settings, 'worker', log);
-  const pool = createPool(settings.databaseUrl, 'worker', 3, settings.statementTimeoutMs); // ledger, chains, health
+  const warn = (sentence: string) => log.warn(sentence);
+  const pool = createPool(settings.databaseUrl, 'worker', 3, settings.statementTimeoutMs, warn); // ledger, chains, health
   const chainer = startChainer({ pool, log });
   const topology = topologyOf(settings.amqpNamespace);
   const metrics = createWorkerMetrics();

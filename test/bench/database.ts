@@ -1,7 +1,7 @@
 // A database of its own for each run, copied from a template, and what the benchmark asks it.
 import { setTimeout as delay } from 'node:timers/promises';
-import pg from 'pg';
-import { connectionOptions } from '../../src/shared/database.ts';
+import type pg from 'pg';
+import { openClient } from '../../src/shared/database.ts';
 import { migrate } from '../../src/shared/migrations.ts';
 import { EVEN_ACCOUNTS, HOT_ACCOUNT } from './accounts.ts';
 import type { Variant } from './variants.ts';
@@ -17,8 +17,7 @@ const urlOf = (serverUrl: string, name: string) => {
 };
 
 export async function administer(serverUrl: string, ...statements: string[]): Promise<void> {
-  const client = new pg.Client(connectionOptions(serverUrl, 'bench'));
-  await client.connect();
+  const client = await openClient(serverUrl, 'bench');
   try {
     for (const statement of statements) await client.query(statement);
   } finally {
@@ -35,8 +34,7 @@ export async function createTemplate(serverUrl: string): Promise<void> {
   await administer(serverUrl, `CREATE DATABASE ${TEMPLATE}`);
   const url = urlOf(serverUrl, TEMPLATE);
   await migrate(url);
-  const client = new pg.Client(connectionOptions(url, 'bench'));
-  await client.connect();
+  const client = await openClient(url, 'bench');
   await client.query(INSERT_ACCOUNTS, [0, EVEN_ACCOUNTS - 1]);
   await client.query(
     `INSERT INTO account (account_id, created_at, updated_at) VALUES ('${HOT_ACCOUNT}', now(), now())`,
@@ -62,9 +60,7 @@ export async function createDatabase(
   const name = `bench_${++made}`;
   await administer(serverUrl, `CREATE DATABASE ${name} TEMPLATE ${TEMPLATE}`, 'CHECKPOINT');
   const url = urlOf(serverUrl, name);
-  const client = new pg.Client(connectionOptions(url, 'bench'));
-  client.on('error', () => {});
-  await client.connect();
+  const client = await openClient(url, 'bench');
   if (extraAccounts > 0) await setAccounts(client, extraAccounts);
   if (ledgerRows > 0) await fillLedger(client, ledgerRows);
   return {
@@ -172,8 +168,7 @@ const HOLDS: Record<Exclude<Variant['hold'], 'nothing'>, string[]> = {
 /** Another session that holds something open. @returns what lets go. */
 export async function hold({ url }: BenchDatabase, what: Variant['hold']): Promise<() => Promise<void>> {
   if (what === 'nothing') return async () => {};
-  const client = new pg.Client(connectionOptions(url, 'bench hold'));
-  await client.connect();
+  const client = await openClient(url, 'bench hold');
   for (const statement of HOLDS[what]) await client.query(statement);
   let released: Promise<void> | undefined;
   return () => (released ??= client.end());

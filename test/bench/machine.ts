@@ -2,8 +2,8 @@
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { cpus, release, totalmem, type } from 'node:os';
-import pg from 'pg';
-import { connectionOptions } from '../../src/shared/database.ts';
+import type pg from 'pg';
+import { openClient } from '../../src/shared/database.ts';
 
 const COMMIT_PROBE_MS = 1000;
 
@@ -21,8 +21,7 @@ export interface Machine {
 }
 
 export async function describeMachine(postgresUrl: string, broker: string): Promise<Machine> {
-  const client = new pg.Client(connectionOptions(postgresUrl, 'bench'));
-  await client.connect();
+  const client = await openClient(postgresUrl, 'bench');
   try {
     const { rows } = await client.query(
       "SELECT current_setting('server_version') AS version, current_setting('fsync') AS fsync, current_setting('shared_buffers') AS buffers",

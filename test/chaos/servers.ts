@@ -2,8 +2,7 @@
 import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import pg from 'pg';
-import { connectionOptions, type Pool } from '../../src/shared/database.ts';
+import { openPool, type Pool } from '../../src/shared/database.ts';
 import { migrate } from '../../src/shared/migrations.ts';
 import { chooseBackend, closeBackends, type DisposableBroker, type DisposablePostgres } from '../backends.ts';
 
@@ -23,8 +22,7 @@ export async function startServers(say: (line: string) => void): Promise<Servers
   say(`Starting PostgreSQL and RabbitMQ of this run: ${backend.description}`);
   const [postgres, broker] = await Promise.all([backend.startPostgres(), backend.startBroker()]);
   await migrate(postgres.url);
-  const pool = new pg.Pool({ ...connectionOptions(postgres.url, 'test'), max: 5, query_timeout: 60_000 });
-  pool.on('error', () => {});
+  const pool = openPool(postgres.url, 'test', 5, { access: 'any server', statementTimeoutMs: 60_000 });
   return {
     postgres,
     broker,

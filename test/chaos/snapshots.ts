@@ -1,8 +1,8 @@
 // Guarantee 1 while it is under attack: every second or two one snapshot of the whole database, judged by verify and, in
 // other words, by the suite itself. Counts deadlocks on the way, which sorted locks rule out.
 import { setTimeout as delay } from 'node:timers/promises';
-import pg from 'pg';
-import { connectionOptions } from '../../src/shared/database.ts';
+import type pg from 'pg';
+import { type Client, openClient } from '../../src/shared/database.ts';
 import { verify } from '../../src/shared/verification.ts';
 import { now } from './history.ts';
 
@@ -70,10 +70,9 @@ export function takeSnapshots(databaseUrl: string): Snapshots {
 
   const running = (async () => {
     while (!stopping.signal.aborted) {
-      const client = new pg.Client(connectionOptions(databaseUrl, 'test snapshots'));
-      client.on('error', () => {});
+      let client: Client | undefined;
       try {
-        await client.connect();
+        client = await openClient(databaseUrl, 'test snapshots');
         while (!stopping.signal.aborted) {
           const startedAtMs = now();
           await judge(client);
@@ -83,7 +82,7 @@ export function takeSnapshots(databaseUrl: string): Snapshots {
       } catch {
         await delay(100); // the database is away
       } finally {
-        await client.end().catch(() => {});
+        await client?.end().catch(() => {});
       }
     }
   })();

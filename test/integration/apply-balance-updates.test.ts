@@ -1,8 +1,8 @@
 // The SQL function against a plain model, and the races that a model cannot show.
 import fc from 'fast-check';
-import pg from 'pg';
+import type pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { connectionOptions } from '../../src/shared/database.ts';
+import { openClient } from '../../src/shared/database.ts';
 import { AMOUNT_MAX, BalanceModel, type ModelResult, type ModelUpdate } from '../balance-model.ts';
 import { cleanUp, createDatabase, type Database, insertAccounts, until, verified } from '../harness.ts';
 
@@ -224,8 +224,7 @@ describe('apply_balance_updates', () => {
 
   it('refuses to run above READ COMMITTED, where a key could apply twice', async () => {
     await insertAccounts(database, 'isolated');
-    const client = new pg.Client(connectionOptions(database.url, 'test'));
-    await client.connect();
+    const client = await openClient(database.url, 'test');
     try {
       await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ');
       await expect(apply(client, [update('isolated', 1n)], START)).rejects.toThrow(/READ COMMITTED/);

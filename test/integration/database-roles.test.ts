@@ -1,10 +1,10 @@
 // The database roles: what each process is granted is enough for all it does, and nothing more. On a server of its own,
 // where the roles do not exist yet, with an owner who is no superuser, as on a managed PostgreSQL.
 import { randomUUID } from 'node:crypto';
-import pg from 'pg';
+import type pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { findBrokenHeads, listChainHeads } from '../../src/shared/chain-head.ts';
-import { connectionOptions } from '../../src/shared/database.ts';
+import { openClient } from '../../src/shared/database.ts';
 import { migrate } from '../../src/shared/migrations.ts';
 import { verify } from '../../src/shared/verification.ts';
 import { startDisposablePostgres } from '../backends.ts';
@@ -39,8 +39,7 @@ beforeAll(async () => {
 afterAll(cleanUp);
 
 async function connectAs(url: string): Promise<pg.Client> {
-  const client = new pg.Client(connectionOptions(url, 'test role'));
-  await client.connect();
+  const client = await openClient(url, 'test role');
   onCleanUp(() => client.end());
   return client;
 }

@@ -1,7 +1,6 @@
 // What a lane answers when the database fails in the middle, and how it recovers.
-import pg from 'pg';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { connectionOptions } from '../../src/shared/database.ts';
+import { openClient } from '../../src/shared/database.ts';
 import {
   cleanUp,
   createBroker,
@@ -39,8 +38,7 @@ async function reopened(readOnly: boolean): Promise<void> {
 }
 
 it('says that nothing changed when the server gave up on a statement, and goes on', async () => {
-  const holder = new pg.Client(connectionOptions(database.url, 'test holder'));
-  await holder.connect();
+  const holder = await openClient(database.url, 'test holder');
   onCleanUp(() => holder.end());
   await holder.query('BEGIN');
   await holder.query(`SELECT FROM account WHERE account_id = 'a' FOR UPDATE`);
@@ -54,8 +52,7 @@ it('leaves a server that turned read-only, and finds the way back', async () => 
   await update('a');
   await reopened(true);
   await until('it meets the read-only server', async () => (await update('a')).body.code === 'unavailable');
-  const client = new pg.Client(connectionOptions(database.url, 'test'));
-  await client.connect();
+  const client = await openClient(database.url, 'test', { access: 'any server' });
   onCleanUp(() => client.end());
   const name = new URL(database.url).pathname.slice(1);
   await client.query('SET default_transaction_read_only = off');

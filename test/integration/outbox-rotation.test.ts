@@ -1,8 +1,8 @@
 // The outbox is emptied by truncating partitions: it stays small whatever snapshot somebody holds, and loses nothing.
 import { setTimeout as delay } from 'node:timers/promises';
-import pg from 'pg';
+import type pg from 'pg';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { connectionOptions } from '../../src/shared/database.ts';
+import { openClient } from '../../src/shared/database.ts';
 import {
   applyDirectly,
   cleanUp,
@@ -37,8 +37,7 @@ beforeEach(async () => {
 afterEach(cleanUp);
 
 async function session(): Promise<pg.Client> {
-  const client = new pg.Client(connectionOptions(database.url, 'test session'));
-  await client.connect();
+  const client = await openClient(database.url, 'test session');
   onCleanUp(() => client.end());
   return client;
 }

@@ -1,9 +1,9 @@
 // What a new relay does first, and what it does not leave behind: on a database alone, without a broker.
 import { setTimeout as delay } from 'node:timers/promises';
-import pg from 'pg';
+import type pg from 'pg';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { startPosition, truncateRecorded } from '../../src/api/relay/outbox.ts';
-import { connectionOptions } from '../../src/shared/database.ts';
+import { openClient } from '../../src/shared/database.ts';
 import { cleanUp, createDatabase, type Database, onCleanUp, until } from '../harness.ts';
 
 /** More than are looked up in one statement, and enough for a partition to be worth truncating. */
@@ -15,9 +15,7 @@ const signal = new AbortController().signal;
 
 beforeEach(async () => {
   database = await createDatabase();
-  client = new pg.Client(connectionOptions(database.url, 'test', 'indexed plans'));
-  client.on('error', () => {});
-  await client.connect();
+  client = await openClient(database.url, 'test', { plans: 'indexed plans' });
   onCleanUp(() => client.end());
   await database.pool.query(
     `INSERT INTO account (account_id, balance, version, created_at, updated_at) VALUES ('a', $1, $1, now(), now())`,

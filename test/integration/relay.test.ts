@@ -1,11 +1,11 @@
 // The relay against the ways in which an outbox loses, reorders or blocks events.
 import type { Channel } from 'amqplib';
-import pg from 'pg';
+import type pg from 'pg';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { runPump } from '../../src/api/relay/pump.ts';
 import { keepBrokerLink } from '../../src/shared/broker.ts';
 import type { BalanceEvent } from '../../src/shared/contract.ts';
-import { connectionOptions } from '../../src/shared/database.ts';
+import { openClient } from '../../src/shared/database.ts';
 import { createLogger } from '../../src/shared/logging.ts';
 import { declareTopology } from '../../src/shared/topology.ts';
 import {
@@ -44,8 +44,7 @@ beforeEach(async () => {
 afterEach(cleanUp);
 
 async function transaction(): Promise<pg.Client> {
-  const client = new pg.Client(connectionOptions(database.url, 'test transaction'));
-  await client.connect();
+  const client = await openClient(database.url, 'test transaction');
   onCleanUp(() => client.end());
   await client.query('BEGIN');
   return client;
@@ -335,9 +334,8 @@ it('becomes active again after its database connection was cut', async () => {
 /** A relay that asks nobody whether it is the active one. */
 async function startSecondRelay() {
   const log = createLogger('test', 'silent');
-  const clients = [1, 2].map(() => new pg.Client(connectionOptions(database.url, 'second relay', 'indexed plans')));
-  for (const client of clients) await client.connect();
-  const [reader, maintainer] = clients as [pg.Client, pg.Client];
+  const open = () => openClient(database.url, 'second relay', { plans: 'indexed plans' });
+  const [reader, maintainer] = [await open(), await open()];
   const counts = { inFlight: 0, confirmed: 0, rejected: 0, abandoned: 0, republished: 0 };
   const link = keepBrokerLink({
     url: broker.url,
@@ -366,7 +364,7 @@ async function startSecondRelay() {
   });
   onCleanUp(async () => {
     await link.stop();
-    for (const client of clients) await client.end();
+    for (const client of [reader, maintainer]) await client.end();
   });
   return { counts, maintainer };
 }

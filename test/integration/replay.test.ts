@@ -4,13 +4,12 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import type { Channel, GetMessage } from 'amqplib';
-import pg from 'pg';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { readChanges } from '../../src/cli/replay/changes.ts';
 import { parseRequest, type ReplayRequest } from '../../src/cli/replay/request.ts';
 import { type Delivery, subscribe as subscribeClient } from '../../src/client/events.ts';
 import type { BalanceEvent } from '../../src/shared/contract.ts';
-import { connectionOptions } from '../../src/shared/database.ts';
+import { openClient } from '../../src/shared/database.ts';
 import { declareTopology } from '../../src/shared/topology.ts';
 import { startProxy } from '../chaos/proxy.ts';
 import {
@@ -152,8 +151,7 @@ it('publishes what the ledger lacks as yet, from the outbox', async () => {
 
 it('takes each option for what it says', async () => {
   await pastOf(['c:x', 'b', 'a'], 4);
-  const client = new pg.Client(connectionOptions(database.url, 'test'));
-  await client.connect();
+  const client = await openClient(database.url, 'test');
   onCleanUp(() => client.end());
   for (const [options, ids] of [
     ['--account b', ['b:1', 'b:2', 'b:3', 'b:4']],

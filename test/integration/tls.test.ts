@@ -2,11 +2,10 @@
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { probeBroker } from '../../src/local/amqp-probe.ts';
 import { closeConnection, connect } from '../../src/shared/broker.ts';
-import { connectionOptions } from '../../src/shared/database.ts';
+import { openClient } from '../../src/shared/database.ts';
 import { migrate } from '../../src/shared/migrations.ts';
 import { type DisposableBroker, startDisposableBroker, startDisposablePostgres } from '../backends.ts';
 import {
@@ -51,8 +50,7 @@ afterAll(cleanUp);
 
 /** The server takes no connection without TLS from now on. Its files are written by itself, wherever it runs. */
 async function demandTls(serverUrl: string): Promise<void> {
-  const client = new pg.Client(connectionOptions(serverUrl, 'test'));
-  await client.connect();
+  const client = await openClient(serverUrl, 'test');
   const write = async (file: string, text: string) => {
     await client.query(
       `COPY (SELECT regexp_split_to_table(${client.escapeLiteral(text.trim())}, E'\\n')) TO PROGRAM 'umask 077; cat > ${file}'`,

@@ -1,8 +1,8 @@
 // The system under test, as the load test sees it: over HTTP, and in its database for what only that knows.
 import { setTimeout as delay } from 'node:timers/promises';
-import pg from 'pg';
+import type pg from 'pg';
 import { SetupProblem } from '../../src/local/setup-problem.ts';
-import { connectionOptions, describeConnectionFailure } from '../../src/shared/database.ts';
+import { describeConnectionFailure, openClient } from '../../src/shared/database.ts';
 
 const ANSWER_TIMEOUT_MS = 10_000;
 const DRAIN_TIMEOUT_MS = 60_000;
@@ -24,13 +24,9 @@ export async function checkReady(url: string): Promise<void> {
 
 /** @throws SetupProblem */
 export async function connectDatabase(databaseUrl: string): Promise<pg.Client> {
-  const client = new pg.Client(connectionOptions(databaseUrl, 'load test'));
-  try {
-    await client.connect();
-  } catch (error) {
+  return openClient(databaseUrl, 'load test', { access: 'any server' }).catch((error) => {
     throw new SetupProblem(describeConnectionFailure(databaseUrl, error), { cause: error });
-  }
-  return client;
+  });
 }
 
 /** A new account with that balance. @throws SetupProblem also when the database is not the one behind the URL. */

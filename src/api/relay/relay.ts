@@ -1,9 +1,8 @@
 // Moves outbox rows to RabbitMQ, at least once, in version order per account. Safe to run many copies: one is active
 // at a time, held by a lock in PostgreSQL, and two that both believe they are only publish twice.
 import { setTimeout as delay } from 'node:timers/promises';
-import pg from 'pg';
 import { type BrokerSession, keepBrokerLink } from '../../shared/broker.ts';
-import { connectionOptions, destroyClient } from '../../shared/database.ts';
+import { type Client, destroyClient, openClient } from '../../shared/database.ts';
 import type { Running } from '../../shared/lifecycle.ts';
 import { type PumpOptions, type RelayCounts, runPump } from './pump.ts';
 
@@ -61,22 +60,24 @@ export function startRelay(options: RelayOptions): Relay {
     // One term a session: whatever ends the term ends the session, so nothing half-open outlives it.
     const over = new AbortController();
     const signal = AbortSignal.any([session.signal, over.signal]);
-    const clients = [createClient(options), createClient(options)] as const;
-    const [reader, maintainer] = clients;
+    const clients: Client[] = [];
+    const open = async () => {
+      const client = await connectDatabase(options, signal);
+      client.on('error', (error) => over.abort(error));
+      client.on('end', () => over.abort(new Error('connection to PostgreSQL ended')));
+      clients.push(client);
+      return client;
+    };
     // A query may never be answered; soon after the end nobody waits for it.
     signal.addEventListener('abort', () => setTimeout(() => clients.forEach(destroyClient), RUN_OUT_MS), {
       once: true,
     });
-    for (const client of clients) {
-      client.on('error', (error) => over.abort(error));
-      client.on('end', () => over.abort(new Error('connection to PostgreSQL ended')));
-    }
     try {
-      await reader.connect();
+      const reader = await open();
       while (!(await acquireLock(reader))) {
         await delay(LOCK_RETRY_MS, undefined, { signal });
       }
-      await maintainer.connect();
+      const maintainer = await open();
       activeSession = session;
       log.info('this relay is the active one');
       await runPump({ session, signal, reader, maintainer, counts, blocked: () => blocked, wokenOr }, options);
@@ -106,14 +107,11 @@ export function startRelay(options: RelayOptions): Relay {
   };
 }
 
-function createClient({ databaseUrl, statementTimeoutMs }: RelayOptions): pg.Client {
-  return new pg.Client({
-    ...connectionOptions(databaseUrl, 'relay', 'indexed plans'),
-    statement_timeout: statementTimeoutMs,
-    query_timeout: statementTimeoutMs + 1000,
-  });
+function connectDatabase({ databaseUrl, statementTimeoutMs, log }: RelayOptions, signal: AbortSignal): Promise<Client> {
+  const warn = (sentence: string) => log.warn(sentence);
+  return openClient(databaseUrl, 'relay', { plans: 'indexed plans', statementTimeoutMs, warn }, signal);
 }
 
-async function acquireLock(client: pg.Client): Promise<boolean> {
+async function acquireLock(client: Client): Promise<boolean> {
   return (await client.query('SELECT pg_try_advisory_lock($1) AS locked', [LOCK_KEY])).rows[0].locked;
 }

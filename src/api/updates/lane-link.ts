@@ -1,6 +1,5 @@
 // The connection of a lane to PostgreSQL: the one statement that goes over it, and what a failure of it means.
-import pg from 'pg';
-import { connectionOptions, destroyClient } from '../../shared/database.ts';
+import { type Client, DatabaseError, destroyClient, openClient } from '../../shared/database.ts';
 import type { Logger } from '../../shared/logging.ts';
 import type { BalanceUpdate, UpdateResult } from './balance-update.ts';
 
@@ -20,7 +19,7 @@ export interface AppliedRow {
 
 /** The connection of a lane: opened when first needed, replaced when in doubt. */
 export function createLaneLink(options: { databaseUrl: string; statementTimeoutMs: number; log: Logger }) {
-  let client: pg.Client | undefined;
+  let client: Client | undefined;
 
   function discard(): void {
     if (client) destroyClient(client); // never cancel: the statement may be committing
@@ -33,25 +32,23 @@ export function createLaneLink(options: { databaseUrl: string; statementTimeoutM
     /** Whether there is a connection to send on; opens one when there is none. */
     async ready(): Promise<boolean> {
       if (client) return true;
-      const opening = new pg.Client({
-        ...connectionOptions(options.databaseUrl, 'api updates'),
-        statement_timeout: options.statementTimeoutMs,
-        query_timeout: options.statementTimeoutMs + 1000, // the server's own timeout first
-      });
-      // Losing an idle connection is no event of interest: the next batch opens another.
-      const forget = () => {
-        if (client === opening) client = undefined;
-      };
-      opening.on('error', forget);
-      opening.on('end', forget);
+      const { databaseUrl, statementTimeoutMs, log } = options;
       try {
-        await opening.connect();
-        await opening.query('SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED');
-        client = opening;
+        const opened = await openClient(databaseUrl, 'api updates', {
+          plans: 'indexed plans',
+          statementTimeoutMs,
+          warn: (sentence) => log.warn(sentence),
+        });
+        // The loss of an idle connection needs no action: the next batch opens another.
+        const forget = () => {
+          if (client === opened) client = undefined;
+        };
+        opened.on('error', forget);
+        opened.on('end', forget);
+        client = opened;
         return true;
       } catch (error) {
-        options.log.warn({ err: error }, 'cannot connect to PostgreSQL');
-        opening.end().catch(() => {});
+        log.warn({ err: error }, 'cannot connect to PostgreSQL');
         return false;
       }
     },
@@ -87,7 +84,7 @@ export function createLaneLink(options: { databaseUrl: string; statementTimeoutM
  * - unknown: anything else; the statement may have been committed
  */
 export function effectOf(error: unknown): 'rolled back' | 'refused' | 'unknown' {
-  if (!(error instanceof pg.DatabaseError) || !error.code) return 'unknown';
+  if (!(error instanceof DatabaseError) || !error.code) return 'unknown';
   if (error.code === QUERY_CANCELED) return 'refused'; // the server's timeout: no commit was begun
   const sqlClass = error.code.slice(0, 2);
   if (sqlClass === '22' || sqlClass === '23' || sqlClass === '40') return 'rolled back';
@@ -99,10 +96,10 @@ const QUERY_CANCELED = '57014';
 
 /** A timeout, a lack of resources, or a read-only standby passes; anything else is a defect of the installation. */
 export function refusalOf(error: unknown): 'unavailable' | 'internal' {
-  const code = (error as pg.DatabaseError).code ?? '';
+  const code = (error as DatabaseError).code ?? '';
   return /^(53|25|57)/.test(code) ? 'unavailable' : 'internal';
 }
 
 export function isTransient(error: unknown): boolean {
-  return (error as pg.DatabaseError).code?.startsWith('40') ?? false;
+  return (error as DatabaseError).code?.startsWith('40') ?? false;
 }

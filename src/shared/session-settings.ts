@@ -1,0 +1,188 @@
+// What every session with PostgreSQL runs with, whatever the server, the database, the role or the shell set. One
+// statement sets it all and checks the server; no connection is handed out before. docs/decisions/016 has the reasons,
+// and what is left to the operator.
+import type { ClientBase } from 'pg';
+
+const VERSION_MIN = 150_000;
+/** Statement and answer together. */
+const PREPARE_TIMEOUT_MS = 5000;
+
+/** How text is read and written: the driver's parsers, casts and the escaping of literals rely on it. */
+const TEXT = {
+  DateStyle: 'ISO, MDY',
+  IntervalStyle: 'postgres',
+  TimeZone: 'UTC',
+  client_encoding: 'UTF8',
+  bytea_output: 'hex',
+  extra_float_digits: '1',
+  array_nulls: 'on', // off, an update without a key would get the key "NULL"
+  standard_conforming_strings: 'on',
+  backslash_quote: 'safe_encoding',
+  quote_all_identifiers: 'off',
+  transform_null_equals: 'off',
+  client_min_messages: 'warning', // nothing reads notices
+};
+
+/** What a statement sees and how it commits. */
+const TRANSACTIONS = {
+  default_transaction_isolation: 'read committed', // the evaluator reads what others committed while it waited for locks
+  default_transaction_deferrable: 'off',
+  row_security: 'off', // a policy is an error then, instead of rows that the relay or verify silently lack
+  exit_on_error: 'off', // on, each refused statement would end its connection
+  synchronous_commit: 'on', // raised, never lowered: see PREPARE
+};
+
+/** How the planner works. Costs and memory are the operator's. */
+const PLANS = {
+  enable_bitmapscan: 'on',
+  enable_gathermerge: 'on',
+  enable_hashagg: 'on',
+  enable_hashjoin: 'on',
+  enable_incremental_sort: 'on',
+  enable_indexonlyscan: 'on',
+  enable_indexscan: 'on',
+  enable_material: 'on',
+  enable_memoize: 'on',
+  enable_mergejoin: 'on',
+  enable_nestloop: 'on',
+  enable_parallel_append: 'on',
+  enable_parallel_hash: 'on',
+  enable_partition_pruning: 'on',
+  enable_seqscan: 'on',
+  enable_sort: 'on',
+  enable_tidscan: 'on',
+  constraint_exclusion: 'partition',
+  from_collapse_limit: '8',
+  join_collapse_limit: '8',
+  plan_cache_mode: 'auto',
+  debug_parallel_query: 'off', // 16 and newer
+  force_parallel_mode: 'off', // 15
+};
+
+/** Statements that touch a few keys of tables that may be empty today and huge tomorrow: never plan a full scan. */
+const INDEXED_PLANS = { enable_seqscan: 'off', enable_hashjoin: 'off', enable_mergejoin: 'off', jit: 'off' };
+
+/** The server drops a client machine that vanished within 30 s, and the relay's lock with it; by default within 2 hours. */
+const PEER_LOST = { tcp_keepalives_idle: '10', tcp_keepalives_interval: '5', tcp_keepalives_count: '4' };
+/** Also ends a connection whose client reads nothing for as long: not for commands, whose reader may be a paused pipe. */
+const UNACKNOWLEDGED_TIMEOUT_MS = 30_000;
+
+/** What a connection is for. */
+export interface SessionUse {
+  /** `indexed plans` for a connection that only ever touches a few keys at a time; default `any plans`. */
+  plans?: 'any plans' | 'indexed plans';
+  /** `any server` for reading alone, which a standby can serve too; default `writable server`. */
+  access?: 'writable server' | 'any server';
+  /** Longest wait for PostgreSQL to answer one statement; default 0, no limit. */
+  statementTimeoutMs?: number;
+  /** Gets each doubt about the server as a sentence, once a process. */
+  warn?: (sentence: string) => void;
+}
+
+/** Thrown when the server answers and cannot be used; says what to change. */
+export class UnfitServer extends Error {
+  override name = 'UnfitServer';
+}
+
+/** What sessions of this use run with, by setting. */
+export function settingsFor(use: SessionUse, searchPath?: string): Record<string, string> {
+  const statementTimeoutMs = String(use.statementTimeoutMs ?? 0);
+  const isIndexed = use.plans === 'indexed plans';
+  return {
+    ...TEXT,
+    ...TRANSACTIONS,
+    ...PLANS,
+    ...(isIndexed ? INDEXED_PLANS : {}),
+    ...PEER_LOST,
+    tcp_user_timeout: String(isIndexed ? UNACKNOWLEDGED_TIMEOUT_MS : 0),
+    statement_timeout: statementTimeoutMs,
+    idle_in_transaction_session_timeout: statementTimeoutMs,
+    lock_timeout: '0', // the statement's own limit is enough, and its code is understood
+    transaction_timeout: '0', // 17 and newer
+    idle_session_timeout: '0', // it would end a connection at the very moment of a request
+    ...(searchPath === undefined ? {} : { search_path: searchPath }),
+  };
+}
+
+/** Settings that this server does not know are passed over: they are of a newer version. */
+const PREPARE = `
+  SELECT
+    pg_catalog.count(pg_catalog.set_config(name, value, false)) AS settings,
+    pg_catalog.current_setting('server_version_num')::int AS "versionNumber",
+    pg_catalog.current_setting('server_version') AS version,
+    pg_catalog.current_setting('server_encoding') AS "serverEncoding",
+    pg_catalog.pg_is_in_recovery() AS "isInRecovery",
+    pg_catalog.current_setting('default_transaction_read_only') = 'on' AS "isReadOnly",
+    pg_catalog.current_setting('session_replication_role') AS "replicationRole",
+    pg_catalog.current_setting('fsync') = 'on' AS fsync,
+    pg_catalog.current_setting('full_page_writes') = 'on' AS "fullPageWrites"
+  FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[])) AS wanted (name, value)
+  WHERE pg_catalog.current_setting(name, true) IS NOT NULL
+    -- A stricter value is what the operator asked for.
+    AND NOT (name = 'synchronous_commit' AND pg_catalog.current_setting('synchronous_commit') = 'remote_apply')`;
+
+interface ServerState {
+  versionNumber: number;
+  version: string;
+  serverEncoding: string;
+  isInRecovery: boolean;
+  isReadOnly: boolean;
+  replicationRole: string;
+  fsync: boolean;
+  fullPageWrites: boolean;
+}
+
+/**
+ * Makes a fresh connection ready for use, in one round trip. Not by parameters of the start: poolers refuse those that
+ * they do not know.
+ * @throws UnfitServer, or the error of PostgreSQL or the connection; it must not be used then.
+ */
+export async function prepareSession(client: ClientBase, use: SessionUse, searchPath?: string): Promise<void> {
+  const settings = settingsFor(use, searchPath);
+  const query = {
+    text: PREPARE,
+    values: [Object.keys(settings), Object.values(settings)],
+    query_timeout: PREPARE_TIMEOUT_MS, // the server's own limit is not set yet
+  };
+  const server: ServerState = (await client.query(query)).rows[0];
+  const reasons = problemsOf(server, use.access ?? 'writable server');
+  if (reasons.length > 0) throw new UnfitServer(reasons.join('; '));
+  for (const doubt of doubtsAbout(server)) warnOnce(doubt, use.warn);
+}
+
+/** What would break a guarantee or fail in the middle of the work. */
+function problemsOf(server: ServerState, access: NonNullable<SessionUse['access']>): string[] {
+  const problems: string[] = [];
+  if (server.versionNumber < VERSION_MIN) problems.push(`it is PostgreSQL ${server.version}: 15 or newer is needed`);
+  if (server.serverEncoding !== 'UTF8') {
+    problems.push(`its database is encoded in ${server.serverEncoding}: make one with ENCODING 'UTF8'`);
+  }
+  if (server.replicationRole === 'replica') {
+    problems.push('session_replication_role is replica, so no trigger and no foreign key would be checked: reset it');
+  }
+  if (access === 'writable server') {
+    if (server.isInRecovery) problems.push('it is a standby, in recovery: name the primary');
+    else if (server.isReadOnly) problems.push('default_transaction_read_only is on, for the server, database or role');
+  }
+  return problems;
+}
+
+/** What can lose data only together with the machine: servers for tests run like that, and some file systems are safe. */
+function doubtsAbout({ fsync, fullPageWrites }: ServerState): string[] {
+  const doubts: string[] = [];
+  if (!fsync) doubts.push('PostgreSQL runs with fsync off: a power cut can lose or destroy everything');
+  if (!fullPageWrites) {
+    doubts.push(
+      'PostgreSQL runs with full_page_writes off: a power cut can destroy pages, unless the file system prevents it',
+    );
+  }
+  return doubts;
+}
+
+const warned = new Set<string>();
+
+function warnOnce(sentence: string, warn: SessionUse['warn']): void {
+  if (!warn || warned.has(sentence)) return;
+  warned.add(sentence);
+  warn(sentence);
+}
