@@ -77,29 +77,43 @@ export function createLaneLink(options: { databaseUrl: string; statementTimeoutM
   };
 }
 
+/** Something in the updates: the data, a constraint, or a conflict with other transactions. Not 40003, which is unknown. */
+const ROLLED_BACK = ['22', '23', '40000', '40001', '40002', '40P01'];
 /**
- * By SQLSTATE alone: the severity is in the server's language.
+ * Nothing in the updates: the server, its schema or a limit of it. Not 25P03, 25P04 and the rest of class 57, which end
+ * the session; 53300 comes from servers and poolers that refuse a session.
+ */
+const REFUSED = [
+  ...['0A', '21', '25001', '25006', '25P02', '26', '3D', '3F', '42', '53000', '53100', '53200', '53400'],
+  ...['54', '55', '57014', 'P0'],
+];
+/** Refusals that pass: a timeout, a lack of resources, a lock, a read-only server, a statement that a pooler forgot. */
+const PASSING = ['25006', '26', '53', '55P03', '57014'];
+
+/**
+ * By SQLSTATE alone: the severity is in the server's language. Certain is only what PostgreSQL itself says about this
+ * statement while the session goes on; all else, codes of poolers and codes unknown here included, is unknown.
  * - rolled back: the server undid the statement because of something in it
  * - refused: the server undid it for a reason that has nothing to do with the updates
- * - unknown: anything else; the statement may have been committed
+ * - unknown: the statement may have been committed
  */
 export function effectOf(error: unknown): 'rolled back' | 'refused' | 'unknown' {
-  if (!(error instanceof DatabaseError) || !error.code) return 'unknown';
-  if (error.code === QUERY_CANCELED) return 'refused'; // the server's timeout: no commit was begun
-  const sqlClass = error.code.slice(0, 2);
-  if (sqlClass === '22' || sqlClass === '23' || sqlClass === '40') return 'rolled back';
-  // Connection, shutdown, system and internal errors can come with the end of the session, at any moment.
-  return ['08', '57', '58', 'XX'].includes(sqlClass) ? 'unknown' : 'refused';
+  if (isOneOf(ROLLED_BACK, error)) return 'rolled back';
+  return isOneOf(REFUSED, error) ? 'refused' : 'unknown';
 }
 
-const QUERY_CANCELED = '57014';
-
-/** A timeout, a lack of resources, or a read-only standby passes; anything else is a defect of the installation. */
+/** What passes is unavailable; anything else is a defect of the installation. */
 export function refusalOf(error: unknown): 'unavailable' | 'internal' {
-  const code = (error as DatabaseError).code ?? '';
-  return /^(53|25|57)/.test(code) ? 'unavailable' : 'internal';
+  return isOneOf(PASSING, error) ? 'unavailable' : 'internal';
 }
 
 export function isTransient(error: unknown): boolean {
-  return (error as DatabaseError).code?.startsWith('40') ?? false;
+  return isOneOf(['40'], error);
+}
+
+/** @param codes SQLSTATEs, or beginnings of them. */
+function isOneOf(codes: readonly string[], error: unknown): boolean {
+  if (!(error instanceof DatabaseError)) return false;
+  const code = error.code ?? '';
+  return codes.some((start) => code.startsWith(start));
 }
