@@ -240,6 +240,30 @@ describe('a connection', () => {
   });
 });
 
+describe('without a connection', () => {
+  it('an update is unavailable, never overloaded', async () => {
+    // Takes connections and says nothing: the lane waits for it while its queue fills.
+    const silent = createServer((socket) => onCleanUp(async () => socket.destroy()));
+    silent.listen(0, '127.0.0.1');
+    await once(silent, 'listening');
+    onCleanUp(async () => silent.close());
+    const { port } = silent.address() as AddressInfo;
+    const nowhere = { ...database, url: `postgres://u:p@127.0.0.1:${port}/d` };
+    const { url } = await startApiHere(nowhere, createBroker(), {
+      ...{ RELAY: 'off', LANES: '1', QUEUE_WAIT_MAX_MS: '50', QUEUE_ROWS_MAX: '20' },
+    });
+    const answers: Promise<{ status: number; body: { code: string } }>[] = [];
+    for (let round = 0; round < 20; round += 1) {
+      for (let count = 0; count < 5; count += 1) {
+        answers.push(send(url, 'POST', '/v1/balance-updates', { accountId: 'alice', amount: 1 }));
+      }
+      await delay(20);
+    }
+    const codes = (await Promise.all(answers)).map(({ body }) => body.code);
+    expect(new Set(codes)).toEqual(new Set(['unavailable']));
+  });
+});
+
 describe('the URL', () => {
   it('is read the same by pools and lanes, with a raw space beside an encoded slash', async () => {
     const { role } = await createRole('a/b c%d');

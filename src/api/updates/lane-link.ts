@@ -29,6 +29,9 @@ export function createLaneLink(options: { databaseUrl: string; statementTimeoutM
   return {
     discard,
 
+    /** Whether there is a connection now. */
+    isConnected: () => client !== undefined,
+
     /** Whether there is a connection to send on; opens one when there is none. */
     async ready(): Promise<boolean> {
       if (client) return true;

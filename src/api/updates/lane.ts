@@ -2,7 +2,7 @@
 // way: no timers, so a lone request goes at once and a crowd shares one commit.
 //
 // Every update gets exactly one result, and the result is never more certain than what is known:
-//   - never sent (no connection)                          unavailable: nothing changed
+//   - never sent (no connection)                          unavailable: nothing changed; never overloaded then
 //   - the server said that the statement was rolled back  each goes again alone, so a bad one hurts only itself
 //   - sent, and no answer                                 with a key: sent once more under it, which settles it;
 //                                                         without: outcome_unknown
@@ -17,7 +17,7 @@ export interface LaneOptions {
   log: Logger;
   batchRowsMax: number;
   queueRowsMax: number;
-  /** While the first in a queue has waited longer, no more are taken into it. */
+  /** While the first in a queue has waited longer, no more are taken into it: overloaded, or unavailable without a connection. */
   queueWaitMaxMs: number;
   statementTimeoutMs: number;
   idempotencyKeysKeptMs: number;
@@ -124,7 +124,8 @@ export function createLane(options: LaneOptions): Lane {
   async function apply(batch: Job[], span: TracedSpan | undefined): Promise<() => void> {
     if (!(await link.ready())) {
       span?.fail('unavailable');
-      answerAll(batch, 'unavailable');
+      // With all that gathered meanwhile: another attempt may take as long, and would end no better.
+      answerAll(batch.concat(takeAll(queues)), 'unavailable');
       return () => {};
     }
     try {
@@ -228,7 +229,7 @@ export function createLane(options: LaneOptions): Lane {
       const nowMs = performance.now();
       const firstWaitedMs = nowMs - (queue[0]?.submittedAtMs ?? nowMs);
       if (queue.length >= queueRowsMax || firstWaitedMs > queueWaitMaxMs) {
-        return refused('overloaded');
+        return refused(link.isConnected() ? 'overloaded' : 'unavailable');
       }
       return new Promise((resolve) => {
         queue.push({ update, submittedAtMs: nowMs, resolve });
@@ -254,6 +255,10 @@ function take(queues: Record<Priority, Job[]>, priority: Priority, limit: number
   }
   queues[priority] = queue.slice(limit);
   return queue.slice(0, limit);
+}
+
+function takeAll(queues: Record<Priority, Job[]>): Job[] {
+  return take(queues, 'single', Number.POSITIVE_INFINITY).concat(take(queues, 'bulk', Number.POSITIVE_INFINITY));
 }
 
 function traceBatch(tracing: Tracing, batch: Job[]): TracedSpan | undefined {
