@@ -1,13 +1,16 @@
-// npm run migrate: brings the database at DATABASE_URL to the newest schema. Safe to repeat and to run concurrently.
+// npm run migrate: brings the database at DATABASE_URL to the schema of this release. Idempotent, safe to run concurrently.
 import { readDatabaseSettings, SettingsError } from '../shared/config.ts';
 import { describeConnectionFailure } from '../shared/database.ts';
-import { MigrationError, migrate } from '../shared/migrations.ts';
+import { MigrationError } from '../shared/migration-error.ts';
+import { migrate } from '../shared/migrations.ts';
 
 try {
   const { databaseUrl } = readDatabaseSettings();
   try {
-    const { version, applied } = await migrate(databaseUrl, console.log);
-    console.log(`schema version ${version}${applied.length === 0 ? ', nothing to do' : ''}`);
+    const { version, applied, changed, repaired } = await migrate(databaseUrl, console.log);
+    for (const sentence of repaired) console.log(`repaired: ${sentence}`);
+    const isUnchanged = applied.length + changed.length + repaired.length === 0;
+    console.log(`schema version ${version}${isUnchanged ? ', nothing to do' : ''}`);
   } catch (error) {
     if (error instanceof MigrationError) throw error;
     throw new SettingsError(describeConnectionFailure(databaseUrl, error));

@@ -6,12 +6,14 @@ import { fileURLToPath } from 'node:url';
 import { type Client, openClient } from '../shared/database.ts';
 import { serverOf } from '../shared/database-url.ts';
 import { isLoopback } from '../shared/loopback.ts';
+import { UnreleasedDatabase } from '../shared/migration-error.ts';
 import { migrate } from '../shared/migrations.ts';
 import { topologyOf } from '../shared/topology.ts';
 import { createDatabaseLogins, type DatabaseLogins } from './database-logins.ts';
 import { type Shown, showFirstUpdate } from './first-update.ts';
 import { isPortFree } from './free-port.ts';
 import { queueState } from './ledger-queue.ts';
+import { OldData, setAside } from './old-data.ts';
 import { startPostgres } from './postgres.ts';
 import { isAlive, knownProcess, signal, waitForExit } from './process-end.ts';
 import { takeLock } from './process-lock.mjs';
@@ -38,6 +40,8 @@ export interface StartOptions {
   interrupted: AbortSignal;
   /** Cuts the waits of that end short. */
   hurry: AbortSignal;
+  /** Asks a person; undefined where nobody is there. */
+  confirm: ((question: string) => Promise<boolean>) | undefined;
 }
 
 interface Database {
@@ -54,6 +58,21 @@ interface Database {
 /** Returns after an orderly end. Throws SetupProblem, with everything stopped again, when it cannot run. */
 export async function start(options: StartOptions): Promise<void> {
   const dir = dataFolder(options.env);
+  try {
+    await startIn(dir, options);
+  } catch (error) {
+    if (!(error instanceof OldData)) throw error;
+    const lock = lockFolder(dir);
+    try {
+      options.say(`The old data is in ${await setAside(dir, options.confirm)}`);
+    } finally {
+      lock.release();
+    }
+    await startIn(dir, options);
+  }
+}
+
+async function startIn(dir: string, options: StartOptions): Promise<void> {
   const lock = lockFolder(dir);
   const stops: (() => Promise<void>)[] = [];
   try {
@@ -93,6 +112,7 @@ async function run(options: StartOptions, dir: string, stops: (() => Promise<voi
   const givenUp = new AbortController();
   stops.push(keepAlive('PostgreSQL', database.revival, say, givenUp));
   say(`PostgreSQL: ${database.description}`);
+  await migrateDatabase(database, say);
   if (interrupted.aborted) return;
 
   const broker = await findBroker({ dir, env, say });
@@ -104,7 +124,6 @@ async function run(options: StartOptions, dir: string, stops: (() => Promise<voi
   const namespace = env.AMQP_NAMESPACE || 'balance';
   const { ledgerQueue } = topologyOf(namespace);
   await ensureOnlyWorker(broker, ledgerQueue);
-  await migrateDatabase(database.url, say);
   const logins = await database.logins();
   if (interrupted.aborted) return;
 
@@ -241,13 +260,15 @@ async function ensureOnlyWorker(broker: RunningBroker, queue: string): Promise<v
   }
 }
 
-async function migrateDatabase(url: string, say: (line: string) => void): Promise<void> {
+async function migrateDatabase({ url, revival }: Database, say: (line: string) => void): Promise<void> {
   try {
-    const { version, applied } = await migrate(url);
-    if (applied.length > 0) say(`Schema: version ${version}, ${applied.length} new`);
+    const { version, applied, changed, repaired } = await migrate(url);
+    const news = applied.length + changed.length;
+    if (news > 0) say(`Schema: version ${version}, ${news} new`);
+    for (const sentence of repaired) say(`Schema: ${sentence}`);
   } catch (cause) {
-    const reason = (cause as Error).message;
-    throw new SetupProblem(`The database schema could not be brought up to date: ${reason}`, { cause });
+    if (cause instanceof UnreleasedDatabase && revival) throw new OldData(cause);
+    throw new SetupProblem(`The database could not be migrated: ${(cause as Error).message}`, { cause });
   }
 }
 

@@ -1,5 +1,6 @@
 // `npm start`: the whole system on this machine. PostgreSQL, RabbitMQ, schema, API, worker, in this order; stopped in
 // the reverse one. Whatever ends it, the next start continues with the same balances.
+import { confirmAtTerminal } from './confirm.ts';
 import { start } from './local-system.ts';
 import { SetupProblem } from './setup-problem.ts';
 
@@ -32,6 +33,7 @@ try {
     say: (line) => console.log(line),
     interrupted: interrupted.signal,
     hurry: hurry.signal,
+    confirm: confirmAtTerminal(interrupted.signal),
   });
 } catch (error) {
   process.exitCode = 1;

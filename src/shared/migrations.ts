@@ -1,112 +1,148 @@
-// Brings a database to the newest schema: postgrator, inside one transaction and behind one lock. Two runners at once
-// are safe (the second finds nothing to do) and a script that fails leaves nothing behind.
-import { fileURLToPath } from 'node:url';
+// Brings a database to the schema of this release: the numbered scripts that it lacks (by
+// postgrator), the function files and grants that differ. All in one transaction, one runner at a
+// time: any number may start together, a run that fails changes nothing, and updates in flight
+// never wait long. What was lost on the way (a restore without grants) is repaired and named.
 import type pg from 'pg';
 import Postgrator from 'postgrator';
-import { openClient } from './database.ts';
-
-const MIGRATIONS_FOLDER = fileURLToPath(new URL('../../migrations/', import.meta.url));
-const LOCK_TIMEOUT_MS = 60_000;
-/** Any number, the same for every runner. Advisory locks are per database. */
-const LOCK_KEY = 7_252_310_001;
+import { DatabaseError, openClient } from './database.ts';
+import { applyFunctions, readApplied } from './declared-files.ts';
+import { applyGrants, readGrants } from './grants.ts';
+import { prepareDatabase } from './migration-checks.ts';
+import { MigrationError, scriptFailed } from './migration-error.ts';
+import { MIGRATIONS_FOLDER, type MigrationFiles, readMigrationFiles } from './migration-files.ts';
+import { raisePositions } from './position-sequence.ts';
+import { inShortTries } from './short-tries.ts';
+import { watchWaiters } from './waiters-watch.ts';
 
 export interface MigrationResult {
   /** Schema version afterwards: the number of the newest script. */
   version: number;
-  /** Names of the scripts that this call ran. */
+  /** Names of the numbered scripts that this call ran. */
   applied: string[];
-}
-
-/** Thrown when the database and the scripts do not fit together; says what to do. */
-export class MigrationError extends Error {
-  override name = 'MigrationError';
+  /** Function files, and grants.sql, that were applied because their text is new. */
+  changed: string[];
+  /** Functions, triggers, grants and positions that were not as the last run left them, and are again; a sentence each. */
+  repaired: string[];
 }
 
 /**
- * Runs the scripts that the database lacks. Safe to repeat and to run concurrently.
+ * Idempotent, and safe to run concurrently.
+ * @param log gets the name of each script and file that was applied, after the commit.
  * @param folder where the scripts are; tests give their own.
- * @throws MigrationError when a script fails or was changed after it ran, or the database is newer than the scripts.
+ * @param giveUpMs how long locks are waited for; a minute by default.
+ * @throws MigrationError when the database or a script does not allow it; nothing was changed then.
  */
 export async function migrate(
   databaseUrl: string,
   log: (line: string) => void = () => {},
   folder: string = MIGRATIONS_FOLDER,
+  giveUpMs?: number,
 ): Promise<MigrationResult> {
-  try {
-    return await migrateOnce(databaseUrl, log, folder);
-  } catch (error) {
-    // Roles belong to the whole server. Where another database's migration makes one at this moment, PostgreSQL can find that it
-    // exists and a statement later that it does not: its cache remembers the first look for as long as the transaction.
-    if (((error as Error).cause as { code?: string } | undefined)?.code !== UNDEFINED_OBJECT) throw error;
-    return await migrateOnce(databaseUrl, log, folder);
-  }
-}
-
-const UNDEFINED_OBJECT = '42704';
-
-async function migrateOnce(databaseUrl: string, log: (line: string) => void, folder: string): Promise<MigrationResult> {
+  const files = await readMigrationFiles(folder);
   const client = await openClient(databaseUrl, 'migrate');
   try {
-    await client.query('BEGIN ISOLATION LEVEL READ COMMITTED');
-    await client.query(`SET LOCAL lock_timeout = ${LOCK_TIMEOUT_MS}`);
-    await client.query('SELECT pg_advisory_xact_lock($1)', [LOCK_KEY]);
-    const result = await runScripts(client, folder, log);
-    await client.query('COMMIT');
-    return result;
+    return await migrateBeside(client, await openClient(databaseUrl, 'migrate watch'), files, log, giveUpMs);
   } finally {
-    await client.end(); // without COMMIT this rolls back
+    await client.end();
   }
 }
+
+/** @param watcher ended by this. */
+async function migrateBeside(
+  client: pg.Client,
+  watcher: pg.Client,
+  files: MigrationFiles,
+  log: (line: string) => void,
+  giveUpMs: number | undefined,
+): Promise<MigrationResult> {
+  try {
+    const { pid } = (await client.query('SELECT pg_catalog.pg_backend_pid() AS pid')).rows[0];
+    const watch = watchWaiters(watcher, pid);
+    let lines: string[] = [];
+    const work = () => {
+      lines = [];
+      return migrateOnce(client, files, (line) => lines.push(line));
+    };
+    const result = await inShortTries(client, work, watch, giveUpMs).finally(() => watch.stop());
+    for (const line of lines) log(line);
+    return result;
+  } catch (error) {
+    if (!(error instanceof DatabaseError) || isLoss(error)) throw error;
+    throw new MigrationError(`PostgreSQL refused a step, nothing was changed: ${error.message}`, { cause: error });
+  } finally {
+    await watcher.end();
+  }
+}
+
+/** The connection ended, which the caller describes. */
+const isLoss = ({ code = '' }: DatabaseError) => code.startsWith('08') || code.startsWith('57P');
 
 /** The version that this release of the code needs. */
 export async function expectedSchemaVersion(): Promise<number> {
-  const scripts = await new Postgrator({ driver: 'pg', migrationPattern: pattern(MIGRATIONS_FOLDER) }).getMigrations();
-  return newest(scripts);
+  return (await readMigrationFiles()).scripts.length;
 }
 
-async function runScripts(client: pg.Client, folder: string, log: (line: string) => void): Promise<MigrationResult> {
-  const schema: string = (await client.query('SELECT current_schema AS name')).rows[0].name;
+async function migrateOnce(
+  client: pg.Client,
+  files: MigrationFiles,
+  log: (line: string) => void,
+): Promise<MigrationResult> {
+  await prepareDatabase(client, files);
+  const before = await readGrants(client);
+  const texts = await readApplied(client);
+  const applied = await runScripts(client, files, log);
+  const { changed, repaired } = await applyFunctions(client, files, texts, log);
+  const grants = await applyGrants(client, files.grants, texts, before);
+  if (grants.isChanged) {
+    changed.push(files.grants.name);
+    log(files.grants.name);
+  }
+  return {
+    version: files.scripts.length,
+    applied,
+    changed,
+    repaired: [...repaired, ...grants.repaired, ...(await raisePositions(client))],
+  };
+}
+
+/** As postgrator makes it, which would also issue CREATE SCHEMA, for which the owner of a schema need not have the right. */
+const VERSION_TABLE = `
+  CREATE TABLE schemaversion (version bigint PRIMARY KEY, name text, md5 text, run_at timestamptz);
+  INSERT INTO schemaversion (version) VALUES (0)`;
+
+/** @returns the names of those that ran. */
+async function runScripts(client: pg.Client, files: MigrationFiles, log: (line: string) => void): Promise<string[]> {
+  const { rows } = await client.query(`SELECT to_regclass('schemaversion') IS NOT NULL AS "isThere"`);
+  if (!rows[0].isThere) await client.query(VERSION_TABLE);
   const postgrator = new Postgrator({
     driver: 'pg',
-    migrationPattern: pattern(folder),
-    schemaTable: `${schema}.schemaversion`,
+    migrationPattern: pattern(files.folder),
+    schemaTable: 'schemaversion', // the first one of the search_path, which is our schema's
     newline: 'LF',
     execQuery: (sql) => client.query(sql),
   });
-  const scripts = await postgrator.getMigrations();
-  if (scripts.length === 0) throw new MigrationError(`no migration scripts in ${folder}`);
-  const target = newest(scripts);
-  const present = await postgrator.getDatabaseVersion();
-  if (present > target) {
-    throw new MigrationError(
-      `the database has schema version ${present}, this release knows ${target}: use a newer release`,
-    );
-  }
-  // postgrator looks only above the present version, so a hole would be passed over in silence.
-  for (let version = 1; version <= target; version += 1) {
-    if (!scripts.some((script) => script.version === version && script.action === 'do')) {
-      throw new MigrationError(`migration script ${version} is missing in ${folder}`);
-    }
-  }
-  let current = '';
+  let current: Postgrator.Migration | undefined;
   postgrator.on('migration-started', (script) => {
-    current = `${script.version} ${script.name}`;
-    log(`migration ${current}`);
+    current = script;
+    log(`migration ${script.version} ${script.name}`);
   });
   try {
-    const applied = await postgrator.migrate();
-    return { version: target, applied: applied.map((script) => script.name) };
+    return (await postgrator.migrate()).map(({ name }) => name);
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new MigrationError(`migration ${current} failed, nothing was changed: ${reason}`, { cause });
+    const script = files.scripts.find(({ version }) => version === current?.version);
+    if (script)
+      throw scriptFailed(`${String(script.version).padStart(3, '0')}.do.${script.name}.sql`, script.sql, cause);
+    const number = /MD5 checksum failed for migration \[(\d+)\]/.exec((cause as Error).message)?.[1];
+    if (number === undefined) throw cause;
+    throw new MigrationError(
+      `migration script ${number} is not the one that made this database (its MD5 differs): a script is never changed once ` +
+        'it ran. Nothing was changed. Use the release that made the database, or an empty database',
+      { cause },
+    );
   }
-}
-
-function newest(scripts: Postgrator.Migration[]): number {
-  return Math.max(0, ...scripts.map((script) => script.version));
 }
 
 /** postgrator takes a glob: the folder's own brackets and stars must not count as one. */
 function pattern(folder: string): string {
-  return `${folder.replace(/[?*()[\]{}!+@]/g, '[$&]').replace(/\/?$/, '/')}*.sql`;
+  return `${folder.replace(/[?*()[\]{}!+@]/g, '[$&]').replace(/\/?$/, '/')}*.do.*.sql`;
 }

@@ -1,6 +1,8 @@
 // The database roles: what each process is granted is enough for all it does, and nothing more. On a server of its own,
 // where the roles do not exist yet, with an owner who is no superuser, as on a managed PostgreSQL.
 import { randomUUID } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
 import type pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { findBrokenHeads, listChainHeads } from '../../src/shared/chain-head.ts';
@@ -21,6 +23,7 @@ import {
   startWorkerHere,
   until,
 } from '../harness.ts';
+import { pictureOfSchema } from '../schema-picture.ts';
 
 type Group = 'balance_api' | 'balance_worker' | 'balance_auditor';
 
@@ -63,6 +66,24 @@ async function createOwned(attributes: string): Promise<{ database: Database; ow
   return { database, owner };
 }
 
+/** A role that may create objects in a schema of the administrator, as everyone may, and nothing else. */
+async function createGuest(): Promise<{ database: Database; owner: { url: string; name: string } }> {
+  const database = await createDatabase({ migrated: false, serverUrl });
+  const owner = await createLogin(database.url, '');
+  await database.pool.query(
+    `CREATE SCHEMA app; GRANT CREATE ON SCHEMA app TO PUBLIC; GRANT USAGE ON SCHEMA app TO ${owner.name}`,
+  );
+  await admin.query(`ALTER ROLE ${owner.name} SET search_path = app`);
+  return { database, owner };
+}
+
+/** What its owner is asked to do. */
+async function letRolesIn({ pool }: Database, guest: string): Promise<void> {
+  await pool.query(`
+    GRANT USAGE, CREATE ON SCHEMA app TO ${guest};
+    GRANT USAGE ON SCHEMA app TO balance_api, balance_auditor, balance_worker; REVOKE CREATE ON SCHEMA app FROM PUBLIC;`);
+}
+
 // First: the server knows none of the roles yet.
 describe('the migration', () => {
   it('says what an administrator has to do where the owner may not create roles, and changes nothing', async () => {
@@ -93,7 +114,46 @@ describe('the migration', () => {
 
   it('needs no right to create roles where they exist', async () => {
     const { owner } = await createOwned('');
-    expect((await migrate(owner.url)).applied).toContain('roles');
+    expect((await migrate(owner.url)).changed).toContain('grants.sql');
+  });
+
+  it('needs no more than CREATE on a schema of another role, once its owner let the roles in', async () => {
+    const { database, owner } = await createGuest();
+    await expect(migrate(owner.url)).rejects.toThrow(
+      /nothing was changed: the schema app belongs to postgres\. Have that role, or an administrator, run: GRANT USAGE ON SCHEMA app TO balance_api, balance_auditor, balance_worker; REVOKE CREATE ON SCHEMA app FROM PUBLIC$/,
+    );
+    expect((await database.pool.query(`SELECT to_regclass('app.account') AS account`)).rows).toEqual([
+      { account: null },
+    ]);
+    await letRolesIn(database, owner.name);
+    expect(await migrate(owner.url)).toMatchObject({ repaired: [] });
+    const worker = await connectAs((await memberOf(database, 'balance_worker')).url);
+    expect((await worker.query('SELECT FROM app.ledger')).rowCount).toBe(0);
+    expect(await migrate(owner.url)).toMatchObject({ applied: [], changed: [], repaired: [] });
+  });
+
+  it('reports the grants that it cannot give back, instead of success', async () => {
+    const { database, owner } = await createGuest();
+    await letRolesIn(database, owner.name);
+    await migrate(owner.url);
+    await database.pool.query('REVOKE USAGE ON SCHEMA app FROM balance_worker');
+    await expect(migrate(owner.url)).rejects.toThrow(/the schema app belongs to postgres\. .* run: GRANT USAGE/);
+  });
+
+  it('names what belongs to another role, as after a restore by an administrator', async () => {
+    const { database, owner } = await createOwned('');
+    await migrate(owner.url);
+    const giveTo = (role: string) =>
+      database.pool.query(`
+        ALTER TABLE ledger OWNER TO ${role}; ALTER FUNCTION apply_changes OWNER TO ${role};
+        ALTER DOMAIN account_id OWNER TO ${role};`);
+    await giveTo('postgres');
+    await database.pool.query('CREATE TABLE theirs ()'); // in our schema, and not ours
+    await expect(migrate(owner.url)).rejects.toThrow(
+      /has to own every object, or be a member of its owner: postgres owns account_id, apply_changes, ledger\. Nothing was changed/,
+    );
+    await giveTo(owner.name);
+    expect(await migrate(owner.url)).toMatchObject({ applied: [], changed: [] });
   });
 });
 
@@ -122,7 +182,7 @@ describe('a database of an owner who is no superuser', () => {
     expect((await send(url, 'PATCH', '/v1/accounts/a', { overdraftLimit: 10 })).status).toBe(200);
     const update = { accountId: 'a', amount: 7 };
     const keyed = await send(url, 'POST', '/v1/balance-updates', update, { 'idempotency-key': 'k' });
-    expect(keyed.body).toMatchObject({ balance: 7, version: 1 });
+    expect(keyed.body).toMatchObject({ balance: 7, version: 2 });
     // More than makes a partition of the outbox worth truncating.
     const updates = Array.from({ length: 1000 }, (_, item) => ({ ...update, idempotencyKey: `k${item % 10}` }));
     const more = updates.map(({ idempotencyKey: _, ...rest }) => ({ ...rest, reference: 'r'.repeat(200) }));
@@ -136,44 +196,54 @@ describe('a database of an owner who is no superuser', () => {
     await drained(database);
     await until(
       'and chained it',
-      async () => (await send(url, 'GET', '/v1/accounts/a/chain-head')).body.version === 15_011,
+      async () => (await send(url, 'GET', '/v1/accounts/a/chain-head')).body.version === 15_012,
     );
     expect(await verify(auditor)).toMatchObject({ unchainedEntries: 0, offendingAccounts: 0 });
     for await (const heads of listChainHeads(auditor)) {
       expect(heads).toEqual([(await send(url, 'GET', '/v1/accounts/a/chain-head')).body]);
       expect((await send(url, 'GET', '/v1/accounts/a/verification')).body).toMatchObject({
         verified: true,
-        version: 15_011,
+        version: 15_012,
       });
       expect(await findBrokenHeads(auditor, heads)).toEqual([]);
     }
-    expect(await drained(database)).toMatchObject({ ledgerEntries: 15_011, offendingAccounts: 0 });
+    expect(await drained(database)).toMatchObject({ ledgerEntries: 15_013, offendingAccounts: 0 });
     const { body } = await send(url, 'GET', '/v1/accounts/a/entries?limit=1');
-    expect(body).toMatchObject({ version: 15_011, ledgerVersion: 15_011 });
+    expect(body).toMatchObject({ version: 15_012, ledgerVersion: 15_012 });
     // Nothing else takes rows from it; what came after is too little to be worth another truncation.
     await until(
       'the outbox was truncated',
-      async () => (await database.pool.query('SELECT count(*) AS rows FROM outbox')).rows[0].rows < 15_011,
+      async () => (await database.pool.query('SELECT count(*) AS rows FROM outbox')).rows[0].rows < 15_013,
     );
-    await until('the keys expired', async () => (await database.pool.query('SELECT FROM request')).rowCount === 0);
+    await until(
+      'the keys expired',
+      async () => (await database.pool.query('SELECT FROM idempotency_key')).rowCount === 0,
+    );
   });
 
-  const LEDGER_VALUES = `('a', 999999, 1, 1, NULL, now(), now(), NULL)`;
+  const APPLY = `SELECT apply_changes(${Array(9).fill('NULL').join(', ')})`;
+  const LEDGER_VALUES = `('a', 999999, 1)`;
   const forbidden: Record<Group | 'nobody', string[]> = {
     balance_api: [
       `INSERT INTO ledger VALUES ${LEDGER_VALUES}`,
-      `INSERT INTO ledger_chain VALUES ('a', 1, sha256(''))`,
+      `INSERT INTO ledger_chain VALUES ('a', 1, 1, sha256(''))`,
       `SELECT extend_ledger_chain(ARRAY['a'], 1)`,
       'DELETE FROM account',
       'TRUNCATE account',
       `UPDATE account SET account_id = 'b'`,
       'UPDATE account SET created_at = now()',
+      `UPDATE account SET asset = 'X'`,
+      'DELETE FROM hold',
+      'UPDATE hold SET fingerprint = NULL',
+      'UPDATE reversal SET original = 1',
+      'DELETE FROM missed',
       'UPDATE outbox SET amount = 2',
       'DELETE FROM outbox',
-      'UPDATE request SET balance = 0',
-      'DELETE FROM request',
+      'UPDATE idempotency_key SET balance = 0',
+      'DELETE FROM idempotency_key',
       `INSERT INTO api_key (key_id, actor, scopes, token_sha256) VALUES ('000000000000', 'a', '{admin}', sha256('a'))`,
       'UPDATE api_key SET revoked_at = NULL',
+      'UPDATE api_key SET expires_at = NULL',
       'DELETE FROM api_key',
       'INSERT INTO schemaversion (version) VALUES (999)',
       'LOCK TABLE ledger IN ROW EXCLUSIVE MODE',
@@ -182,26 +252,26 @@ describe('a database of an owner who is no superuser', () => {
     balance_worker: [
       'SELECT FROM account',
       'UPDATE account SET balance = 1',
-      `INSERT INTO outbox (account_id, version, amount, balance, created_at) VALUES ('a', 1, 1, 1, now())`,
+      `INSERT INTO outbox (account_id, version) VALUES ('a', 1)`,
       'TRUNCATE outbox_even',
       'LOCK TABLE outbox IN ROW EXCLUSIVE MODE',
       `SELECT nextval('outbox_position')`,
-      'SELECT FROM request',
+      'SELECT FROM idempotency_key',
       'SELECT FROM api_key',
       'SELECT FROM relay_progress',
-      'SELECT * FROM apply_balance_updates(NULL, NULL, NULL, NULL, NULL, NULL, NULL)',
+      APPLY,
       `SELECT expire_idempotency_keys('0')`,
       'SET ROLE balance_api',
     ],
     balance_auditor: [
       'UPDATE account SET balance = 1',
       `INSERT INTO ledger VALUES ${LEDGER_VALUES}`,
-      `INSERT INTO ledger_chain VALUES ('a', 1, sha256(''))`,
+      `INSERT INTO ledger_chain VALUES ('a', 1, 1, sha256(''))`,
       `SELECT extend_ledger_chain(ARRAY['a'], 1)`,
       'TRUNCATE outbox_odd',
       'LOCK TABLE outbox IN ROW EXCLUSIVE MODE',
-      'SELECT FROM request',
-      'SELECT * FROM apply_balance_updates(NULL, NULL, NULL, NULL, NULL, NULL, NULL)',
+      'SELECT FROM idempotency_key',
+      APPLY,
     ],
     nobody: [
       ...[
@@ -211,20 +281,28 @@ describe('a database of an owner who is no superuser', () => {
         'ledger_chain',
         'outbox',
         'outbox_even',
-        'request',
-        'request_odd',
+        'epoch',
+        'hold',
+        'idempotency_key',
+        'idempotency_key_odd',
+        'missed',
+        'reversal',
+        'schema_file',
         'relay_progress',
         'schemaversion',
       ].map((table) => `SELECT FROM ${table}`),
       'SELECT last_value FROM outbox_position',
-      'SELECT * FROM apply_balance_updates(NULL, NULL, NULL, NULL, NULL, NULL, NULL)',
-      'SELECT balance_step(1, 1, 1, 1)',
+      APPLY,
+      'SELECT money_verdict(1, 1, 1, 1)',
     ],
   };
   const forbiddenToAll = [
     `UPDATE ledger SET amount = 2`,
     'DELETE FROM ledger',
     'TRUNCATE ledger',
+    'INSERT INTO epoch VALUES (1)',
+    'UPDATE epoch SET epoch = 2',
+    'TRUNCATE epoch',
     `UPDATE ledger_chain SET hash = sha256('')`,
     'DELETE FROM ledger_chain',
     'TRUNCATE ledger_chain',
@@ -233,9 +311,9 @@ describe('a database of an owner who is no superuser', () => {
     'ALTER TABLE ledger DISABLE TRIGGER ALL',
     'ALTER TABLE ledger_chain DISABLE TRIGGER ALL',
     'DROP TRIGGER ledger_rows_are_final ON ledger',
-    'CREATE TRIGGER mine BEFORE INSERT ON ledger EXECUTE FUNCTION refuse_ledger_change()',
+    'CREATE TRIGGER mine BEFORE INSERT ON ledger EXECUTE FUNCTION refuse_change_of_history()',
     'DROP TABLE ledger',
-    'CREATE OR REPLACE FUNCTION refuse_ledger_change() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$',
+    'CREATE OR REPLACE FUNCTION refuse_change_of_history() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$',
     'SET session_replication_role = replica',
     'CREATE TABLE planted ()',
     'CREATE SCHEMA planted',
@@ -263,86 +341,15 @@ describe('a database of an owner who is no superuser', () => {
 
   it.each([
     ...['UPDATE ledger SET amount = 2', 'DELETE FROM ledger', 'TRUNCATE ledger'],
-    ...['UPDATE ledger_chain SET version = 2', 'DELETE FROM ledger_chain', 'TRUNCATE ledger_chain'],
+    ...['UPDATE epoch SET epoch = 2', 'DELETE FROM epoch', 'TRUNCATE epoch'],
+    ...['UPDATE ledger_chain SET last_version = 2', 'DELETE FROM ledger_chain', 'TRUNCATE ledger_chain'],
   ])('refuses the owner too, by trigger: %s', async (statement) => {
     const client = await connectAs(owner.url);
     await expect(client.query(statement)).rejects.toMatchObject(APPEND_ONLY);
   });
 
-  it('grants exactly this', async () => {
-    const { rows } = await database.pool.query(`
-      SELECT CASE grantee WHEN 0 THEN 'PUBLIC' ELSE grantee::regrole::text END AS role, object,
-             string_agg(lower(privilege_type), ' ' ORDER BY privilege_type) AS privileges
-      FROM (
-        SELECT relname AS object, relowner AS owner, coalesce(relacl, acldefault((CASE relkind WHEN 'S' THEN 's' ELSE 'r' END)::"char", relowner)) AS acl
-        FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'S', 'v', 'm')
-        UNION ALL
-        SELECT format('%s.%s', relname, attname), relowner, attacl
-        FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid WHERE relnamespace = 'public'::regnamespace
-        UNION ALL
-        SELECT proname || '()', proowner, coalesce(proacl, acldefault('f', proowner))
-        FROM pg_proc WHERE pronamespace = 'public'::regnamespace
-        UNION ALL
-        SELECT 'schema ' || nspname, nspowner, nspacl FROM pg_namespace WHERE nspname = 'public'
-      ) objects
-      CROSS JOIN LATERAL aclexplode(acl)
-      WHERE grantee <> owner
-      GROUP BY grantee, object`);
-    const granted: Record<string, Record<string, string>> = {};
-    for (const { role, object, privileges } of rows) {
-      granted[role] ??= {};
-      granted[role][object] = privileges;
-    }
-    // A migration that makes a table or a function adds here what the roles need of it.
-    expect(granted).toEqual({
-      PUBLIC: { 'schema public': 'usage' },
-      balance_api: {
-        account: 'insert select',
-        'account.balance': 'update',
-        'account.overdraft_limit': 'update',
-        'account.status': 'update',
-        'account.updated_at': 'update',
-        'account.version': 'update',
-        'apply_balance_updates()': 'execute',
-        api_key: 'select',
-        'balance_step()': 'execute',
-        'expire_idempotency_keys()': 'execute',
-        ledger: 'select',
-        ledger_chain: 'select',
-        'ledger_entry_bytes()': 'execute',
-        outbox: 'insert select',
-        outbox_even: 'select truncate',
-        outbox_odd: 'select truncate',
-        outbox_position: 'select usage',
-        relay_progress: 'delete insert select truncate',
-        request: 'insert select',
-        request_even: 'truncate',
-        request_odd: 'truncate',
-        request_rotation: 'select',
-        'request_rotation.partition': 'update',
-        'request_rotation.since': 'update',
-        'running_balance()': 'execute',
-        'schema public': 'usage',
-        schemaversion: 'select',
-      },
-      balance_auditor: {
-        account: 'select',
-        ledger: 'select',
-        ledger_chain: 'select',
-        'ledger_entry_bytes()': 'execute',
-        outbox: 'select',
-        'schema public': 'usage',
-      },
-      balance_worker: {
-        'chain_step()': 'execute',
-        'extend_ledger_chain()': 'execute',
-        ledger: 'insert select',
-        ledger_chain: 'insert select',
-        'ledger_entry_bytes()': 'execute',
-        outbox: 'select',
-        'running_hash()': 'execute',
-        'schema public': 'usage',
-      },
-    });
+  it('has exactly the grants of migrations/schema.sql', async () => {
+    const file = fileURLToPath(new URL('../../migrations/schema.sql', import.meta.url));
+    expect(await pictureOfSchema(await connectAs(owner.url))).toBe(await readFile(file, 'utf8'));
   });
 });

@@ -122,7 +122,7 @@ it('serves, records, stops on Ctrl-C, and the next start continues with the same
 
   await call('POST', '/v1/accounts', { id: 'alice' });
   expect(await call('POST', '/v1/balance-updates', { accountId: 'alice', amount: 70 })).toMatchObject({ balance: 70 });
-  await until(async () => (await entriesOf('alice')).length === 1, first.output);
+  await until(async () => (await entriesOf('alice')).length === 2, first.output);
 
   expect(await databaseUsers(first.runtime)).toEqual({ api: ['balance_api_login'], worker: ['balance_worker_login'] });
 
@@ -157,7 +157,7 @@ it('recovers by itself when any part is killed, itself included', async () => {
   const second = await runUntilServing();
   expect(second.output()).toContain('found the server of an earlier run');
   expect(await call('GET', '/v1/accounts/bob')).toMatchObject({ balance: 5 });
-  await until(async () => (await entriesOf('bob')).length === 1, second.output);
+  await until(async () => (await entriesOf('bob')).length === 2, second.output);
   second.child.kill('SIGINT');
   expect(await second.exited, second.output()).toBe(0);
 });

@@ -1,13 +1,28 @@
-// Migrations: all or nothing, one runner at a time, and never a silent skip.
-import { cp, mkdtemp, rm, writeFile } from 'node:fs/promises';
+// Migrations: all or nothing, one runner at a time, never a silent skip, and never in the way of updates.
+import { cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import type pg from 'pg';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { UnreleasedDatabase } from '../../src/shared/migration-error.ts';
 import { expectedSchemaVersion, migrate } from '../../src/shared/migrations.ts';
-import { cleanUp, createDatabase, type Database, onCleanUp, verified } from '../harness.ts';
+import {
+  applyDirectly,
+  cleanUp,
+  createDatabase,
+  type Database,
+  insertAccounts,
+  onCleanUp,
+  until,
+  verified,
+} from '../harness.ts';
+import { pictureOfSchema } from '../schema-picture.ts';
 
 const SCRIPTS = fileURLToPath(new URL('../../migrations/', import.meta.url));
+/** 100 by design; the rest is for a busy machine. A fault here costs seconds. */
+const UPDATE_WAIT_MAX_MS = 250;
 let newest: number;
 
 beforeAll(async () => {
@@ -24,56 +39,416 @@ async function scripts(extra: Record<string, string>): Promise<string> {
   return folder;
 }
 
+const script = (offset: number, name: string) => `${String(newest + offset).padStart(3, '0')}.do.${name}.sql`;
+const migrateFrom = (folder: string, { url }: Database, giveUpMs?: number) => migrate(url, () => {}, folder, giveUpMs);
+const textOf = (file: string) => readFile(join(SCRIPTS, file), 'utf8');
+
 async function versionOf({ pool }: Database): Promise<number> {
   return (await pool.query('SELECT max(version) AS version FROM schemaversion')).rows[0].version;
 }
 
-it('brings an empty database to the newest version, and then finds nothing to do', async () => {
-  const database = await createDatabase({ migrated: false });
-  const first = await migrate(database.url);
-  expect(first.version).toBe(newest);
-  expect(first.applied).toHaveLength(newest);
-  expect(await migrate(database.url)).toEqual({ version: newest, applied: [] });
-  expect(await verified(database)).toMatchObject({ accounts: 0, offendingAccounts: 0 });
-});
+async function pictureOf({ pool }: Database): Promise<string> {
+  const client = await pool.connect();
+  try {
+    return await pictureOfSchema(client);
+  } finally {
+    client.release();
+  }
+}
 
-it('runs each script once when many runners start together', async () => {
-  const database = await createDatabase({ migrated: false });
-  const results = await Promise.all(Array.from({ length: 6 }, () => migrate(database.url)));
-  expect(results.filter((result) => result.applied.length > 0)).toHaveLength(1);
-  expect(await versionOf(database)).toBe(newest);
-});
+/** Whether the database has nothing of ours. */
+async function isEmpty({ pool }: Database): Promise<boolean> {
+  const { rows } = await pool.query(`SELECT FROM pg_class WHERE relnamespace = 'public'::regnamespace`);
+  return rows.length === 0;
+}
 
-it('leaves nothing of a run in which a later script fails', async () => {
-  const database = await createDatabase();
-  const folder = await scripts({
-    [`00${newest + 1}.do.fine.sql`]: 'CREATE TABLE fine (); INSERT INTO fine DEFAULT VALUES;',
-    [`00${newest + 2}.do.broken.sql`]: 'CREATE TABLE half (); SELECT 1 / 0;',
+describe('numbered scripts', () => {
+  it('bring an empty database to the newest version, and then there is nothing to do', async () => {
+    const database = await createDatabase({ migrated: false });
+    const first = await migrate(database.url);
+    expect(first.version).toBe(newest);
+    expect(first.applied).toHaveLength(newest);
+    expect(await migrate(database.url)).toEqual({ version: newest, applied: [], changed: [], repaired: [] });
+    expect(await verified(database)).toMatchObject({ accounts: 0, offendingAccounts: 0 });
   });
-  await expect(migrate(database.url, () => {}, folder)).rejects.toThrow(
-    /broken failed, nothing was changed: division by zero/,
+
+  it('run once each when many runners start together', async () => {
+    const database = await createDatabase({ migrated: false });
+    const results = await Promise.all(Array.from({ length: 6 }, () => migrate(database.url)));
+    expect(results.filter((result) => result.applied.length > 0)).toHaveLength(1);
+    expect(results.filter((result) => result.changed.length > 0)).toHaveLength(1);
+    expect(results.flatMap((result) => result.repaired)).toEqual([]);
+    expect(await versionOf(database)).toBe(newest);
+  });
+
+  it('leave nothing of a run in which a later one fails', async () => {
+    const database = await createDatabase();
+    const folder = await scripts({
+      [script(1, 'fine')]: 'CREATE TABLE fine (); INSERT INTO fine DEFAULT VALUES;',
+      [script(2, 'broken')]: 'CREATE TABLE half ();\nSELECT FROM nothing;',
+    });
+    await expect(migrateFrom(folder, database)).rejects.toThrow(
+      `migrations/${script(2, 'broken')} failed, nothing was changed: relation "nothing" does not exist (line 2)`,
+    );
+    expect(await versionOf(database)).toBe(newest);
+    const { rows } = await database.pool.query(`SELECT to_regclass('fine') AS fine, to_regclass('half') AS half`);
+    expect(rows).toEqual([{ fine: null, half: null }]);
+    await rm(join(folder, script(2, 'broken')));
+    expect((await migrateFrom(folder, database)).applied).toEqual(['fine']);
+  });
+
+  it('are refused when one was changed after it ran', async () => {
+    const database = await createDatabase();
+    const folder = await scripts({ '001.do.tables.sql': 'CREATE TABLE account (balance float);' });
+    await expect(migrateFrom(folder, database)).rejects.toThrow(
+      /script 1 is not the one that made this database .*MD5/,
+    );
+  });
+
+  it('are refused with a hole in the numbers', async () => {
+    const database = await createDatabase();
+    const folder = await scripts({ [script(2, 'later')]: 'SELECT 1;' });
+    await expect(migrateFrom(folder, database)).rejects.toThrow(`migration script ${newest + 1} is missing`);
+  });
+
+  it('are refused when the database is newer', async () => {
+    const database = await createDatabase();
+    await database.pool.query(`INSERT INTO schemaversion (version, name) VALUES (${newest + 1}, 'from the future')`);
+    await expect(migrate(database.url)).rejects.toThrow(/use a newer release/);
+  });
+});
+
+describe('function files', () => {
+  const FILE = 'functions/money_verdict.sql';
+
+  it('change the database without a numbered script when one word of them changes', async () => {
+    const database = await createDatabase();
+    const sql = await textOf(FILE);
+    const folder = await scripts({ [FILE]: sql.replaceAll('insufficient_funds', 'too_poor') });
+    const verdict = async () =>
+      (await database.pool.query('SELECT money_verdict(-1, 0, 0, 0) AS verdict')).rows[0].verdict;
+    expect(await verdict()).toBe('insufficient_funds');
+    const changed = { version: newest, applied: [], changed: [FILE], repaired: [] };
+    expect(await migrateFrom(folder, database)).toEqual(changed);
+    expect(await verdict()).toBe('too_poor');
+    expect(await migrateFrom(folder, database)).toMatchObject({ changed: [] });
+    expect(await migrate(database.url)).toEqual(changed);
+    expect(await verdict()).toBe('insufficient_funds');
+  });
+
+  it('are named with the line when one fails, and nothing is changed', async () => {
+    const database = await createDatabase();
+    const folder = await scripts({
+      [script(1, 'fine')]: 'CREATE TABLE fine ();',
+      'functions/broken.sql':
+        'CREATE OR REPLACE FUNCTION broken() RETURNS integer\nLANGUAGE sql AS $$ SELECT missing $$;',
+    });
+    await expect(migrateFrom(folder, database)).rejects.toThrow(
+      /^migrations\/functions\/broken\.sql failed, nothing was changed: column "missing" does not exist \(line 2\)$/,
+    );
+    expect(await versionOf(database)).toBe(newest);
+  });
+
+  it('are applied again where somebody changed or dropped the function, which is reported', async () => {
+    const database = await createDatabase();
+    const before = await pictureOf(database);
+    await database.pool.query(`
+      DROP FUNCTION open_account;
+      ALTER FUNCTION current_epoch SET search_path = public;
+      CREATE OR REPLACE FUNCTION money_verdict(amount bigint, balance bigint, floor bigint, ceiling bigint) RETURNS text
+      LANGUAGE sql IMMUTABLE AS $$ SELECT NULL::text $$;`);
+    expect((await migrate(database.url)).repaired).toEqual([
+      'the function current_epoch was changed by hand: applied functions/current_epoch.sql again',
+      'the function money_verdict was changed by hand: applied functions/money_verdict.sql again',
+      'the function open_account was missing: applied functions/open_account.sql again',
+    ]);
+    expect(await pictureOf(database)).toBe(before);
+  });
+
+  it('with other arguments are refused until a numbered script drops the old function', async () => {
+    const database = await createDatabase();
+    const sql = (await textOf(FILE)).replace('ceiling bigint)', 'ceiling bigint, more bigint)');
+    const folder = await scripts({ [FILE]: sql });
+    await expect(migrateFrom(folder, database)).rejects.toThrow(
+      /money_verdict\.sql makes a second function beside an old one: money_verdict\(.*\), money_verdict\(.*\)\. Nothing was changed\. Drop/,
+    );
+    await writeFile(join(folder, script(1, 'verdict')), 'DROP FUNCTION money_verdict(bigint, bigint, bigint, bigint);');
+    expect(await migrateFrom(folder, database)).toMatchObject({ applied: ['verdict'], changed: [FILE] });
+  });
+
+  it('that vanished leave their function until a numbered script drops it', async () => {
+    const database = await createDatabase();
+    const folder = await scripts({
+      'functions/old.sql': 'CREATE OR REPLACE FUNCTION old() RETURNS integer LANGUAGE sql AS $$ SELECT 1 $$;',
+    });
+    await migrateFrom(folder, database);
+    await rm(join(folder, 'functions/old.sql'));
+    const lines: string[] = [];
+    await migrate(database.url, (line) => lines.push(line), folder);
+    expect(lines).toEqual(['functions/old.sql is not part of this release: the function old was left in the database']);
+    await writeFile(join(folder, script(1, 'drop-old')), 'DROP FUNCTION old();');
+    await migrateFrom(folder, database);
+    const { rows } = await database.pool.query(`SELECT FROM schema_file WHERE name = 'functions/old.sql'`);
+    expect(rows).toEqual([]);
+  });
+
+  it('hold one function each, of their name, and no numbered script makes one', async () => {
+    for (const file of await readdir(join(SCRIPTS, 'functions'))) {
+      const made = [...(await textOf(`functions/${file}`)).matchAll(/^CREATE OR REPLACE FUNCTION (\w+)/gm)];
+      expect(made.map(([, name]) => `${name}.sql`)).toEqual([file]);
+    }
+    for (const file of (await readdir(SCRIPTS)).filter((name) => /^\d/.test(name))) {
+      expect(await textOf(file)).not.toMatch(/\b(FUNCTION|GRANT|REVOKE)\b/);
+    }
+  });
+});
+
+describe('what was lost', () => {
+  it('of grants and triggers, as a restore can lose it, is named and made again', async () => {
+    const database = await createDatabase();
+    const before = await pictureOf(database);
+    await database.pool.query(`
+      REVOKE ALL ON ALL TABLES IN SCHEMA public FROM balance_api, balance_worker, balance_auditor;
+      REVOKE ALL ON SEQUENCE outbox_position FROM balance_api;
+      GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO PUBLIC;
+      REVOKE USAGE ON SCHEMA public FROM balance_worker;
+      GRANT DELETE ON ledger TO balance_worker;
+      DROP TRIGGER ledger_rows_are_final ON ledger;
+      ALTER TABLE ledger_chain DISABLE TRIGGER ledger_chain_is_append_only;
+      ALTER TABLE epoch ENABLE TRIGGER ALL;`);
+    const { applied, changed, repaired } = await migrate(database.url);
+    expect({ applied, changed }).toEqual({ applied: [], changed: [] });
+    const again = 'applied functions/refuse_change_of_history.sql again';
+    expect(repaired).toEqual(
+      expect.arrayContaining([
+        `the trigger ledger_rows_are_final of ledger was missing: ${again}`,
+        `the trigger ledger_chain_is_append_only of ledger_chain was disabled: ${again}`,
+        `the trigger epoch_rows_are_final of epoch was not always enabled: ${again}`,
+        'lost: INSERT to balance_worker on ledger, ledger_chain: granted again',
+        'lost: USAGE to balance_api on outbox_position: granted again',
+        'lost: USAGE to balance_worker on schema public: granted again',
+        'too much: DELETE to balance_worker on ledger: revoked',
+      ]),
+    );
+    expect(repaired.join('\n')).toMatch(/^too much: EXECUTE to PUBLIC on apply_changes\(\), .*: revoked$/m);
+    expect(await pictureOf(database)).toBe(before);
+    expect(await migrate(database.url)).toMatchObject({ repaired: [] });
+  });
+
+  it('of the sequence, which logical replication does not copy, is named and raised', async () => {
+    const database = await createDatabase();
+    await insertAccounts(database, 'a');
+    for (let version = 1; version <= 3; version += 1) await applyDirectly(database.pool, 'a', 1);
+    await database.pool.query(`SELECT setval('outbox_position', 1, false)`);
+    await expect(applyDirectly(database.pool, 'a', 1)).rejects.toThrow(/outbox_even_position_unique/);
+    const { rows } = await database.pool.query('SELECT max(position) AS position FROM outbox');
+    expect(await migrate(database.url)).toMatchObject({
+      repaired: [`outbox_position would have given positions again: set to ${rows[0].position}`],
+    });
+    await applyDirectly(database.pool, 'a', 1);
+    expect(await migrate(database.url)).toMatchObject({ repaired: [] });
+  });
+
+  it('does not include what others were granted', async () => {
+    const database = await createDatabase();
+    await database.pool.query(`CREATE ROLE monitoring_of_tests; GRANT SELECT ON account TO monitoring_of_tests`);
+    onCleanUp(() => database.pool.query('DROP OWNED BY monitoring_of_tests; DROP ROLE monitoring_of_tests'));
+    expect(await migrate(database.url)).toMatchObject({ repaired: [] });
+    const { rows } = await database.pool.query(
+      `SELECT has_table_privilege('monitoring_of_tests', 'account', 'SELECT') AS granted`,
+    );
+    expect(rows).toEqual([{ granted: true }]);
+  });
+});
+
+describe('a database that does not fit', () => {
+  it.each(['LATIN1', 'EUC_JP'])('encoded in %s is refused', async (encoding) => {
+    const database = await createDatabase({ migrated: false });
+    const url = new URL(database.url);
+    url.pathname += encoding.toLowerCase();
+    await database.pool.query(
+      `CREATE DATABASE ${url.pathname.slice(1)} TEMPLATE template0 ENCODING '${encoding}' LOCALE_PROVIDER libc LOCALE 'C'`,
+    );
+    onCleanUp(() => database.pool.query(`DROP DATABASE ${url.pathname.slice(1)} WITH (FORCE)`));
+    await expect(migrate(url.href)).rejects.toThrow(`encoded in ${encoding}: make one with ENCODING 'UTF8'`);
+  });
+
+  it('of an unreleased version is refused with what to do, and left as it is', async () => {
+    const database = await createDatabase({ migrated: false });
+    await database.pool.query(`
+      CREATE TABLE schemaversion (version bigint PRIMARY KEY, name text, md5 text, run_at timestamptz);
+      INSERT INTO schemaversion (version, name) VALUES (1, 'tables'), (2, 'ledger-append-only'), (3, 'apply-balance-updates');
+      CREATE TABLE account (account_id text PRIMARY KEY, balance bigint);
+      CREATE TABLE request (account_id text, idempotency_key text);`);
+    const before = await pictureOf(database);
+    const refused = migrate(database.url);
+    await expect(refused).rejects.toBeInstanceOf(UnreleasedDatabase);
+    await expect(refused).rejects.toThrow(
+      /made by an unreleased version of highload-balance and cannot be migrated\. Nothing was changed\. Use an empty database/,
+    );
+    expect(await pictureOf(database)).toBe(before);
+  });
+
+  it('with a schemaversion of other scripts is refused', async () => {
+    const database = await createDatabase({ migrated: false });
+    await database.pool.query(`
+      CREATE TABLE schemaversion (version bigint PRIMARY KEY, name text, md5 text, run_at timestamptz);
+      INSERT INTO schemaversion (version, name) VALUES (1, 'users')`);
+    await expect(migrate(database.url)).rejects.toThrow('other scripts: 1 is "users", not "tables"');
+  });
+
+  it('without the schema that the search path names is refused', async () => {
+    const database = await createDatabase({ migrated: false });
+    const url = new URL(database.url);
+    url.searchParams.set('options', '-csearch_path=nowhere');
+    await expect(migrate(url.href)).rejects.toThrow('no schema of search_path exists');
+  });
+});
+
+it('makes the same schema whatever the database, role and session set', async () => {
+  const database = await createDatabase({ migrated: false });
+  const name = new URL(database.url).pathname.slice(1);
+  for (const setting of [
+    'standard_conforming_strings = off',
+    'backslash_quote = on',
+    'check_function_bodies = off',
+    'client_min_messages = error',
+    'search_path = pg_catalog, public',
+    'quote_all_identifiers = on',
+    'lock_timeout = 1',
+    "default_transaction_isolation = 'serializable'",
+    "DateStyle = 'SQL, DMY'",
+  ]) {
+    await database.pool.query(`ALTER DATABASE ${name} SET ${setting}`);
+  }
+  await migrate(database.url);
+  await database.pool.query(`ALTER DATABASE ${name} RESET ALL`);
+  expect(await pictureOf(database)).toBe(await textOf('schema.sql'));
+  await database.pool.query(
+    `INSERT INTO account (account_id, epoch, created_at, updated_at) VALUES ('a', 1, now(), now()), ('ab', 1, now(), now())`,
   );
-  expect(await versionOf(database)).toBe(newest);
-  const { rows } = await database.pool.query(`SELECT to_regclass('fine') AS fine, to_regclass('half') AS half`);
-  expect(rows).toEqual([{ fine: null, half: null }]);
-  await rm(join(folder, `00${newest + 2}.do.broken.sql`));
-  expect((await migrate(database.url, () => {}, folder)).applied).toEqual(['fine']);
 });
 
-it('refuses a script that was changed after it ran', async () => {
-  const database = await createDatabase();
-  const folder = await scripts({ '001.do.tables.sql': 'CREATE TABLE account (balance float);' });
-  await expect(migrate(database.url, () => {}, folder)).rejects.toThrow(/MD5/);
-});
+describe('locks', () => {
+  /** Runs updates one after the other until stopped. @returns the longest that one took, in ms. */
+  function keepUpdating(client: pg.PoolClient): { stop: () => Promise<number> } {
+    let isStopped = false;
+    let longestMs = 0;
+    const running = (async () => {
+      while (!isStopped) {
+        const startedAt = performance.now();
+        await client.query(`UPDATE account SET balance = balance + 1, version = version + 1 WHERE account_id = 'a'`);
+        longestMs = Math.max(longestMs, performance.now() - startedAt);
+        await delay(1);
+      }
+    })();
+    return {
+      stop: async () => {
+        isStopped = true;
+        await running;
+        return longestMs;
+      },
+    };
+  }
 
-it('refuses a hole in the numbers instead of passing over it', async () => {
-  const database = await createDatabase();
-  const folder = await scripts({ [`00${newest + 2}.do.later.sql`]: 'SELECT 1;' });
-  await expect(migrate(database.url, () => {}, folder)).rejects.toThrow(`migration script ${newest + 1} is missing`);
-});
+  /** While a session holds a read lock on the table of accounts. @returns the longest that an update took, in ms. */
+  async function withTraffic(work: (database: Database, holder: pg.PoolClient) => Promise<void>): Promise<number> {
+    const database = await createDatabase();
+    await database.pool.query(
+      `INSERT INTO account (account_id, epoch, created_at, updated_at) VALUES ('a', 1, now(), now())`,
+    );
+    const [client, holder] = [await database.pool.connect(), await database.pool.connect()];
+    const updates = keepUpdating(client);
+    try {
+      await holder.query('BEGIN; SELECT FROM account;');
+      await work(database, holder);
+    } finally {
+      await holder.query('ROLLBACK');
+      await updates.stop();
+      client.release();
+      holder.release();
+    }
+    return await updates.stop();
+  }
 
-it('refuses a database that is newer than the scripts', async () => {
-  const database = await createDatabase();
-  await database.pool.query(`INSERT INTO schemaversion (version, name) VALUES (${newest + 1}, 'from the future')`);
-  await expect(migrate(database.url)).rejects.toThrow(/use a newer release/);
+  it('are waited for in short tries, and an update never waits longer than 100 ms', async () => {
+    const longestMs = await withTraffic(async (database, holder) => {
+      const folder = await scripts({ [script(1, 'note')]: 'ALTER TABLE account ADD COLUMN note text;' });
+      const migrating = migrateFrom(folder, database);
+      await delay(3_000);
+      expect(await versionOf(database)).toBe(newest);
+      await holder.query('COMMIT');
+      expect((await migrating).applied).toEqual(['note']);
+    });
+    expect(longestMs).toBeLessThan(UPDATE_WAIT_MAX_MS);
+  });
+
+  it('are given back when updates wait for them, however long the script takes', async () => {
+    const longestMs = await withTraffic(async (database, holder) => {
+      await holder.query('ROLLBACK');
+      const folder = await scripts({
+        [script(1, 'note')]: 'ALTER TABLE account ADD COLUMN note text; SELECT pg_sleep(1);',
+      });
+      await expect(migrateFrom(folder, database, 2_000)).rejects.toThrow(
+        /^for 2 s each try held its locks for longer than updates may wait: .* Nothing was changed$/,
+      );
+      expect(await versionOf(database)).toBe(newest);
+    });
+    expect(longestMs).toBeLessThan(UPDATE_WAIT_MAX_MS);
+  });
+
+  it('that cannot be had are given up with the name of who holds them', async () => {
+    await withTraffic(async (database) => {
+      const folder = await scripts({ [script(1, 'note')]: 'ALTER TABLE account ADD COLUMN note text;' });
+      await expect(migrateFrom(folder, database, 500)).rejects.toThrow(
+        /^a lock could not be had within 0\.5 s\. The oldest holders of locks: process \d+ \(.*test.*\), in a transaction since .* UTC, on account/,
+      );
+      expect(await versionOf(database)).toBe(newest);
+    });
+  });
+
+  it('of tables are not even asked for when there is nothing to do', async () => {
+    const database = await createDatabase();
+    const holder = await database.pool.connect();
+    // As strong as one can be that lets catalogs be read: any lock on a table would wait for it.
+    await holder.query('BEGIN');
+    for (const table of [
+      'account',
+      'hold',
+      'outbox',
+      'ledger',
+      'ledger_chain',
+      'epoch',
+      'idempotency_key',
+      'relay_progress',
+    ]) {
+      await holder.query(`LOCK TABLE ${table} IN EXCLUSIVE MODE`);
+    }
+    expect(await migrateFrom(SCRIPTS, database, 0)).toMatchObject({ applied: [], changed: [], repaired: [] });
+    await holder.query('ROLLBACK');
+    holder.release();
+  });
+
+  it('of another runner are waited for, and named in the end', async () => {
+    const database = await createDatabase({ migrated: false });
+    const other = await database.pool.connect();
+    await other.query('SELECT pg_advisory_lock(7252310001)');
+    const { rows } = await other.query('SELECT pg_backend_pid() AS pid');
+    await expect(migrateFrom(SCRIPTS, database, 300)).rejects.toThrow(
+      new RegExp(
+        `^another migrate has been running for 0\\.3 s: process ${rows[0].pid} \\(.*test.*\\)\\. Nothing was changed$`,
+      ),
+    );
+    expect(await isEmpty(database)).toBe(true);
+    const migrating = migrate(database.url);
+    await until('it waits', async () => {
+      const waiting = await database.pool.query(
+        `SELECT FROM pg_stat_activity WHERE application_name ~ 'migrate$' AND datname = current_database()`,
+      );
+      return waiting.rowCount! > 0;
+    });
+    await other.query('SELECT pg_advisory_unlock(7252310001)');
+    expect((await migrating).applied).toHaveLength(newest);
+    other.release();
+  });
 });

@@ -1,0 +1,41 @@
+-- What an idempotency key was answered. Written together with the change it stands for, under the lock of its account.
+--
+-- Keys expire by age without a DELETE: they are written to one of two partitions, and when that is as old as keys are
+-- kept, the other, older one is truncated and written to from then on. So a key is kept at least that time, and at
+-- most twice. Read both always.
+CREATE TABLE idempotency_key (
+  account_id text COLLATE "C" NOT NULL,
+  key text COLLATE "C" NOT NULL,
+  client text COLLATE "C" NOT NULL,
+  fingerprint bytea NOT NULL,
+  outcome text NOT NULL,
+  amount bigint,
+  balance bigint NOT NULL,
+  version bigint NOT NULL,
+  epoch bigint NOT NULL,
+  other_legs bigint[],
+  created_at timestamptz(3) NOT NULL,
+  partition smallint NOT NULL
+) PARTITION BY LIST (partition);
+
+-- The key is each partition's own: the account's lock lets nobody write one to both.
+CREATE TABLE idempotency_key_even PARTITION OF idempotency_key (
+  CONSTRAINT idempotency_key_even_pk PRIMARY KEY (account_id, key, client)
+) FOR VALUES IN (0) WITH (autovacuum_enabled = false);
+CREATE TABLE idempotency_key_odd PARTITION OF idempotency_key (
+  CONSTRAINT idempotency_key_odd_pk PRIMARY KEY (account_id, key, client)
+) FOR VALUES IN (1) WITH (autovacuum_enabled = false);
+-- autovacuum: nothing is ever deleted, and truncation starts them afresh.
+
+COMMENT ON TABLE idempotency_key IS 'The first answer to a key, by account and client. fingerprint: of operation and body, made by the API.';
+COMMENT ON COLUMN idempotency_key.client IS 'The actor of the API key; empty where the API asks for none.';
+COMMENT ON COLUMN idempotency_key.amount IS 'What was taken, where the request did not say it.';
+COMMENT ON COLUMN idempotency_key.other_legs IS 'Of a transfer: balance, version and epoch of each further leg, in the order of its accounts.';
+
+-- One row: the partition that is written to, and since when.
+CREATE TABLE idempotency_rotation (
+  only_row boolean CONSTRAINT idempotency_rotation_pk PRIMARY KEY DEFAULT true CONSTRAINT idempotency_rotation_one_row CHECK (only_row),
+  partition smallint NOT NULL CONSTRAINT idempotency_rotation_partition_known CHECK (partition IN (0, 1)),
+  since timestamptz NOT NULL
+);
+INSERT INTO idempotency_rotation (partition, since) VALUES (0, clock_timestamp());

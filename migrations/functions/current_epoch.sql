@@ -1,0 +1,31 @@
+-- The epoch that a change carries now. Raises it where the server has started or was promoted since the last one: a restored
+-- or promoted database gives the same versions to other changes, and only their epoch tells the two apart. A harmless
+-- restart raises it too, which costs nobody anything.
+--
+-- The start of the server covers a restored dump, a rolled-back disk and a switch-over; the timeline covers a promotion, in the
+-- first statement after it (pg_control_checkpoint() comes later). What covers neither is a machine resumed with its memory.
+--
+-- SECURITY DEFINER: the processes may not write to epoch. search_path is fixed when this is created, temporary tables last.
+CREATE OR REPLACE FUNCTION current_epoch() RETURNS bigint LANGUAGE plpgsql VOLATILE
+SECURITY DEFINER SET search_path FROM CURRENT AS $$
+DECLARE
+  v_timeline CONSTANT text := substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8);
+  v_epoch bigint;
+BEGIN
+  FOR attempt IN 1..2 LOOP
+    SELECT newest.epoch INTO v_epoch
+    FROM (SELECT * FROM epoch ORDER BY epoch.epoch DESC LIMIT 1) newest
+    WHERE newest.timeline = v_timeline AND newest.server_started_at = pg_postmaster_start_time();
+    IF FOUND THEN RETURN v_epoch; END IF;
+    -- One at a time, and the second look sees what the one before committed. Whoever waits here holds locks on accounts, and
+    -- whoever has this lock waits for no other. Any number, the same for everyone.
+    IF attempt = 1 THEN PERFORM pg_advisory_xact_lock(7252310004); END IF;
+  END LOOP;
+  INSERT INTO epoch (epoch, timeline, server_started_at)
+  SELECT greatest(coalesce(max(epoch.epoch), 0) + 1, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint),
+         v_timeline, pg_postmaster_start_time()
+  FROM epoch
+  RETURNING epoch.epoch INTO v_epoch;
+  RETURN v_epoch;
+END
+$$;

@@ -1,0 +1,161 @@
+// Applies the files that say what is to be: function files whose text changed, or whose functions
+// and triggers are not in the database as the file has them, and grants.sql. Each is idempotent, so
+// no numbered script has to repeat it.
+//
+// A function whose arguments or result change is another function to PostgreSQL: a numbered script
+// drops the old one first. docs/decisions/017 says why, and how two releases get along.
+import type pg from 'pg';
+import { MigrationError, scriptFailed } from './migration-error.ts';
+import type { DeclaredFile, MigrationFiles } from './migration-files.ts';
+
+export interface DeclaredResult {
+  /** Files that were applied because their text is new. */
+  changed: string[];
+  /** What was not as the files of the last run left it, and is again; a sentence each. */
+  repaired: string[];
+}
+
+const TABLE = `
+  CREATE TABLE schema_file (
+    name text COLLATE "C" CONSTRAINT schema_file_pk PRIMARY KEY,
+    sha256 text NOT NULL,
+    applied_at timestamptz(3) NOT NULL DEFAULT clock_timestamp()
+  );
+  COMMENT ON TABLE schema_file IS 'The files of migrations/ that are applied again whenever their text changes.'`;
+
+const SAVE = `
+  INSERT INTO schema_file (name, sha256) VALUES ($1, $2)
+  ON CONFLICT (name) DO UPDATE SET sha256 = excluded.sha256, applied_at = clock_timestamp()`;
+
+/** Texts that were applied last, by file. Makes the table that holds them where it is missing. */
+export async function readApplied(client: pg.Client): Promise<Map<string, string>> {
+  const { rows: tables } = await client.query(`SELECT to_regclass('schema_file') IS NOT NULL AS "isThere"`);
+  if (!tables[0].isThere) await client.query(TABLE);
+  const { rows } = await client.query<{ name: string; sha256: string }>('SELECT name, sha256 FROM schema_file');
+  return new Map(rows.map(({ name, sha256 }) => [name, sha256]));
+}
+
+/** @throws MigrationError that names the file. */
+export async function applyFunctions(
+  client: pg.Client,
+  files: MigrationFiles,
+  applied: ReadonlyMap<string, string>,
+  log: (line: string) => void,
+): Promise<DeclaredResult> {
+  const result: DeclaredResult = { changed: [], repaired: [] };
+  const before = await readCatalog(client);
+  for (const file of files.functions) {
+    const isNew = applied.get(file.name) !== file.sha256;
+    const differences = differencesOf(file, before);
+    if (!isNew && differences.length === 0) continue;
+    if (isNew) result.changed.push(file.name);
+    else result.repaired.push(...differences.map((difference) => `${difference}: applied ${file.name} again`));
+    log(file.name);
+    await applyFile(client, file);
+  }
+  const after = result.changed.length + result.repaired.length === 0 ? before : await readCatalog(client);
+  for (const file of files.functions) refuseLeftovers(file, after);
+  await noteVanished(client, files, applied, after, log);
+  return result;
+}
+
+export async function applyFile(client: pg.Client, file: DeclaredFile): Promise<void> {
+  try {
+    await client.query(file.sql);
+  } catch (error) {
+    throw scriptFailed(file.name, file.sql, error);
+  }
+  await client.query(SAVE, [file.name, file.sha256]);
+}
+
+interface Catalog {
+  functions: { name: string; arguments: string; body: string; isDefiner: boolean; isPathKept: boolean }[];
+  triggers: { name: string; table: string; statement: string; enabled: string }[];
+}
+
+const FUNCTIONS = `
+  SELECT proname AS name, pg_get_function_identity_arguments(function.oid) AS arguments, prosrc AS body,
+         prosecdef AS "isDefiner",
+         coalesce('search_path=' || current_setting('search_path') = ANY (proconfig), false) AS "isPathKept"
+  FROM pg_proc function JOIN pg_namespace namespace ON namespace.oid = pronamespace AND nspname = current_schema
+  ORDER BY 1, 2`;
+const TRIGGERS = `
+  SELECT tgname AS name, relname AS table, pg_get_triggerdef(trigger.oid, true) AS statement, tgenabled AS enabled
+  FROM pg_trigger trigger
+  JOIN pg_class class ON class.oid = tgrelid
+  JOIN pg_namespace namespace ON namespace.oid = relnamespace AND nspname = current_schema
+  WHERE NOT tgisinternal`;
+
+async function readCatalog(client: pg.Client): Promise<Catalog> {
+  const { rows: functions } = await client.query<Catalog['functions'][number]>(FUNCTIONS);
+  const { rows: triggers } = await client.query<Catalog['triggers'][number]>(TRIGGERS);
+  return { functions, triggers };
+}
+
+const FUNCTION_NAME = /^CREATE OR REPLACE FUNCTION (\w+)/gm;
+const TRIGGER = /^CREATE OR REPLACE (TRIGGER (\w+)[^;]+? ON (\w+)[^;]+);/gm;
+
+const functionsIn = ({ sql }: DeclaredFile) => [...sql.matchAll(FUNCTION_NAME)].map(([, name]) => name as string);
+
+/** The body, which is kept as it was sent, and what makes it safe to run with the rights of the owner. */
+function isAsIn({ sql }: DeclaredFile, { body, isDefiner, isPathKept }: Catalog['functions'][number]): boolean {
+  return (
+    sql.includes(`$$${body}$$`) &&
+    isDefiner === /^SECURITY DEFINER/m.test(sql) &&
+    isPathKept === sql.includes('SET search_path FROM CURRENT')
+  );
+}
+
+/** How the database differs from the file: a function or trigger that is missing, changed or disabled; a sentence each. */
+function differencesOf(file: DeclaredFile, { functions, triggers }: Catalog): string[] {
+  const differences: string[] = [];
+  for (const name of functionsIn(file)) {
+    const present = functions.filter((one) => one.name === name);
+    if (present.length === 0) differences.push(`the function ${name} was missing`);
+    else if (!present.some((one) => isAsIn(file, one))) differences.push(`the function ${name} was changed by hand`);
+  }
+  for (const [, statement = '', name, table] of file.sql.matchAll(TRIGGER)) {
+    const present = triggers.find((one) => one.name === name && one.table === table);
+    const enabled = file.sql.includes(`ENABLE ALWAYS TRIGGER ${name}`) ? 'A' : 'O';
+    if (!present) differences.push(`the trigger ${name} of ${table} was missing`);
+    else if (present.enabled === 'D') differences.push(`the trigger ${name} of ${table} was disabled`);
+    else if (present.enabled !== enabled) differences.push(`the trigger ${name} of ${table} was not always enabled`);
+    else if (present.statement !== `CREATE ${statement.replace(/\s+/g, ' ')}`) {
+      differences.push(`the trigger ${name} of ${table} was changed by hand`);
+    }
+  }
+  return differences;
+}
+
+/** CREATE OR REPLACE with other arguments makes a second function, and a caller could get either. */
+function refuseLeftovers(file: DeclaredFile, { functions }: Catalog): void {
+  for (const name of functionsIn(file)) {
+    const present = functions.filter((one) => one.name === name);
+    if (present.length <= 1) continue;
+    const signatures = present.map((one) => `${name}(${one.arguments})`);
+    throw new MigrationError(
+      `migrations/${file.name} makes a second function beside an old one: ${signatures.join(', ')}. Nothing was changed. ` +
+        'Drop the old one in a numbered script',
+    );
+  }
+}
+
+/** A release that drops a function does it in a numbered script; a function that is still there may have callers. */
+async function noteVanished(
+  client: pg.Client,
+  { functions, grants }: MigrationFiles,
+  applied: ReadonlyMap<string, string>,
+  catalog: Catalog,
+  log: (line: string) => void,
+): Promise<void> {
+  const names = new Set([...functions, grants].map(({ name }) => name));
+  for (const name of applied.keys()) {
+    if (names.has(name)) continue;
+    const function_ = /([^/]+)\.sql$/.exec(name)?.[1];
+    if (catalog.functions.some((one) => one.name === function_)) {
+      log(`${name} is not part of this release: the function ${function_} was left in the database`);
+    } else {
+      await client.query('DELETE FROM schema_file WHERE name = $1', [name]);
+    }
+  }
+}

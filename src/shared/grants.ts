@@ -1,0 +1,97 @@
+// Makes the roles and grants what migrations/grants.sql says, at every migrate, and names what had
+// been lost.
+import type pg from 'pg';
+import { applyFile } from './declared-files.ts';
+import { MigrationError } from './migration-error.ts';
+import type { DeclaredFile } from './migration-files.ts';
+
+/** By object, named as people write it: `<privilege> to <role>`. */
+export type Grants = Map<string, Set<string>>;
+
+const GRANTS = `
+  SELECT object.name, acl.privilege_type AS privilege, CASE acl.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(acl.grantee) END AS role
+  FROM (
+    SELECT relname AS name, relnamespace AS namespace, relowner AS owner,
+           coalesce(relacl, acldefault(CASE relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", relowner)) AS acl
+    FROM pg_class WHERE relkind IN ('r', 'p', 'S')
+    UNION ALL
+    SELECT format('%s.%s', relname, attname), relnamespace, relowner, attacl
+    FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid WHERE attnum > 0 AND relkind IN ('r', 'p')
+    UNION ALL
+    SELECT proname || '()', pronamespace, proowner, coalesce(proacl, acldefault('f', proowner)) FROM pg_proc
+    UNION ALL
+    SELECT 'schema ' || nspname, oid, nspowner, coalesce(nspacl, acldefault('n', nspowner)) FROM pg_namespace
+  ) object
+  JOIN pg_namespace namespace ON namespace.oid = object.namespace AND namespace.nspname = current_schema
+  LEFT JOIN LATERAL aclexplode(object.acl) acl ON acl.grantee <> object.owner`;
+
+/** Of every object in the schema; one without grants has an empty set. */
+export async function readGrants(client: pg.Client): Promise<Grants> {
+  const { rows } = await client.query<{ name: string; privilege: string | null; role: string }>(GRANTS);
+  const grants: Grants = new Map();
+  for (const { name, privilege, role } of rows) {
+    const granted = grants.get(name) ?? new Set();
+    if (privilege !== null) granted.add(`${privilege} to ${role}`);
+    grants.set(name, granted);
+  }
+  return grants;
+}
+
+export interface GrantsResult {
+  /** Whether the file has a new text. */
+  isChanged: boolean;
+  /** Grants that objects had lost, or had too many, a sentence each; empty where the file has a new text. */
+  repaired: string[];
+}
+
+/**
+ * Applies the file, and takes it back where it changed nothing: then this writes nothing.
+ * @param before the grants when this run began.
+ * @throws MigrationError that names the file, or what could not be granted.
+ */
+export async function applyGrants(
+  client: pg.Client,
+  file: DeclaredFile,
+  applied: ReadonlyMap<string, string>,
+  before: Grants,
+): Promise<GrantsResult> {
+  const present = await readGrants(client);
+  const warnings: string[] = [];
+  const onNotice = ({ code, message }: { code?: string | undefined; message?: string | undefined }) => {
+    if (code === PRIVILEGE_NOT_GRANTED || code === PRIVILEGE_NOT_REVOKED) warnings.push(String(message));
+  };
+  client.on('notice', onNotice);
+  await client.query('SAVEPOINT grants');
+  try {
+    await applyFile(client, file);
+  } finally {
+    client.off('notice', onNotice);
+  }
+  if (warnings.length > 0) {
+    throw new MigrationError(`migrations/${file.name} had no effect, nothing was changed: ${warnings.join('; ')}`);
+  }
+  const after = await readGrants(client);
+  const isChanged = applied.get(file.name) !== file.sha256;
+  if (!isChanged && differencesOf(present, after).length === 0) {
+    await client.query('ROLLBACK TO SAVEPOINT grants');
+  }
+  return { isChanged, repaired: isChanged ? [] : differencesOf(before, after) };
+}
+
+const PRIVILEGE_NOT_GRANTED = '01007';
+const PRIVILEGE_NOT_REVOKED = '01006';
+
+/** Of objects that were there before; a sentence for each role and privilege. */
+function differencesOf(before: Grants, after: Grants): string[] {
+  const missing = new Map<string, string[]>();
+  const excessive = new Map<string, string[]>();
+  for (const [name, granted] of after) {
+    const had = before.get(name);
+    if (!had) continue;
+    for (const grant of granted) if (!had.has(grant)) missing.set(grant, [...(missing.get(grant) ?? []), name]);
+    for (const grant of had) if (!granted.has(grant)) excessive.set(grant, [...(excessive.get(grant) ?? []), name]);
+  }
+  const sentences = (grants: Map<string, string[]>, had: string, done: string) =>
+    [...grants].sort().map(([grant, names]) => `${had} ${grant} on ${names.sort().join(', ')}: ${done}`);
+  return [...sentences(missing, 'lost:', 'granted again'), ...sentences(excessive, 'too much:', 'revoked')];
+}

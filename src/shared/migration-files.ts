@@ -1,0 +1,65 @@
+// The files of migrations/: numbered scripts, which run once, and function files and grants.sql,
+// which say what is to be.
+import { createHash } from 'node:crypto';
+import { readdir, readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { MigrationError } from './migration-error.ts';
+
+export const MIGRATIONS_FOLDER = fileURLToPath(new URL('../../migrations/', import.meta.url));
+
+export interface NumberedScript {
+  version: number;
+  name: string;
+  sql: string;
+}
+
+/** A file whose text may change, and is then applied again. */
+export interface DeclaredFile {
+  /** Below the folder: `functions/apply_changes.sql`, `grants.sql`. */
+  name: string;
+  sql: string;
+  sha256: string;
+}
+
+export interface MigrationFiles {
+  folder: string;
+  /** By version, from 1 without a hole. */
+  scripts: NumberedScript[];
+  /** By name. */
+  functions: DeclaredFile[];
+  grants: DeclaredFile;
+}
+
+/** @throws MigrationError when a number is missing. */
+export async function readMigrationFiles(folder: string = MIGRATIONS_FOLDER): Promise<MigrationFiles> {
+  const scripts: NumberedScript[] = [];
+  for (const file of await readdir(folder)) {
+    const [, version, name] = /^(\d+)\.do\.(.+)\.sql$/.exec(file) ?? [];
+    if (version === undefined || name === undefined) continue;
+    scripts.push({ version: Number(version), name, sql: await readText(path.join(folder, file)) });
+  }
+  if (scripts.length === 0) throw new MigrationError(`no migration scripts in ${folder}`);
+  scripts.sort((a, b) => a.version - b.version);
+  // postgrator looks only above the present version, so it would skip a hole silently.
+  scripts.forEach(({ version }, place) => {
+    if (version > place + 1) throw new MigrationError(`migration script ${place + 1} is missing in ${folder}`);
+  });
+  const functions = (await readdir(path.join(folder, 'functions'))).filter((name) => name.endsWith('.sql')).sort();
+  return {
+    folder,
+    scripts,
+    functions: await Promise.all(functions.map((name) => readDeclared(folder, `functions/${name}`))),
+    grants: await readDeclared(folder, 'grants.sql'),
+  };
+}
+
+async function readDeclared(folder: string, name: string): Promise<DeclaredFile> {
+  const sql = await readText(path.join(folder, name));
+  return { name, sql, sha256: createHash('sha256').update(sql).digest('hex') };
+}
+
+/** A checkout with other line ends is the same text. */
+async function readText(file: string): Promise<string> {
+  return (await readFile(file, 'utf8')).replaceAll('\r\n', '\n');
+}
