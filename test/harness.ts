@@ -11,12 +11,13 @@ import { startApi } from '../src/api/api.ts';
 import { createKey } from '../src/cli/api-keys.ts';
 import { SCOPES, type Scope } from '../src/shared/api-key.ts';
 import { closeConnection, connect } from '../src/shared/broker.ts';
+import { CHANGE_COLUMN_NAMES, CHANGE_COLUMNS, type Change, eventId, SELECT_CHANGE } from '../src/shared/change.ts';
 import { readApiSettings, readWorkerSettings } from '../src/shared/config.ts';
 import type { BalanceEvent } from '../src/shared/contract.ts';
 import { openClient, openPool } from '../src/shared/database.ts';
 import { createLogger } from '../src/shared/logging.ts';
 import { migrate } from '../src/shared/migrations.ts';
-import { declareTopology, topologyOf } from '../src/shared/topology.ts';
+import { ALL_EVENTS, declareTopology, topologyOf } from '../src/shared/topology.ts';
 import { type Verification, verify } from '../src/shared/verification.ts';
 import { startWorker } from '../src/worker/worker.ts';
 
@@ -192,7 +193,7 @@ export interface Received {
 }
 
 /** A subscriber with a queue of its own. The list grows as events arrive. */
-export async function subscribe(broker: Broker, pattern = 'balance.*'): Promise<Received[]> {
+export async function subscribe(broker: Broker, pattern = ALL_EVENTS): Promise<Received[]> {
   const received: Received[] = [];
   const connection = await broker.connect();
   const channel = await connection.createChannel();
@@ -215,19 +216,109 @@ export async function subscribe(broker: Broker, pattern = 'balance.*'): Promise<
   return received;
 }
 
-/** Applies one update in the database, without the API. */
-export async function applyDirectly(client: pg.ClientBase | pg.Pool, accountId: string, amount: number): Promise<void> {
+/** Applies an update in the database without the API, `times` times in one batch. */
+export async function applyDirectly(
+  client: pg.ClientBase | pg.Pool,
+  accountId: string,
+  amount: number,
+  times = 1,
+): Promise<void> {
   const { rows } = await client.query(
-    'SELECT outcome FROM apply_balance_updates(ARRAY[$1], ARRAY[$2::bigint], ARRAY[NULL], ARRAY[NULL], ARRAY[NULL], ARRAY[NULL], now())',
-    [accountId, amount],
+    `SELECT (array_remove(outcomes, NULL))[1] AS refusal FROM apply_changes(
+       ARRAY[$1], array_fill(1, ARRAY[$3::integer]), array_fill($2::bigint, ARRAY[$3::integer]), NULL, NULL, NULL, NULL, NULL, NULL)`,
+    [accountId, amount, times],
   );
-  if (rows[0].outcome !== 'applied') throw new Error(`not applied: ${rows[0].outcome}`);
+  if (rows[0].refusal !== null) throw new Error(`not applied: ${rows[0].refusal}`);
 }
 
 export async function insertAccounts({ pool }: Database, ...ids: string[]): Promise<void> {
+  await pool.query(`SELECT open_account(id, 'UNIT', 0, NULL, NULL, NULL) FROM unnest($1::text[]) AS id`, [ids]);
+}
+
+/** A change that no account ever had: the opening at version 0, else a credit of 1, unless `given` says otherwise. */
+export function makeChange(
+  given: Pick<Change, 'accountId' | 'version'> & Partial<Change>,
+): Change & { traceparent: string | null } {
+  const { version, amount = version === 0 ? 0 : 1 } = given;
+  const ofAccount = version === 0 ? ('account.opened' as const) : ('account.changed' as const);
+  const ofMoney = amount > 0 ? ('balance.credited' as const) : ('balance.debited' as const);
+  const { type = amount === 0 ? ofAccount : ofMoney } = given;
+  const isOfAccount = type.startsWith('account.');
+  return {
+    epoch: 1,
+    previousEpoch: version === 0 ? null : 1,
+    type,
+    asset: 'UNIT',
+    amount,
+    heldChange: 0,
+    balance: version,
+    held: 0,
+    createdAt: new Date('2026-11-23T19:43:56.550Z'),
+    reference: null,
+    actor: null,
+    metadata: null,
+    transferId: null,
+    reverses: null,
+    holdId: null,
+    holdStatus: null,
+    holdRemaining: null,
+    holdExpiresAt: null,
+    overdraftLimit: isOfAccount ? 0 : null,
+    maxBalance: null,
+    status: isOfAccount ? 'open' : null,
+    traceparent: null,
+    ...given,
+  };
+}
+
+/** What the outbox holds of an account: its changes in the order of their versions. */
+export async function outboxChanges({ pool }: Database, accountId: string): Promise<Change[]> {
+  const { rows } = await pool.query(
+    `SELECT ${SELECT_CHANGE} FROM outbox WHERE account_id = $1 ORDER BY outbox.version`,
+    [accountId],
+  );
+  return rows;
+}
+
+/** Writes a change that its account never had. */
+export async function insertChange({ pool }: Database, table: 'outbox' | 'ledger', change: Change): Promise<void> {
   await pool.query(
-    'INSERT INTO account (account_id, created_at, updated_at) SELECT id, now(), now() FROM unnest($1::text[]) AS id',
-    [ids],
+    `INSERT INTO ${table} (${CHANGE_COLUMN_NAMES}) VALUES (${CHANGE_COLUMNS.map((_, index) => `$${index + 1}`).join(', ')})`,
+    CHANGE_COLUMNS.map(([, , name]) => change[name]),
+  );
+}
+
+/** Records changes of an account in the ledger as the outbox holds them, without a worker. Both versions are included. */
+export async function recordDirectly(
+  { pool }: Database,
+  accountId: string,
+  firstVersion: number,
+  lastVersion: number,
+): Promise<void> {
+  await pool.query(
+    `INSERT INTO ledger (${CHANGE_COLUMN_NAMES})
+     SELECT ${CHANGE_COLUMN_NAMES} FROM outbox WHERE account_id = $1 AND version BETWEEN $2 AND $3`,
+    [accountId, firstVersion, lastVersion],
+  );
+}
+
+/** Ids of the events of this database in its present epoch: `id('a', 1)`. */
+export async function eventIds({ pool }: Database): Promise<(accountId: string, version: number) => string> {
+  const { epoch } = (await pool.query('SELECT current_epoch() AS epoch')).rows[0];
+  return (accountId, version) => eventId({ accountId, version, epoch });
+}
+
+/** Entries of an account that were never changes: a credit of 1 each, versions 1 to `count` after its opening. */
+export async function fillLedger(
+  { pool }: Database,
+  id: string,
+  count: number,
+  reference: string | null = null,
+): Promise<void> {
+  await pool.query(
+    `INSERT INTO ledger (account_id, version, epoch, previous_epoch, type, asset, amount, held_change, balance, held, reference, created_at)
+     SELECT $1, version, 1, 1, 'balance.credited', 'UNIT', 1, 0, version, 0, $3, now() FROM generate_series(1, $2::integer) AS version`,
+    [id, count, reference],
   );
 }
 

@@ -102,7 +102,7 @@ function parsed(headers: Headers, text: string) {
   return headers.get('content-type')?.startsWith('text/html') ? text : JSON.parse(text);
 }
 
-const TABLES = ['account', 'request', 'outbox', 'ledger'];
+const TABLES = ['account', 'hold', 'idempotency_key', 'outbox', 'ledger'];
 
 /** Everything the API may change, as one text: equal texts, nothing changed. */
 export async function stateOf({ pool }: Database, tables = TABLES): Promise<string> {

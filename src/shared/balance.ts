@@ -35,8 +35,25 @@ export const overdraftLimit = z
   .int({ error: `must be a whole number of minor units from 0 to ${AMOUNT_MAX}` })
   .min(0, `must be from 0 to ${AMOUNT_MAX}`);
 
-/** Counts the accepted changes of an account: 1, 2, 3, without a gap. */
-export const version = z.int().min(1);
+/** The highest balance that a credit may leave, in minor units. */
+export const maxBalance = overdraftLimit;
+
+/** What an account counts, such as `USD/2` or `POINTS`. */
+export const asset = z.string().regex(/^[A-Z0-9/._-]{1,20}$/, 'must be 1 to 20 characters of A-Z 0-9 / . _ -');
+
+export const ACCOUNT_STATUSES = ['open', 'frozen', 'closed'] as const;
+/** A frozen account takes no updates until it is open again; a closed one stays closed. */
+export const accountStatus = z.enum(ACCOUNT_STATUSES);
+
+/** Chosen by the client, within the account. */
+export const holdId = accountId;
+export const HOLD_STATUSES = ['active', 'captured', 'released', 'expired'] as const;
+
+/** Counts the changes of an account: 0 is its opening, then 1, 2, 3, without a gap. */
+export const version = z.int().min(0);
+
+/** When the database began to speak for itself: milliseconds since 1970, or later. docs/events.md */
+export const epoch = z.int().min(1);
 
 /** UTC, in milliseconds. PostgreSQL knows no year 0. */
 export const timestamp = z.iso

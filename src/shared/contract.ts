@@ -7,31 +7,45 @@ export const BULK_UPDATES_MAX = 1000;
 
 export interface Account {
   id: string;
+  /** What it counts: 1 to 20 of `A-Z 0-9 / . _ -`, fixed at its opening. */
+  asset: string;
   /** Minor units, from `-overdraftLimit` to 2^53 - 1. */
   balance: number;
-  /** Number of accepted changes. */
+  /** Minor units that active holds set aside. */
+  held: number;
+  /** `balance + overdraftLimit - held`, 2^53 - 1 at most: what a debit or a hold can take. */
+  available: number;
+  /** Number of its last change. The opening is 0. */
   version: number;
   /** Minor units: how far below 0 the balance may go. */
   overdraftLimit: number;
-  /** A frozen account takes no updates. */
-  status: 'open' | 'frozen';
+  /** The highest balance that a credit may leave, in minor units; null: no limit. */
+  maxBalance: number | null;
+  /** A frozen account takes no updates until it is open again; a closed one stays closed. */
+  status: 'open' | 'frozen' | 'closed';
   /** UTC, `2026-11-23T19:43:56.550Z`, as all times here. */
   createdAt: string;
-  /** The last change of balance, limit or status. */
+  /** The last change. */
   updatedAt: string;
 }
 
 export interface NewAccount {
   /** 1 to 64 characters of `A-Z a-z 0-9 . _ : -`, and not `.` or `..`. */
   id: string;
+  /** `UNIT` when left out. */
+  asset?: string | undefined;
   /** Minor units; 0 when left out. */
   overdraftLimit?: number | undefined;
+  /** Minor units; no limit when left out. */
+  maxBalance?: number | null | undefined;
 }
 
-/** At least one of the two. */
+/** At least one of them. */
 export interface AccountChange {
   overdraftLimit?: number | undefined;
-  status?: 'open' | 'frozen' | undefined;
+  /** null: no limit. */
+  maxBalance?: number | null | undefined;
+  status?: 'open' | 'frozen' | 'closed' | undefined;
 }
 
 export interface BalanceUpdate {
@@ -53,9 +67,9 @@ export interface AppliedUpdate {
   amount: number;
   /** What this change left; others may have followed. */
   balance: number;
-  /** Number of this change: 1, 2, 3 … within its account, without a gap. */
+  /** Number of this change within its account, without a gap: the first after the opening is 1. */
   version: number;
-  /** `<accountId>:<version>`, of its event and its ledger entry. */
+  /** `<accountId>:<version>:<epoch in base 36>`, of its event and its ledger entry. */
   eventId: string;
   /** When it was accepted. */
   createdAt: string;
@@ -71,34 +85,79 @@ export interface AccountsPage {
 /** What an account was worth at one version of it. */
 export interface PastBalance {
   accountId: string;
-  /** Of the last change up to then; 0 before the first one. */
-  version: number;
+  /** Of the last change up to then; null before its opening. */
+  version: number | null;
   balance: number;
-  /** When that change was accepted; null before the first one. */
+  held: number;
+  /** When that change was accepted; null before the opening. */
   createdAt: string | null;
 }
 
-/** One change in the ledger. */
-export interface Entry {
-  eventId: string;
+/** Also the routing key of the event. */
+export const CHANGE_TYPES = [
+  'account.opened',
+  'account.changed',
+  'balance.credited',
+  'balance.debited',
+  'hold.placed',
+  'hold.changed',
+  'hold.released',
+  'hold.expired',
+] as const;
+export type ChangeType = (typeof CHANGE_TYPES)[number];
+
+/** What event and entry show of a change. Amounts are minor units; what does not apply is absent. */
+export interface ChangeBody {
   version: number;
+  /** When the database began to speak for itself: in another history of the account the same version has another epoch. */
+  epoch: number;
+  /** Of the version before; absent at version 0. */
+  previousEpoch?: number | undefined;
+  asset: string;
+  /** 0 where no money moved. */
   amount: number;
-  /** What this change left. */
+  heldChange: number;
+  /** Balance, held and hold are as this change left them. */
   balance: number;
-  createdAt: string;
-  /** When it was written to the ledger. */
-  recordedAt: string;
+  held: number;
   reference?: string | undefined;
   /** Name of the client whose API key signed the request; absent where the API asks for none. */
   actor?: string | undefined;
+  metadata?: Record<string, string> | undefined;
+  /** Event id of the lowest debited leg of the transfer that it belongs to. */
+  transferId?: string | undefined;
+  /** Event id of the change, or id of the transfer, that it reverses. */
+  reverses?: string | undefined;
+  hold?:
+    | {
+        id: string;
+        status: 'active' | 'captured' | 'released' | 'expired';
+        remaining: number;
+        /** Absent: it does not expire. */
+        expiresAt?: string | undefined;
+      }
+    | undefined;
+  /** After an `account.*`; without `maxBalance` there is no such limit. */
+  limits?:
+    | { overdraftLimit: number; status: 'open' | 'frozen' | 'closed'; maxBalance?: number | undefined }
+    | undefined;
+}
+
+/** One change in the ledger. */
+export interface Entry extends ChangeBody {
+  eventId: string;
+  type: ChangeType;
+  createdAt: string;
+  /** When it was written to the ledger. */
+  recordedAt: string;
 }
 
 export interface EntriesPage {
   accountId: string;
-  /** Of the account: the number of changes that it has accepted. */
+  /** Of the account: the number of its last change. */
   version: number;
-  /** Of its newest entry; below `version` while events are under way. */
-  ledgerVersion: number;
+  /** Of its newest entry; below `version` while events are on their way, null while it has none. */
+  ledgerVersion: number | null;
   /** Newest first. With filters a page may hold few or none, and others follow. */
   entries: Entry[];
   /** Ask for the next page with it; null where there is none. */
@@ -122,13 +181,18 @@ export interface ProblemDetails {
   version?: number;
 }
 
-/** An accepted change as subscribers get it: a CloudEvents 1.0 event. */
+export interface EventData extends ChangeBody {
+  accountId: string;
+}
+
+/** A change as subscribers get it: a CloudEvents 1.0 event. */
 export interface BalanceEvent {
   specversion: '1.0';
-  /** `<accountId>:<version>`: the same change always has the same id. */
+  /** `<accountId>:<version>:<epoch in base 36>`: the same change always has the same id, and no other ever has it. */
   id: string;
   source: '/highload-balance';
-  type: 'balance.credited' | 'balance.debited';
+  /** Also the routing key. */
+  type: ChangeType;
   /** The account. */
   subject: string;
   /** When the change was accepted. */
@@ -136,13 +200,5 @@ export interface BalanceEvent {
   datacontenttype: 'application/json';
   /** W3C trace context of the request, when it sent one. In a message with one event it is a header. */
   traceparent?: string | undefined;
-  data: {
-    accountId: string;
-    version: number;
-    amount: number;
-    /** What this change left. */
-    balance: number;
-    reference?: string | undefined;
-    actor?: string | undefined;
-  };
+  data: EventData;
 }

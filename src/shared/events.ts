@@ -1,27 +1,56 @@
-// The event contract: what stands on RabbitMQ for every accepted change. docs/events.md describes it for subscribers.
+// The event contract: what is on RabbitMQ for every change. docs/events.md describes it for subscribers.
 import { z } from 'zod';
-import { AMOUNT_MAX, accountId, actor, amount, reference, timestamp, version } from './balance.ts';
-import type { BalanceEvent } from './contract.ts';
+import {
+  AMOUNT_MAX,
+  accountId,
+  accountStatus,
+  actor,
+  asset,
+  epoch,
+  HOLD_STATUSES,
+  holdId,
+  maxBalance,
+  overdraftLimit,
+  reference,
+  timestamp,
+  version,
+} from './balance.ts';
+import { type Change, changeBody, changeOf, eventId } from './change.ts';
+import { type BalanceEvent, CHANGE_TYPES } from './contract.ts';
 
 export const EVENT_CONTENT_TYPE = 'application/cloudevents+json';
 /** A message with several events: a JSON array of them. */
 export const EVENT_BATCH_CONTENT_TYPE = 'application/cloudevents-batch+json';
 export const EVENT_SOURCE = '/highload-balance';
 
-/** An accepted change, as the outbox holds it and the ledger keeps it. */
-export interface BalanceChange {
-  accountId: string;
-  version: number;
-  amount: number;
-  /** The balance that this change left. */
-  balance: number;
-  reference: string | null;
-  /** Name of the client whose API key signed the request, null where none was asked for. */
-  actor: string | null;
-  createdAt: Date;
-}
+const minorUnits = z.int().min(-AMOUNT_MAX).max(AMOUNT_MAX);
+const text = z.string().min(1);
 
-const type = z.enum(['balance.credited', 'balance.debited']);
+/** What an event shows of a change, see {@link changeBody}. */
+export const changeMembers = {
+  version,
+  epoch,
+  previousEpoch: epoch.optional(),
+  asset,
+  amount: minorUnits,
+  heldChange: minorUnits,
+  balance: minorUnits,
+  held: minorUnits.min(0),
+  reference: reference.optional(),
+  actor: actor.optional(),
+  metadata: z.record(z.string(), z.string()).optional(),
+  transferId: text.optional(),
+  reverses: text.optional(),
+  hold: z
+    .strictObject({
+      id: holdId,
+      status: z.enum(HOLD_STATUSES),
+      remaining: minorUnits.min(0),
+      expiresAt: timestamp.optional(),
+    })
+    .optional(),
+  limits: z.strictObject({ overdraftLimit, status: accountStatus, maxBalance: maxBalance.optional() }).optional(),
+};
 
 /** The message body: a CloudEvents 1.0 event in the JSON format. Unknown members are refused: we write all of it. */
 export const balanceEvent = z
@@ -29,74 +58,48 @@ export const balanceEvent = z
     specversion: z.literal('1.0'),
     id: z.string(),
     source: z.literal(EVENT_SOURCE),
-    type,
+    /** Also the routing key. */
+    type: z.enum(CHANGE_TYPES),
     subject: accountId,
     time: timestamp,
     datacontenttype: z.literal('application/json'),
     /** In a batch; a message with one event has it as a header. */
     traceparent: z.string().optional(),
-    data: z.strictObject({
-      accountId,
-      version,
-      amount,
-      balance: z.int().min(-AMOUNT_MAX).max(AMOUNT_MAX),
-      reference: reference.optional(),
-      actor: actor.optional(),
-    }),
+    data: z.strictObject({ accountId, ...changeMembers }),
   })
   .refine(
-    (event) =>
-      event.id === eventId(event.data.accountId, event.data.version) &&
-      event.subject === event.data.accountId &&
-      event.type === eventType(event.data.amount),
-    'id, subject and type must agree with data',
+    ({ id, subject, data }) => id === eventId(data) && subject === data.accountId,
+    'id and subject must agree with data',
   );
 
-/** Unique and stable: the same change always has the same id, so consumers can deduplicate by it. */
-export function eventId(account: string, changeVersion: number): string {
-  return `${account}:${changeVersion}`;
-}
-
-/** Also the routing key. */
-export function eventType(changeAmount: number): z.infer<typeof type> {
-  return changeAmount > 0 ? 'balance.credited' : 'balance.debited';
-}
-
 /** The body of a message with one event. */
-export function encodeEvent(change: BalanceChange): Buffer {
+export function encodeEvent(change: Change): Buffer {
   return Buffer.from(JSON.stringify(toEvent(change)));
 }
 
 /** The body of a message with several events. */
-export function encodeEventBatch(changes: readonly (BalanceChange & { traceparent: string | null })[]): Buffer {
+export function encodeEventBatch(changes: readonly (Change & { traceparent: string | null })[]): Buffer {
   const events = changes.map((change) =>
     change.traceparent === null ? toEvent(change) : { ...toEvent(change), traceparent: change.traceparent },
   );
   return Buffer.from(JSON.stringify(events));
 }
 
-function toEvent(change: BalanceChange): BalanceEvent {
+function toEvent(change: Change): BalanceEvent {
   return {
     specversion: '1.0',
-    id: eventId(change.accountId, change.version),
+    id: eventId(change),
     source: EVENT_SOURCE,
-    type: eventType(change.amount),
+    type: change.type,
     subject: change.accountId,
     time: change.createdAt.toISOString(),
     datacontenttype: 'application/json',
-    data: {
-      accountId: change.accountId,
-      version: change.version,
-      amount: change.amount,
-      balance: change.balance,
-      ...(change.reference === null ? {} : { reference: change.reference }),
-      ...(change.actor === null ? {} : { actor: change.actor }),
-    },
+    data: { accountId: change.accountId, ...changeBody(change) },
   };
 }
 
 /** The changes in a message body of either form, or undefined when it is not all events of ours. Never throws. */
-export function decodeEvents(body: Buffer): BalanceChange[] | undefined {
+export function decodeEvents(body: Buffer): Change[] | undefined {
   let json: unknown;
   try {
     json = JSON.parse(body.toString());
@@ -104,12 +107,13 @@ export function decodeEvents(body: Buffer): BalanceChange[] | undefined {
     return undefined;
   }
   if (Array.isArray(json) && json.length === 0) return undefined;
-  const changes: BalanceChange[] = [];
+  const changes: Change[] = [];
   for (const one of Array.isArray(json) ? json : [json]) {
     const event = balanceEvent.safeParse(one);
     if (!event.success) return undefined;
-    const { data, time } = event.data;
-    changes.push({ ...data, reference: data.reference ?? null, actor: data.actor ?? null, createdAt: new Date(time) });
+    const { data, type, time } = event.data;
+    const { accountId: id, ...body } = data;
+    changes.push(changeOf(id, type, new Date(time), body));
   }
   return changes;
 }

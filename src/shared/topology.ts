@@ -24,6 +24,9 @@ const DEAD_LETTERS_MAX = 100_000;
  */
 export const DELETED_QUEUE_SETTLE_MS = 500;
 
+/** Binds a queue to every event: with some of the types alone, versions would be missing. */
+export const ALL_EVENTS = '#';
+
 export function topologyOf(namespace: string): Topology {
   return {
     eventsExchange: `${namespace}.events`,
@@ -56,6 +59,6 @@ export async function declareTopology(channel: Channel, topology: Topology): Pro
       'x-overflow': 'reject-publish',
     },
   });
-  await channel.bindQueue(topology.ledgerQueue, topology.eventsExchange, 'balance.*');
+  await channel.bindQueue(topology.ledgerQueue, topology.eventsExchange, ALL_EVENTS);
   return { ledgerQueueMessages: messageCount };
 }

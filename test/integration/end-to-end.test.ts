@@ -36,7 +36,7 @@ it('answers an update with the new balance and records it in the ledger', async 
     amount: 250,
     balance: 250,
     version: 1,
-    eventId: 'alice:1',
+    eventId: expect.stringMatching(/^alice:1:[0-9a-z]{8}$/),
     createdAt: expect.stringMatching(/^\d{4}-.*Z$/),
   });
   await until(
@@ -51,14 +51,21 @@ it('answers an update with the new balance and records it in the ledger', async 
     nextCursor: null,
     entries: [
       {
-        eventId: 'alice:1',
+        eventId: update.body.eventId,
+        type: 'balance.credited',
         version: 1,
+        epoch: expect.any(Number),
+        previousEpoch: body.entries[0].epoch,
+        asset: 'UNIT',
         amount: 250,
+        heldChange: 0,
         balance: 250,
+        held: 0,
         reference: 'order 1',
         createdAt: update.body.createdAt,
         recordedAt: expect.any(String),
       },
+      expect.objectContaining({ type: 'account.opened', version: 0, epoch: body.entries[0].epoch }),
     ],
   });
 });
@@ -75,5 +82,5 @@ it('takes a hot account from many clients at once and loses nothing', async () =
   expect(answers.filter((answer) => answer.body.code === 'insufficient_funds')).toHaveLength(100);
   expect(new Set(accepted.map((answer) => answer.body.version)).size).toBe(300);
   for (const { body } of accepted) expect(body.balance).toBe(301 - body.version); // version 1 was the credit
-  expect(await drained(database)).toMatchObject({ ledgerEntries: 302, pendingChanges: 0, offendingAccounts: 0 });
+  expect(await drained(database)).toMatchObject({ ledgerEntries: 304, pendingChanges: 0, offendingAccounts: 0 });
 });

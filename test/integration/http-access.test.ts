@@ -14,6 +14,7 @@ import {
   createDatabase,
   type Database,
   drained,
+  fillLedger,
   insertAccounts,
   onCleanUp,
   send,
@@ -208,12 +209,37 @@ it('names the client in the entry and in the event, for single and bulk', async 
   expect(body.entries).toMatchObject([
     { amount: 2, actor: 'everything' },
     { amount: 1, actor: 'billing:7' },
+    { type: 'account.opened', actor: 'everything' },
   ]);
   const actors = () =>
     received.filter(({ body }) => body.data.accountId === 'named').map(({ body }) => body.data.actor);
-  await until('both events are here', () => actors().length === 2);
-  expect(actors()).toEqual(['billing:7', 'everything']);
+  await until('all events are here', () => actors().length === 3);
+  expect(actors()).toEqual(['everything', 'billing:7', 'everything']);
   await worker.stop();
+});
+
+it('keeps the idempotency keys of two clients apart, and those of one client together', async () => {
+  await send(url, 'POST', '/v1/accounts', { id: 'shared' }, everything);
+  const credit = async (headers: Record<string, string>, amount: number) =>
+    send(url, 'POST', UPDATES, { accountId: 'shared', amount }, { ...headers, 'idempotency-key': 'order-7' });
+  const shop = await createApiKey(database, 'key-shop', ['write']);
+  const rotated = await createApiKey(database, 'key-shop', ['write']);
+  const bank = await createApiKey(database, 'key-bank', ['write']);
+  expect((await credit(shop.headers, 5)).body).toMatchObject({ balance: 5, version: 1 });
+  expect((await credit(bank.headers, 7)).body).toMatchObject({ balance: 12, version: 2 });
+  const again = await credit(rotated.headers, 5);
+  expect(again.body).toMatchObject({ balance: 5, version: 1 });
+  expect(again.headers.get('idempotent-replayed')).toBe('true');
+  expect((await credit(bank.headers, 8)).body.code).toBe('idempotency_key_reused');
+  const updates = [shop, bank].map(() => ({ accountId: 'shared', amount: 1, idempotencyKey: 'in bulk' }));
+  for (const [headers, replays] of [
+    [shop.headers, [false, true]],
+    [bank.headers, [false, true]],
+  ] as const) {
+    const { body } = await send(url, 'POST', `${UPDATES}/bulk`, { updates }, headers);
+    expect(body.results.map(({ replayed }: { replayed: boolean }) => replayed)).toEqual(replays);
+  }
+  expect((await send(url, 'GET', '/v1/accounts/shared', undefined, everything)).body.balance).toBe(14);
 });
 
 it('asks the database ten times a second at most, however many made-up keys arrive', async () => {
@@ -332,7 +358,7 @@ it('asks for no key with AUTH=off, and names nobody', async () => {
   const open = await startApiHere(database, broker, { RELAY: 'off' });
   await createAccount(open.url, 'open', 5);
   const { rows } = await database.pool.query(`SELECT actor FROM outbox WHERE account_id = 'open'`);
-  expect(rows).toEqual([{ actor: null }]);
+  expect(rows).toEqual([{ actor: null }, { actor: null }]);
 });
 
 it('takes requests without keys only when they are meant for this machine, and answers what anybody may ask', async () => {
@@ -363,10 +389,7 @@ it('takes requests without keys only when they are meant for this machine, and a
 
 it('breaks off the export of a key that is revoked', async () => {
   await insertAccounts(database, 'huge');
-  await database.pool.query(
-    `INSERT INTO ledger (account_id, version, amount, balance, reference, created_at)
-     SELECT 'huge', version, 1, version, repeat('x', 250), now() FROM generate_series(1, 80000) AS version`,
-  );
+  await fillLedger(database, 'huge', 80_000, 'x'.repeat(250));
   const path = '/v1/accounts/huge';
   const { id, headers } = await createApiKey(database, 'exporting', ['read']);
   const { body } = await fetch(`${url}${path}/entries/export?format=jsonl`, { headers });

@@ -40,9 +40,13 @@ describe('creating an account', () => {
     expect(first.status).toBe(201);
     expect(first.body).toEqual({
       id: 'a:b.c_d-1',
+      asset: 'UNIT',
       balance: 0,
+      held: 0,
+      available: 500,
       version: 0,
       overdraftLimit: 500,
+      maxBalance: null,
       status: 'open',
       createdAt: expect.stringMatching(TIME),
       updatedAt: first.body.createdAt,
@@ -103,21 +107,58 @@ describe('changing an account', () => {
   it('freezes and thaws: a frozen account takes no update, and keeps its balance', async () => {
     await createAccount(url, 'ice', 10);
     const frozen = await change('ice', { status: 'frozen' });
-    expect(frozen).toMatchObject({ status: 200, body: { status: 'frozen', balance: 10, version: 1 } });
+    expect(frozen).toMatchObject({ status: 200, body: { status: 'frozen', balance: 10, version: 2 } });
     for (const amount of [1, -1])
       expect(refusal(await update('ice', amount))).toEqual({ status: 409, code: 'account_frozen' });
     expect((await read('ice')).body).toEqual(frozen.body);
     expect((await change('ice', { overdraftLimit: 5 })).body).toMatchObject({ status: 'frozen', overdraftLimit: 5 });
     expect((await change('ice', { status: 'open' })).body.status).toBe('open');
-    expect((await update('ice', -15)).body).toMatchObject({ balance: -5, version: 2 });
+    expect((await update('ice', -15)).body).toMatchObject({ balance: -5, version: 5 });
   });
 
-  it('is no event: the version stays, updatedAt moves on', async () => {
-    await createAccount(url, 'quiet', 10);
-    const before = (await read('quiet')).body;
-    const after = (await change('quiet', { overdraftLimit: 7 })).body;
-    expect(after).toEqual({ ...before, overdraftLimit: 7, updatedAt: expect.stringMatching(TIME) });
+  it('is a change of its own, with its entry; one that changes nothing is none', async () => {
+    await createAccount(url, 'counted', 10);
+    const before = (await read('counted')).body;
+    const after = (await change('counted', { overdraftLimit: 7, maxBalance: 50 })).body;
+    expect(after).toEqual({
+      ...before,
+      ...{ overdraftLimit: 7, maxBalance: 50, available: 17, version: 2, updatedAt: expect.stringMatching(TIME) },
+    });
     expect(Date.parse(after.updatedAt)).toBeGreaterThanOrEqual(Date.parse(before.updatedAt));
+    expect((await change('counted', { overdraftLimit: 7, status: 'open' })).body).toEqual(after);
+    expect((await change('counted', { maxBalance: null })).body).toMatchObject({ maxBalance: null, version: 3 });
+    const entries = async () => (await send(url, 'GET', '/v1/accounts/counted/entries')).body;
+    await until('the ledger has them all', async () => (await entries()).ledgerVersion === 3);
+    expect((await entries()).entries).toMatchObject([
+      { type: 'account.changed', version: 3, amount: 0, balance: 10, limits: { overdraftLimit: 7, status: 'open' } },
+      { type: 'account.changed', version: 2, limits: { overdraftLimit: 7, status: 'open', maxBalance: 50 } },
+      { type: 'balance.credited', version: 1, amount: 10, balance: 10 },
+      { type: 'account.opened', version: 0, amount: 0, limits: { overdraftLimit: 0, status: 'open' } },
+    ]);
+  });
+
+  it('limits what a credit may leave, and never a debit', async () => {
+    await create({ id: 'capped', maxBalance: 100 });
+    expect((await update('capped', 100)).body.balance).toBe(100);
+    expect(refusal(await update('capped', 1))).toEqual({ status: 400, code: 'max_balance_exceeded' });
+    expect((await change('capped', { maxBalance: 20 })).body).toMatchObject({ balance: 100, maxBalance: 20 });
+    expect((await update('capped', -70)).body.balance).toBe(30);
+    expect(refusal(await update('capped', 1))).toEqual({ status: 400, code: 'max_balance_exceeded' });
+    expect((await change('capped', { maxBalance: null })).status).toBe(200);
+    expect((await update('capped', 1)).body.balance).toBe(31);
+  });
+
+  it('closes an empty account for good', async () => {
+    await createAccount(url, 'ending', 10);
+    expect(refusal(await change('ending', { status: 'closed' }))).toEqual({ status: 409, code: 'account_not_empty' });
+    await update('ending', -10);
+    expect((await change('ending', { status: 'closed' })).body).toMatchObject({ status: 'closed', version: 3 });
+    expect((await change('ending', { status: 'closed' })).body).toMatchObject({ status: 'closed', version: 3 });
+    for (const body of [{ status: 'open' }, { status: 'frozen' }, { overdraftLimit: 1 }]) {
+      expect(refusal(await change('ending', body))).toEqual({ status: 409, code: 'account_closed' });
+    }
+    expect(refusal(await update('ending', 1))).toEqual({ status: 409, code: 'account_closed' });
+    expect((await create({ id: 'ending' })).body).toMatchObject({ status: 'closed', version: 3 });
   });
 
   it('of an unknown account is refused', async () => {
@@ -182,22 +223,22 @@ describe('entries', () => {
         `?limit=100${cursor ? `&cursor=${cursor}` : ''}`,
       );
       expect({ version, ledgerVersion }).toEqual({ version: 250, ledgerVersion: 250 });
-      for (const entry of entries) expect(entry.balance).toBe(1001 - entry.version);
+      for (const entry of entries) expect(entry.balance).toBe(entry.version === 0 ? 0 : 1001 - entry.version);
       versions.push(...entries.map((entry: { version: number }) => entry.version));
       lengths.push(entries.length);
       cursor = nextCursor;
     } while (cursor !== null);
-    expect(lengths).toEqual([100, 100, 50]);
-    expect(versions).toEqual(Array.from({ length: 250 }, (_, index) => 250 - index));
+    expect(lengths).toEqual([100, 100, 51]);
+    expect(versions).toEqual(Array.from({ length: 251 }, (_, index) => 250 - index));
   });
 
   it('end without a further page when the last one is full', async () => {
     await createAccount(url, 'four', 1);
-    for (const amount of [1, 1, 1]) await update('four', amount);
-    await until('the ledger has them all', async () => (await page('four')).ledgerVersion === 4);
+    for (const amount of [1, 1]) await update('four', amount);
+    await until('the ledger has them all', async () => (await page('four')).ledgerVersion === 3);
     const first = await page('four', '?limit=2');
     const second = await page('four', `?limit=2&cursor=${first.nextCursor}`);
-    expect(second.entries.map((entry: { version: number }) => entry.version)).toEqual([2, 1]);
+    expect(second.entries.map((entry: { version: number }) => entry.version)).toEqual([1, 0]);
     expect(second.nextCursor).toBe(null);
   });
 
@@ -212,21 +253,22 @@ describe('entries', () => {
     expect(second.entries.map((entry: { version: number }) => entry.version)).toEqual([2, 1]);
   });
 
-  it('show by version and ledgerVersion what is still under way', async () => {
+  it('show by version and ledgerVersion what is still on its way', async () => {
     const alone = await createDatabase();
     const api = await startApiHere(alone, createBroker(), { RELAY: 'off' });
     await createAccount(api.url, 'waiting', 10);
     const { body } = await send(api.url, 'GET', '/v1/accounts/waiting/entries');
-    expect(body).toEqual({ accountId: 'waiting', version: 1, ledgerVersion: 0, entries: [], nextCursor: null });
+    expect(body).toEqual({ accountId: 'waiting', version: 1, ledgerVersion: null, entries: [], nextCursor: null });
   });
 
-  it('of an unknown account are refused, of a new one empty', async () => {
+  it('of an unknown account are refused, of a new one its opening', async () => {
     expect(refusal(await send(url, 'GET', '/v1/accounts/nobody/entries'))).toEqual({
       status: 404,
       code: 'account_not_found',
     });
     await createAccount(url, 'fresh');
-    expect(await page('fresh')).toMatchObject({ version: 0, ledgerVersion: 0, entries: [], nextCursor: null });
+    await until('the ledger has it', async () => (await page('fresh')).ledgerVersion === 0);
+    expect(await page('fresh')).toMatchObject({ version: 0, entries: [{ type: 'account.opened' }], nextCursor: null });
   });
 });
 

@@ -121,7 +121,7 @@ describe('overdraftLimit and status', () => {
     },
   );
 
-  it.each(['"closed"', '"OPEN"', '""', 'null', 'true', '["open"]'])('a status is refused when it is %s', (status) =>
+  it.each(['"ended"', '"OPEN"', '""', 'null', 'true', '["open"]'])('a status is refused when it is %s', (status) =>
     isRefused({ ...post(`${ACCOUNTS}/alice`, `{"status":${status}}`), method: 'PATCH' }, '/status'),
   );
 

@@ -129,6 +129,15 @@ const refusalOf: Record<ProblemCode, () => Promise<Answer>> = {
     return send(url, 'POST', '/v1/accounts', { id: 'taken', overdraftLimit: 5 });
   },
   account_not_found: () => update('nobody', 1),
+  async account_closed() {
+    await createAccount(url, 'closed');
+    await send(url, 'PATCH', '/v1/accounts/closed', { status: 'closed' });
+    return update('closed', 1);
+  },
+  async account_not_empty() {
+    await createAccount(url, 'full', 1);
+    return send(url, 'PATCH', '/v1/accounts/full', { status: 'closed' });
+  },
   async overdraft_limit_too_low() {
     await send(url, 'POST', '/v1/accounts', { id: 'indebted', overdraftLimit: 50 });
     await update('indebted', -50);
@@ -140,6 +149,10 @@ const refusalOf: Record<ProblemCode, () => Promise<Answer>> = {
     return update('frozen', 1);
   },
   balance_out_of_range: () => update('alice', AMOUNT_MAX),
+  async max_balance_exceeded() {
+    await send(url, 'POST', '/v1/accounts', { id: 'capped', maxBalance: 5 });
+    return update('capped', 6);
+  },
   insufficient_funds: () => update('alice', -101),
   async outcome_unknown() {
     await createAccount(url, 'cut', 10);
@@ -149,9 +162,9 @@ const refusalOf: Record<ProblemCode, () => Promise<Answer>> = {
     const damaged = await createDatabase();
     const api = await startApiHere(damaged, broker, { RELAY: 'off' });
     await createAccount(api.url, 'alice');
-    await damaged.pool.query('ALTER FUNCTION apply_balance_updates RENAME TO gone');
+    await damaged.pool.query('ALTER FUNCTION apply_changes RENAME TO gone');
     const answer = await send(api.url, 'POST', UPDATES, { accountId: 'alice', amount: 1 });
-    await damaged.pool.query('ALTER FUNCTION gone RENAME TO apply_balance_updates');
+    await damaged.pool.query('ALTER FUNCTION gone RENAME TO apply_changes');
     const later = await send(api.url, 'POST', UPDATES, { accountId: 'alice', amount: 1 });
     expect(later.body).toMatchObject({ version: 1 });
     return answer;

@@ -239,7 +239,7 @@ async function readState() {
     changes: outbox.changes as number,
     amounts: BigInt(outbox.amounts),
     accounts: await stateOf(database, ['account']),
-    requests: await stateOf(database, ['request']),
+    requests: await stateOf(database, ['idempotency_key']),
   };
 }
 

@@ -2,7 +2,7 @@
 // and histories as files.
 import { once } from 'node:events';
 import { connect } from 'node:net';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { SCANNED_MAX } from '../../src/api/calls/history-store.ts';
 import {
   applyDirectly,
@@ -19,11 +19,14 @@ import {
   startWorkerHere,
   until,
 } from '../harness.ts';
+import { changeRow, fillLedger, insertAccountRows, insertEntries } from '../ledger-rows.ts';
 
 interface Entry {
   version: number;
+  type: string;
   amount: number;
   balance: number;
+  held: number;
   createdAt: string;
   reference?: string;
 }
@@ -45,10 +48,14 @@ beforeAll(async () => {
     const amount = number % 3 === 0 ? -number : 2 * number;
     const update = { accountId: 'busy', amount, reference: `order ${number % 7}` };
     expect((await send(url, 'POST', '/v1/balance-updates', update)).status).toBe(200);
+    // Changes that move no money.
+    if (number % 10 !== 0) continue;
+    const change = { overdraftLimit: number, ...(number === 30 && { maxBalance: 10_000 }) };
+    expect((await send(url, 'PATCH', '/v1/accounts/busy', change)).status).toBe(200);
   }
   await drained(database);
   entries = (await get('/v1/accounts/busy/entries?limit=1000')).body.entries.reverse();
-  expect(entries).toHaveLength(60);
+  expect(entries.map(({ version }) => version)).toEqual(Array.from({ length: 67 }, (_, version) => version));
 });
 afterAll(cleanUp);
 
@@ -67,16 +74,10 @@ describe('a past balance', () => {
     get(`/v1/accounts/busy/balance?${query(parameters)}`);
 
   it('of each version is what its entry left', async () => {
-    expect((await balance({ version: 0 })).body).toEqual({
-      accountId: 'busy',
-      version: 0,
-      balance: 0,
-      createdAt: null,
-    });
-    for (const { version, balance: left, createdAt } of entries) {
-      expect((await balance({ version })).body).toEqual({ accountId: 'busy', version, balance: left, createdAt });
+    for (const { version, balance: left, held, createdAt } of entries) {
+      expect((await balance({ version })).body).toEqual({ accountId: 'busy', version, balance: left, held, createdAt });
     }
-    const above = await balance({ version: 61 });
+    const above = await balance({ version: entries.length });
     expect(above).toMatchObject({
       status: 400,
       body: { code: 'invalid_request', errors: [{ where: 'query version' }] },
@@ -90,12 +91,46 @@ describe('a past balance', () => {
       const { status, body } = await balance({ at: new Date(time).toISOString() });
       expect({ status, ...body }).toMatchObject({
         status: 200,
-        version: last?.version ?? 0,
+        version: last?.version ?? null,
         balance: last?.balance ?? 0,
+        held: 0,
       });
     }
     const withZone = await balance({ at: '2000-01-01T00:00:00+02:00' });
-    expect(withZone.body).toMatchObject({ version: 0, balance: 0, createdAt: null });
+    expect(withZone.body).toEqual({ accountId: 'busy', version: null, balance: 0, held: 0, createdAt: null });
+  });
+
+  it('has what was held, too', async () => {
+    await insertAccountRows(database.pool, ['holding'], 3);
+    await insertEntries(database.pool, [
+      changeRow('holding', 0),
+      changeRow('holding', 1, { amount: 10, balance: 10 }),
+      changeRow('holding', 2, { type: 'hold.placed', amount: 0, heldChange: 4, balance: 10, held: 4 }),
+      changeRow('holding', 3, { type: 'balance.debited', amount: -4, heldChange: -4, balance: 6, held: 0 }),
+    ]);
+    const held = async (parameters: string) => {
+      const { body } = await get(`/v1/accounts/holding/balance?${parameters}`);
+      return [body.version, body.balance, body.held];
+    };
+    expect(await held('version=2')).toEqual([2, 10, 4]);
+    expect(await held('version=3')).toEqual([3, 6, 0]);
+    expect(await held(query({ at: '2026-11-23T20:00:00Z' }))).toEqual([3, 6, 0]);
+    expect(await held(query({ at: '2026-11-23T19:59:59Z' }))).toEqual([null, 0, 0]);
+  });
+
+  it('is in the future by the clock of the database, whatever that of the API says', async () => {
+    const databaseNow = async () => (await database.pool.query('SELECT clock_timestamp() AS now')).rows[0].now as Date;
+    const now = (await databaseNow()).getTime();
+    const at = (ms: number) => balance({ at: new Date(ms).toISOString() });
+    try {
+      vi.useFakeTimers({ toFake: ['Date'], now: now - 3_600_000 });
+      expect(await at(now)).toMatchObject({ status: 200, body: { version: entries.length - 1 } });
+      vi.setSystemTime(now + 7_200_000);
+      const early = await at(now + 3_600_000);
+      expect(early).toMatchObject({ status: 400, body: { errors: [{ where: 'query at', what: 'is in the future' }] } });
+    } finally {
+      vi.useRealTimers();
+    }
   });
 
   it('knows changes that the ledger does not hold yet', async () => {
@@ -149,7 +184,7 @@ describe('entries', () => {
     const choices = {
       from: [undefined, from],
       to: [undefined, to],
-      direction: [undefined, 'credit', 'debit'],
+      direction: [undefined, 'credit', 'debit'], // a change without money is neither
       reference: [undefined, 'order 3'],
     };
     for (const one of choices.from) {
@@ -166,7 +201,7 @@ describe('entries', () => {
               ({ createdAt, amount, reference }) =>
                 (!one || createdAt >= one) &&
                 (!two || createdAt < two) &&
-                (!three || amount > 0 === (three === 'credit')) &&
+                (!three || (three === 'credit' ? amount > 0 : amount < 0)) &&
                 (!four || reference === four),
             );
             expect(await allPages(parameters), JSON.stringify(parameters)).toEqual(fitting.reverse());
@@ -178,13 +213,10 @@ describe('entries', () => {
 
   it('of which few fit come in pages that may be empty, each bounded in what it looks at', async () => {
     const rows = 2 * SCANNED_MAX + 10;
-    await insertAccounts(database, 'long');
-    await database.pool.query(
-      `INSERT INTO ledger (account_id, version, amount, balance, reference, created_at)
-       SELECT 'long', version, 1, version, CASE WHEN version = 3 THEN 'rare' END, now() FROM generate_series(1, $1::bigint) AS version`,
-      [rows],
-    );
-    await database.pool.query(`UPDATE account SET version = $1, balance = $1 WHERE account_id = 'long'`, [rows]);
+    await fillLedger(database.pool, ['long'], 0, 2);
+    await insertEntries(database.pool, [changeRow('long', 3, { reference: 'rare' })]);
+    await fillLedger(database.pool, ['long'], 4, rows - 1);
+    await insertAccountRows(database.pool, ['long'], rows - 1);
     const pages: number[] = [];
     for (let cursor: string | null = ''; cursor !== null; ) {
       const { body } = await get(`/v1/accounts/long/entries?reference=rare${cursor && `&cursor=${cursor}`}`);
@@ -273,33 +305,157 @@ describe('an export', () => {
     );
   });
 
+  it('of changes without money is a part of neither direction', async () => {
+    const versions = async (direction: string) => {
+      const { text } = await exported('busy', `format=jsonl&direction=${direction}`);
+      const found: Entry[] = text
+        .trimEnd()
+        .split('\n')
+        .map((line) => JSON.parse(line));
+      return found.map(({ version }) => version);
+    };
+    const found = [...(await versions('credit')), ...(await versions('debit'))];
+    const moneyless = entries.filter(({ type }) => type.startsWith('account.')).map(({ version }) => version);
+    expect(moneyless).toHaveLength(7);
+    expect([...found, ...moneyless].sort((one, other) => one - other)).toEqual(entries.map(({ version }) => version));
+  });
+
+  const CSV_COLUMNS = [
+    ...[
+      'eventId',
+      'type',
+      'version',
+      'epoch',
+      'previousEpoch',
+      'asset',
+      'amount',
+      'heldChange',
+      'balance',
+      'held',
+      'createdAt',
+    ],
+    ...[
+      'recordedAt',
+      'reference',
+      'actor',
+      'metadata',
+      'transferId',
+      'reverses',
+      'hold.id',
+      'hold.status',
+      'hold.remaining',
+    ],
+    ...['hold.expiresAt', 'limits.overdraftLimit', 'limits.maxBalance', 'limits.status'],
+  ];
+
+  /** RFC 4180. */
+  const parseCsv = (text: string): string[][] => {
+    const fields = [...text.matchAll(/("(?:[^"]|"")*"|[^",\r\n]*)(,|\r\n)/g)];
+    const rows: string[][] = [[]];
+    for (const [, field = '', end] of fields) {
+      rows.at(-1)?.push(field.startsWith('"') ? field.slice(1, -1).replaceAll('""', '"') : field);
+      if (end === '\r\n') rows.push([]);
+    }
+    expect(rows.pop()).toEqual([]);
+    expect(fields.map(([all]) => all).join('')).toBe(text); // nothing was passed over
+    return rows;
+  };
+
+  it('in CSV has a column for whatever an entry can have, with what /entries shows', async () => {
+    await insertAccountRows(database.pool, ['full'], 2);
+    await insertEntries(database.pool, [
+      changeRow('full', 0, { overdraftLimit: 5, maxBalance: 900, actor: 'shop' }),
+      changeRow('full', 1, {
+        ...{ type: 'hold.placed', amount: 0, heldChange: 4, balance: 0, held: 4, reference: 'a, b', actor: 'shop' },
+        ...{ metadata: '{"order":"1","x":"a\\"b"}', transferId: 'full:1:abc', reverses: 'full:0:abc' },
+        ...{ holdId: 'h', holdStatus: 'active', holdRemaining: 4, holdExpiresAt: new Date('2026-12-01T00:00:00Z') },
+      }),
+      changeRow('full', 2, {
+        type: 'balance.debited',
+        amount: -4,
+        heldChange: -4,
+        balance: -4,
+        held: 0,
+        holdId: 'h',
+        holdStatus: 'captured',
+        holdRemaining: 0,
+      }),
+    ]);
+    const shown = (await get('/v1/accounts/full/entries')).body.entries.reverse();
+    const [head, ...lines] = parseCsv((await exported('full', 'format=csv')).text);
+    expect(head).toEqual(CSV_COLUMNS);
+    const cell = (entry: Record<string, unknown>, path: string) => {
+      const value = path
+        .split('.')
+        .reduce<unknown>((one, name) => (one as Record<string, unknown> | undefined)?.[name], entry);
+      return value === undefined ? '' : typeof value === 'object' ? JSON.stringify(value) : String(value);
+    };
+    expect(lines).toEqual(shown.map((entry: Record<string, unknown>) => CSV_COLUMNS.map((path) => cell(entry, path))));
+    // And the other way: no member is without a column.
+    const paths = (value: object, before = ''): string[] =>
+      Object.entries(value).flatMap(([name, member]) =>
+        typeof member === 'object' && name !== 'metadata' ? paths(member, `${before}${name}.`) : `${before}${name}`,
+      );
+    expect(new Set(shown.flatMap((entry: object) => paths(entry)))).toEqual(new Set(CSV_COLUMNS));
+    const { text } = await exported('full', 'format=jsonl');
+    expect(
+      text
+        .trimEnd()
+        .split('\n')
+        .map((line) => JSON.parse(line)),
+    ).toEqual(shown);
+  });
+
   it('in CSV quotes what has to be, and shows formulas as text', async () => {
     await createAccount(url, 'csv:1');
     const references = ['plain', 'a "quoted", one', '=1+1', '-5', '+x', '@y', 'ü'];
     for (const reference of references) {
       await send(url, 'POST', '/v1/balance-updates', { accountId: 'csv:1', amount: 1, reference });
     }
+    await createAccount(url, '-1', 5);
     await drained(database);
     const { headers, text } = await exported('csv:1', 'format=csv');
     expect(headers.get('content-disposition')).toBe('attachment; filename="csv_1.csv"');
-    const [head, ...lines] = text.split('\r\n');
-    expect(head).toBe('eventId,version,amount,balance,createdAt,recordedAt,reference,actor');
-    expect(lines.pop()).toBe('');
-    expect(lines.map((line) => line.split(',').slice(6).join(','))).toEqual(
-      ['plain', '"a ""quoted"", one"', "'=1+1", "'-5", "'+x", "'@y", 'ü'].map((shown) => `${shown},`),
-    );
-    expect(lines[0]).toMatch(/^csv:1:1,1,1,1,\d{4}-.*Z,\d{4}-.*Z,plain,$/);
+    expect(text.split('\r\n')[0]).toBe(CSV_COLUMNS.join(','));
+    const of = (name: string) => CSV_COLUMNS.indexOf(name);
+    expect(
+      parseCsv(text)
+        .slice(2)
+        .map((line) => line[of('reference')]),
+    ).toEqual(['plain', 'a "quoted", one', "'=1+1", "'-5", "'+x", "'@y", 'ü']);
+    expect(text).toContain(',"a ""quoted"", one",');
+    const [, opening, first] = parseCsv(text);
+    const pattern = [
+      /^csv:1:1:[0-9a-z]+$/,
+      /^balance\.credited$/,
+      /^1$/,
+      /^\d{13}$/,
+      /^\d{13}$/,
+      /^UNIT$/,
+      /^1$/,
+      /^0$/,
+      /^1$/,
+      /^0$/,
+    ];
+    for (const [place, one] of pattern.entries()) expect(first?.[place]).toMatch(one);
+    expect(opening?.slice(of('limits.overdraftLimit'))).toEqual(['0', '', 'open']);
+    const ids = parseCsv((await exported('-1', 'format=csv')).text)
+      .slice(1)
+      .map(([eventId]) => eventId);
+    expect(ids).toEqual([expect.stringMatching(/^'-1:0:/), expect.stringMatching(/^'-1:1:/)]);
   });
 
   it('of a long history that breaks off is no complete file, and more than two at once are refused', async () => {
     // Long enough that it does not fit into the buffers between a client that reads nothing and the service.
     const rows = 80_000;
-    await insertAccounts(database, 'huge');
-    await database.pool.query(
-      `INSERT INTO ledger (account_id, version, amount, balance, reference, created_at)
-       SELECT 'huge', version, 1, version, repeat('x', 250), now() FROM generate_series(1, $1::bigint) AS version`,
-      [rows],
-    );
+    await insertAccountRows(database.pool, ['huge'], rows - 1);
+    for (let first = 0; first < rows; first += 20_000) {
+      const versions = Array.from({ length: 20_000 }, (_, place) => first + place);
+      await insertEntries(
+        database.pool,
+        versions.map((version) => changeRow('huge', version, { reference: 'x'.repeat(250) })),
+      );
+    }
     const { hostname, port } = new URL(url);
     /** Reads the beginning of an answer, and no more. */
     const startLazily = async () => {

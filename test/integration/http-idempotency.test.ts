@@ -122,7 +122,7 @@ describe('a key', () => {
     await send(urls[0] as string, 'PATCH', '/v1/accounts/later', { status: 'open' });
     expect((await update('later', 0, 'k')).body.code).toBe('invalid_request');
     const applied = await update('later', 5, 'k');
-    expect(applied).toMatchObject({ status: 200, body: { balance: 5, version: 1 } });
+    expect(applied).toMatchObject({ status: 200, body: { balance: 5, version: 3 } });
     expect(isReplayed(applied)).toBe(false);
   });
 
@@ -209,7 +209,7 @@ describe('when the database commits and its answer is lost', () => {
 
   it('a decline with a key is still a decline', async () => {
     const remembered = async () =>
-      (await database.pool.query(`SELECT FROM request WHERE account_id = 'lost-decline'`)).rowCount === 1;
+      (await database.pool.query(`SELECT FROM idempotency_key WHERE account_id = 'lost-decline'`)).rowCount === 1;
     const answer = await updateWithLoss('lost-decline', -12, 'k', remembered);
     expect(answer).toMatchObject({ status: 400, body: { code: 'insufficient_funds', balance: 11, version: 2 } });
     expect(await accountOf('lost-decline')).toMatchObject({ balance: 10, version: 3 });

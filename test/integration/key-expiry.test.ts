@@ -23,12 +23,11 @@ afterAll(cleanUp);
 
 async function applyUnder(...keys: string[]): Promise<boolean[]> {
   const { rows } = await database.pool.query(
-    `SELECT replayed FROM apply_balance_updates(array_fill('a'::text, ARRAY[$2::int]), array_fill(1::bigint, ARRAY[$2::int]),
-       array_fill(NULL::text, ARRAY[$2::int]), $1, array_fill(NULL::text, ARRAY[$2::int]), array_fill(NULL::text, ARRAY[$2::int]), now())
-     ORDER BY item`,
+    `SELECT replayed FROM apply_changes(ARRAY['a'], array_fill(1, ARRAY[$2::int]), array_fill(1::bigint, ARRAY[$2::int]),
+       NULL, NULL, NULL, $1, array_fill('same'::bytea, ARRAY[$2::int]), NULL)`,
     [keys, keys.length],
   );
-  return rows.map((row) => row.replayed);
+  return rows[0].replayed ?? keys.map(() => false);
 }
 
 const expire = async (kept: string): Promise<boolean> =>
@@ -48,7 +47,7 @@ it('keeps a key for its time and for one more, and gives the space back', async 
   expect(await expire('0')).toBe(true);
   expect(await expire('0')).toBe(true);
   const { rows } = await database.pool.query(
-    `SELECT pg_relation_size('request_even') + pg_relation_size('request_odd') AS bytes`,
+    `SELECT pg_relation_size('idempotency_key_even') + pg_relation_size('idempotency_key_odd') AS bytes`,
   );
   expect(rows[0].bytes).toBe(0);
 });
@@ -57,7 +56,7 @@ it('waits while another session holds a lock, without an effect', async () => {
   const backup = await database.pool.connect();
   try {
     await backup.query('BEGIN');
-    await backup.query('SELECT FROM request');
+    await backup.query('SELECT FROM idempotency_key');
     await expect(expire('0')).rejects.toMatchObject({ code: '55P03' });
   } finally {
     await backup.query('ROLLBACK');
@@ -73,7 +72,7 @@ it('goes on under traffic: none is lost before its time, nothing is doubled, nob
   const KEPT_MS = 1000;
   const { url } = await startApiHere(own, createBroker(), { IDEMPOTENCY_KEYS_KEPT_MS: String(KEPT_MS), RELAY: 'off' });
   const since = async (): Promise<string> =>
-    (await own.pool.query('SELECT since::text AS since FROM request_rotation')).rows[0].since;
+    (await own.pool.query('SELECT since::text AS since FROM idempotency_rotation')).rows[0].since;
   const post = async (key: string) => {
     const startedMs = performance.now();
     const answer = await send(
@@ -115,7 +114,9 @@ it('goes on under traffic: none is lost before its time, nothing is doubled, nob
 
   expect(rotations.size).toBeGreaterThanOrEqual(5);
   expect(repeatedInTime).toBeGreaterThan(applied / 2);
-  const { rows } = await own.pool.query(`SELECT version, balance, (SELECT count(*) FROM request) AS keys FROM account`);
+  const { rows } = await own.pool.query(
+    `SELECT version, balance, (SELECT count(*) FROM idempotency_key) AS keys FROM account`,
+  );
   expect(rows[0]).toMatchObject({ version: applied, balance: applied });
   expect(rows[0].keys).toBeLessThan(applied * 0.8); // the oldest are gone
   expect(longestMs).toBeLessThan(3000);

@@ -67,7 +67,7 @@ it('counts requests, updates, batches and events', async () => {
     'http_request_duration_seconds_count{method="GET",route="none",status="404"}': 1,
     relay_active: 1,
     relay_in_flight_events: 0,
-    'relay_events_total{outcome="confirmed"}': 2,
+    'relay_events_total{outcome="confirmed"}': 3,
     'rabbitmq_link{state="connected"}': 1,
     'rabbitmq_link{state="disconnected"}': 0,
     outbox_oldest_age_seconds: 0,
@@ -80,10 +80,10 @@ it('counts requests, updates, batches and events', async () => {
   channel.publish(broker.topology.eventsExchange, 'balance.credited', Buffer.from('no event'));
   await until('the dead letter is counted', async () => (await scrape(health)).dead_letters === 1);
   expect(await scrape(health)).toMatchObject({
-    'ledger_events_total{outcome="recorded"}': 2,
+    'ledger_events_total{outcome="recorded"}': 3,
     'ledger_events_total{outcome="malformed"}': 1,
     'ledger_events_total{outcome="forged"}': 0,
-    ledger_batch_entries_sum: 2,
+    ledger_batch_entries_sum: 3,
     ledger_write_failures_total: 0,
     'rabbitmq_link{state="connected"}': 1,
   });
@@ -111,7 +111,7 @@ it('shows how far the ledger is behind, and leaves out what cannot be read', asy
   await update(url, 'a', 1);
   await update(url, 'a', 1);
   await until('time passes', async () => ((await scrape(url)).outbox_oldest_age_seconds ?? 0) > 0.3);
-  expect(await scrape(url)).toMatchObject({ outbox_pending_changes: 2 });
+  expect(await scrape(url)).toMatchObject({ outbox_pending_changes: 3 });
   await database.pool.query('ALTER TABLE outbox RENAME TO away');
   await until('it is left out', async () => (await scrape(url)).outbox_pending_changes === undefined);
   expect(await scrape(url)).toMatchObject({ 'balance_updates_total{outcome="applied"}': 2 });

@@ -150,6 +150,7 @@ describe('the API answers as the document says', () => {
     await call('get', '/v1/accounts/{id}/balance', { query: '?version=1' });
     await call('get', '/v1/accounts/{id}/balance', { query: '?version=0' });
     await call('get', '/v1/accounts/{id}/chain-head');
+    await call('get', '/v1/accounts/{id}/chain-segments', { query: '?limit=1' });
     await call('get', '/v1/accounts/{id}/verification');
     for (const format of ['csv', 'jsonl']) {
       const response = await fetch(`${url}/v1/accounts/alice/entries/export?format=${format}`, { headers: everything });

@@ -1,21 +1,53 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { AMOUNT_MAX } from '../../src/shared/balance.ts';
+import { ACCOUNT_STATUSES, AMOUNT_MAX, HOLD_STATUSES } from '../../src/shared/balance.ts';
+import type { Change } from '../../src/shared/change.ts';
+import { CHANGE_TYPES } from '../../src/shared/contract.ts';
 import { decodeEvents, encodeEvent, encodeEventBatch } from '../../src/shared/events.ts';
 
-const changes = fc.record({
-  accountId: fc.stringMatching(/^[A-Za-z0-9._:-]{1,64}$/).filter((id) => id !== '.' && id !== '..'),
-  version: fc.integer({ min: 1, max: AMOUNT_MAX }),
-  amount: fc.integer({ min: -AMOUNT_MAX, max: AMOUNT_MAX }).filter((amount) => amount !== 0),
-  balance: fc.integer({ min: -AMOUNT_MAX, max: AMOUNT_MAX }),
+const id = fc.stringMatching(/^[A-Za-z0-9._:-]{1,64}$/).filter((text) => text !== '.' && text !== '..');
+const minorUnits = fc.integer({ min: -AMOUNT_MAX, max: AMOUNT_MAX });
+const positive = fc.integer({ min: 0, max: AMOUNT_MAX });
+const date = fc.date({ min: new Date('2000-01-01'), max: new Date('2100-01-01'), noInvalidDate: true });
+const none = fc.constant(null);
+const hold = fc.record({
+  holdId: id,
+  holdStatus: fc.constantFrom(...HOLD_STATUSES),
+  holdRemaining: positive,
+  holdExpiresAt: fc.option(date),
+});
+const noHold = fc.record({ holdId: none, holdStatus: none, holdRemaining: none, holdExpiresAt: none });
+const limits = fc.record({
+  overdraftLimit: positive,
+  maxBalance: fc.option(positive),
+  status: fc.constantFrom(...ACCOUNT_STATUSES),
+});
+const noLimits = fc.record({ overdraftLimit: none, maxBalance: none, status: none });
+const others = fc.record({
+  accountId: id,
+  version: positive,
+  epoch: fc.integer({ min: 1, max: AMOUNT_MAX }),
+  previousEpoch: fc.option(fc.integer({ min: 1, max: AMOUNT_MAX })),
+  type: fc.constantFrom(...CHANGE_TYPES),
+  asset: fc.stringMatching(/^[A-Z0-9/._-]{1,20}$/),
+  amount: minorUnits,
+  heldChange: minorUnits,
+  balance: minorUnits,
+  held: positive,
   reference: fc.option(
     fc
       .string({ unit: 'grapheme', minLength: 1, maxLength: 50 })
       .filter((text) => !/\p{Cc}/u.test(text) && text.length <= 255),
   ),
   actor: fc.option(fc.stringMatching(/^[A-Za-z0-9._:-]{1,64}$/)),
-  createdAt: fc.date({ min: new Date('2000-01-01'), max: new Date('2100-01-01'), noInvalidDate: true }),
+  metadata: fc.option(fc.constantFrom('{"order":"1"}', '{"a":"","b":"\\"é"}')),
+  transferId: fc.option(id),
+  reverses: fc.option(id),
+  createdAt: date,
 });
+const changes: fc.Arbitrary<Change> = fc
+  .tuple(others, fc.oneof(hold, noHold), fc.oneof(limits, noLimits))
+  .map(([change, ofHold, ofLimits]) => ({ ...change, ...ofHold, ...ofLimits }));
 
 describe('events', () => {
   it('decode to the change that was encoded', () => {

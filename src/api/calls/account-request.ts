@@ -33,12 +33,12 @@ export async function inDatabase<T>(query: () => Promise<T>): Promise<T> {
 }
 
 /** A whole number in a query. @param what the sentence that says what it must be. */
-export const wholeInQuery = (what: string, max: number) =>
+export const wholeInQuery = (what: string, max: number, min: 0 | 1 = 1) =>
   z
     .string(what)
-    .regex(/^[1-9]\d{0,15}$/, what)
+    .regex(/^(0|[1-9]\d{0,15})$/, what)
     .transform(Number)
-    .refine((value) => value <= max, what);
+    .refine((value) => value >= min && value <= max, what);
 
 /** Rows of one page. */
 export const PAGE_ROWS_MAX = 1000;

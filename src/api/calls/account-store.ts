@@ -1,47 +1,65 @@
 // SQL for accounts: everything but balance updates and histories. All of it can be repeated safely.
+import { AMOUNT_MAX } from '../../shared/balance.ts';
 import { type ChainHead, GENESIS_HASH } from '../../shared/chain-head.ts';
 import type { Pool } from '../../shared/database.ts';
 
 export interface Account {
   id: string;
+  asset: string;
   balance: number;
+  held: number;
+  available: number;
   version: number;
   overdraftLimit: number;
-  status: 'open' | 'frozen';
+  maxBalance: number | null;
+  status: 'open' | 'frozen' | 'closed';
   createdAt: Date;
   updatedAt: Date;
 }
 
-const COLUMNS = `account_id AS id, balance, version, overdraft_limit AS "overdraftLimit", status,
-  created_at AS "createdAt", updated_at AS "updatedAt"`;
+/** @param row an expression whose fields are the columns of the table account. */
+const columnsOf = (row: string) => `
+  ${row}.account_id AS id, ${row}.asset, ${row}.balance, ${row}.held,
+  least(${row}.balance + ${row}.overdraft_limit - ${row}.held, ${AMOUNT_MAX}) AS available, ${row}.version,
+  ${row}.overdraft_limit AS "overdraftLimit", ${row}.max_balance AS "maxBalance", ${row}.status,
+  ${row}.created_at AS "createdAt", ${row}.updated_at AS "updatedAt"`;
 
-const INSERT = `
-  INSERT INTO account (account_id, overdraft_limit, created_at, updated_at) VALUES ($1, $2, $3, $3)
-  ON CONFLICT (account_id) DO NOTHING
-  RETURNING ${COLUMNS}`;
-const SELECT = `SELECT ${COLUMNS} FROM account WHERE account_id = $1`;
-
-/** The account, and whether this call made it; an account that was there is returned as it is. */
-export async function createAccount(
-  pool: Pool,
-  id: string,
-  overdraftLimit: number,
-): Promise<{ account: Account; created: boolean }> {
-  const inserted = await pool.query<Account>(INSERT, [id, overdraftLimit, new Date().toISOString()]);
-  const [created] = inserted.rows;
-  if (created) return { account: created, created: true };
-  const existing = await findAccount(pool, id);
-  if (!existing) throw new Error('an account is in the way and cannot be read'); // accounts are never deleted
-  return { account: existing, created: false };
+/** Who asks for a change, and in which trace: both go with its event. */
+export interface Origin {
+  actor: string | null;
+  traceparent: string | null;
 }
+
+export interface WantedAccount {
+  id: string;
+  asset: string;
+  overdraftLimit: number;
+  maxBalance: number | null;
+}
+
+const OPEN = `SELECT result.opened, ${columnsOf('(result.account)')} FROM open_account($1, $2, $3, $4, $5, $6) AS result`;
+
+/** The account, and whether this call opened it; an account that was there is returned as it is. */
+export async function openAccount(
+  pool: Pool,
+  { id, asset, overdraftLimit, maxBalance }: WantedAccount,
+  { actor, traceparent }: Origin,
+): Promise<{ account: Account; opened: boolean }> {
+  const values = [id, asset, overdraftLimit, maxBalance, actor, traceparent];
+  const { rows } = await pool.query<Account & { opened: boolean }>(OPEN, values);
+  const { opened, ...account } = rows[0] as Account & { opened: boolean };
+  return { account, opened };
+}
+
+const SELECT = `SELECT ${columnsOf('account')} FROM account WHERE account_id = $1`;
 
 export async function findAccount(pool: Pool, id: string): Promise<Account | undefined> {
   return (await pool.query<Account>(SELECT, [id])).rows[0];
 }
 
-// `~` is behind every character that an id may have, and order is that of bytes.
+// `~` is after every character that an id may have, and order is that of bytes.
 const LIST = `
-  SELECT ${COLUMNS} FROM account
+  SELECT ${columnsOf('account')} FROM account
   WHERE account_id > $1 AND account_id >= $2 AND account_id < $2 || '~'
   ORDER BY account_id
   LIMIT $3`;
@@ -51,33 +69,37 @@ export async function listAccounts(pool: Pool, behindId: string, prefix: string,
   return (await pool.query<Account>(LIST, [behindId, prefix, limit])).rows;
 }
 
-// The constraint account_not_overdrawn would refuse the same, as an error.
-const UPDATE = `
-  UPDATE account
-  SET overdraft_limit = coalesce($2, overdraft_limit), status = coalesce($3, status), updated_at = greatest($4, updated_at)
-  WHERE account_id = $1 AND balance >= -coalesce($2, overdraft_limit)
-  RETURNING ${COLUMNS}`;
+const CHANGE = `
+  SELECT result.outcome, ${columnsOf('(result.account)')} FROM change_account($1, $2, $3, $4) AS result`;
 
-export type AccountChange = { overdraftLimit?: number | undefined; status?: Account['status'] | undefined };
+/** maxBalance null: no limit. */
+export interface AccountChange {
+  overdraftLimit?: number | undefined;
+  maxBalance?: number | null | undefined;
+  status?: Account['status'] | undefined;
+}
 
-/** Changes limit or status, or says why not. */
+export type ChangeRefusal = 'account_not_found' | 'account_closed' | 'overdraft_limit_too_low' | 'account_not_empty';
+
+/** Changes limits or status, or says why not. One statement: what it decides and what it says are of one moment. */
 export async function changeAccount(
   pool: Pool,
   id: string,
   change: AccountChange,
-): Promise<Account | 'account_not_found' | 'overdraft_limit_too_low'> {
-  const values = [id, change.overdraftLimit ?? null, change.status ?? null, new Date().toISOString()];
-  const [changed] = (await pool.query<Account>(UPDATE, values)).rows;
-  if (changed) return changed;
-  return (await findAccount(pool, id)) ? 'overdraft_limit_too_low' : 'account_not_found';
+  { actor, traceparent }: Origin,
+): Promise<Account | ChangeRefusal> {
+  const values = [id, JSON.stringify(change), actor, traceparent];
+  const { rows } = await pool.query<Account & { outcome: 'changed' | 'unchanged' | ChangeRefusal }>(CHANGE, values);
+  const { outcome, ...account } = rows[0] as (typeof rows)[number];
+  return outcome === 'changed' || outcome === 'unchanged' ? account : outcome;
 }
 
 const CHAIN_HEAD = `
-  SELECT account.account_id AS "accountId", coalesce(head.version, 0) AS version,
+  SELECT account.account_id AS "accountId", head.last_version AS version,
          coalesce(encode(head.hash, 'hex'), '${GENESIS_HASH}') AS hash
   FROM account
   LEFT JOIN LATERAL (
-    SELECT version, hash FROM ledger_chain WHERE ledger_chain.account_id = $1 ORDER BY version DESC LIMIT 1
+    SELECT last_version, hash FROM ledger_chain WHERE ledger_chain.account_id = $1 ORDER BY last_version DESC LIMIT 1
   ) head ON true
   WHERE account.account_id = $1`;
 

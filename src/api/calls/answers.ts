@@ -4,19 +4,30 @@ import { z } from 'zod';
 import {
   AMOUNT_MAX,
   accountId,
-  actor,
+  accountStatus,
   amount,
+  asset,
+  epoch,
+  maxBalance,
   overdraftLimit,
-  reference,
   timestamp,
   version,
 } from '../../shared/balance.ts';
+import { eventId as eventIdOf } from '../../shared/change.ts';
+import { CHANGE_TYPES } from '../../shared/contract.ts';
+import { changeMembers } from '../../shared/events.ts';
 import { type ProblemCode, problems } from '../../shared/problems.ts';
 
 const balance = z.int().min(-AMOUNT_MAX).max(AMOUNT_MAX).meta({ description: 'Minor units.', example: 250 });
-const changes = z.int().min(0).meta({ description: 'Number of accepted changes.', example: 1 });
+const held = balance.min(0).meta({ description: 'Minor units that active holds set aside.', example: 0 });
+const lastVersion = version.meta({ description: 'Number of its last change; the opening is 0.', example: 1 });
 const time = timestamp.meta({ description: 'UTC, in milliseconds.', example: '2026-11-23T20:24:34.540Z' });
-const eventId = z.string().meta({ description: '`<accountId>:<version>`, of event and entry.', example: 'alice:1' });
+/** When the database of the examples began to speak for itself. */
+export const EXAMPLE_EPOCH = Date.parse('2026-11-23T20:00:00.000Z');
+const eventId = z.string().meta({
+  description: '`<accountId>:<version>:<epoch in base 36>`, of event and entry.',
+  example: eventIdOf({ accountId: 'alice', version: 1, epoch: EXAMPLE_EPOCH }),
+});
 const nextCursor = z.string().nullable().meta({
   description: 'Give it as `cursor` for the next page; null on the last one.',
   example: null,
@@ -25,12 +36,21 @@ const nextCursor = z.string().nullable().meta({
 export const account = z
   .strictObject({
     id: accountId.meta({ example: 'alice' }),
+    asset: asset.meta({ description: 'What it counts, fixed at its opening.', example: 'USD/2' }),
     balance,
-    version: changes,
+    held,
+    available: balance.meta({ description: '`balance + overdraftLimit - held`: what a debit or a hold can take.' }),
+    version: lastVersion,
     overdraftLimit: overdraftLimit.meta({ description: 'How far below 0 the balance may go.', example: 0 }),
-    status: z.enum(['open', 'frozen']).meta({ description: 'A frozen account takes no updates.', example: 'open' }),
+    maxBalance: maxBalance
+      .nullable()
+      .meta({ description: 'The highest balance that a credit may leave; null: no limit.', example: null }),
+    status: accountStatus.meta({
+      description: 'A frozen account takes no updates until it is open again; a closed one stays closed.',
+      example: 'open',
+    }),
     createdAt: time,
-    updatedAt: time.meta({ description: 'The last change of balance, limit or status.' }),
+    updatedAt: time.meta({ description: 'The last change.' }),
   })
   .meta({ id: 'Account' });
 
@@ -67,7 +87,7 @@ const problemMembers = {
   errors: z.array(invalidInput).optional().meta({ description: 'With `invalid_request`: the first 20 mistakes.' }),
   accountId: accountId.optional(),
   balance: balance.optional(),
-  version: changes.optional(),
+  version: lastVersion.optional(),
 };
 
 export const problem = z.strictObject(problemMembers).meta({
@@ -89,21 +109,32 @@ export const bulkAnswer = z
 export const entry = z
   .strictObject({
     eventId,
-    version,
-    amount,
-    balance: balance.meta({ description: 'What this change left.' }),
+    type: z.enum(CHANGE_TYPES).meta({ description: 'Also the routing key of its event.', example: 'balance.credited' }),
+    ...changeMembers,
+    version: version.meta({ description: 'Number of this change within its account, without a gap.', example: 1 }),
+    epoch: epoch.meta({
+      description: 'In another history of the account the same version has another.',
+      example: EXAMPLE_EPOCH,
+    }),
+    previousEpoch: epoch
+      .optional()
+      .meta({ description: 'Of the version before; absent at 0.', example: EXAMPLE_EPOCH }),
     createdAt: time,
     recordedAt: time.meta({ description: 'When the ledger took it.' }),
-    reference: reference.optional().meta({ example: 'order 1001' }),
-    actor: actor.optional().meta({ description: 'The client whose API key signed the request.', example: 'shop' }),
   })
-  .meta({ id: 'Entry' });
+  .meta({
+    id: 'Entry',
+    description:
+      'Amounts are minor units; balance, held and hold are as this change left them. What does not apply is absent.',
+  });
 
 export const entriesPage = z
   .strictObject({
     accountId,
-    version: changes.meta({ description: 'Of the account.' }),
-    ledgerVersion: changes.meta({ description: 'Of its newest entry; below `version` while events are under way.' }),
+    version: lastVersion.meta({ description: 'Of the account.' }),
+    ledgerVersion: lastVersion.nullable().meta({
+      description: 'Of its newest entry; below `version` while events are on their way, null while it has none.',
+    }),
     entries: z.array(entry),
     nextCursor,
   })
@@ -115,22 +146,39 @@ export const entriesPage = z
 export const pastBalance = z
   .strictObject({
     accountId,
-    version: changes.meta({ description: 'Of the last change up to then; 0 before the first one.' }),
+    version: lastVersion.nullable().meta({ description: 'Of the last change up to then; null before the opening.' }),
     balance,
+    held,
     createdAt: time.nullable(),
   })
   .meta({ id: 'PastBalance' });
 
+const hash = z
+  .string()
+  .regex(/^[0-9a-f]{64}$/)
+  .meta({ description: 'SHA-256 over all entries up to this one.', example: '0'.repeat(64) });
+
 export const chainHead = z
   .strictObject({
     accountId,
-    version: changes.meta({ description: 'Of the newest entry that has its hash.' }),
-    hash: z
-      .string()
-      .regex(/^[0-9a-f]{64}$/)
-      .meta({ description: 'SHA-256 over all entries up to it.', example: '0'.repeat(64) }),
+    version: lastVersion.nullable().meta({ description: 'Of the newest entry that was hashed; null while none was.' }),
+    hash,
   })
   .meta({ id: 'ChainHead' });
+
+export const chainSegmentsPage = z
+  .strictObject({
+    accountId,
+    segments: z.array(
+      z.strictObject({
+        firstVersion: version.meta({ example: 0 }),
+        lastVersion: version.meta({ example: 1 }),
+        hash,
+      }),
+    ),
+    nextCursor,
+  })
+  .meta({ id: 'ChainSegmentsPage', description: 'Oldest first, from version 0 without a gap.' });
 
 const whole = z.int().min(0);
 
@@ -139,7 +187,7 @@ export const accountVerification = z
     accountId,
     verified: z.boolean().meta({ description: 'Whether there are no problems.' }),
     problems: z.array(z.string()).meta({ description: 'What does not hold, a sentence each.', example: [] }),
-    version: changes,
+    version: lastVersion,
     ledgerEntries: whole.meta({ example: 1 }),
     pendingChanges: whole.meta({ description: 'Changes whose entry is not in the ledger yet.', example: 0 }),
     unchainedEntries: whole.meta({ description: 'Entries that have no hash yet.', example: 0 }),

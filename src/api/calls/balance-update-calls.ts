@@ -2,13 +2,14 @@
 // alone, answered with one result each.
 import { z } from 'zod';
 import { accountId, amount, reference } from '../../shared/balance.ts';
+import { eventId } from '../../shared/change.ts';
 import { BULK_UPDATES_MAX, type ProblemDetails } from '../../shared/contract.ts';
-import { eventId } from '../../shared/events.ts';
 import { actorOf } from '../access/access.ts';
 import { check, idempotencyKey, idempotencyKeyOf, traceparentOf } from '../http/input.ts';
 import { sendJson } from '../http/json-answer.ts';
 import { problemDocument, sendProblem } from '../http/problems.ts';
 import type { BalanceUpdate, UpdateResult } from '../updates/balance-update.ts';
+import { fingerprintOf } from '../updates/fingerprint.ts';
 import * as answers from './answers.ts';
 import type { Call } from './call.ts';
 
@@ -49,8 +50,10 @@ const single: Call = {
   refusals: [
     'idempotency_key_reused',
     'account_not_found',
+    'account_closed',
     'account_frozen',
     'balance_out_of_range',
+    'max_balance_exceeded',
     'insufficient_funds',
     'outcome_unknown',
   ],
@@ -58,14 +61,7 @@ const single: Call = {
     ({ lanes, readJsonBody, bodyBytesMax }) =>
     async (request, response) => {
       const body = check(balanceUpdateBody, await readJsonBody(request, bodyBytesMax));
-      const update: BalanceUpdate = {
-        accountId: body.accountId,
-        amount: body.amount,
-        reference: body.reference ?? null,
-        idempotencyKey: idempotencyKeyOf(request),
-        traceparent: traceparentOf(request),
-        actor: actorOf(response),
-      };
+      const update = updateOf(body, idempotencyKeyOf(request), traceparentOf(request), actorOf(response));
       const result = await lanes.submit(update, 'single');
       if ('replayed' in result && result.replayed) response.setHeader('idempotent-replayed', 'true');
       if (result.outcome === 'applied') sendJson(response, applied(update, result));
@@ -95,15 +91,8 @@ const bulk: Call = {
       const traceparent = traceparentOf(request);
       const actor = actorOf(response);
       const results = await Promise.all(
-        updates.map(async ({ accountId, amount, reference, idempotencyKey }) => {
-          const update: BalanceUpdate = {
-            accountId,
-            amount,
-            reference: reference ?? null,
-            idempotencyKey: idempotencyKey ?? null,
-            traceparent,
-            actor,
-          };
+        updates.map(async ({ idempotencyKey = null, ...body }) => {
+          const update = updateOf(body, idempotencyKey, traceparent, actor);
           const result = await lanes.submit(update, 'bulk');
           const replayed = 'replayed' in result && result.replayed;
           if (result.outcome === 'applied') return { status: 200, replayed, ...applied(update, result) };
@@ -116,8 +105,19 @@ const bulk: Call = {
 
 export const balanceUpdateCalls: readonly Call[] = [single, bulk];
 
-function applied({ accountId, amount }: BalanceUpdate, { balance, version, createdAt }: AppliedResult) {
-  return { accountId, amount, balance, version, eventId: eventId(accountId, version), createdAt };
+function updateOf(
+  { accountId, amount, reference }: z.infer<typeof balanceUpdateBody>,
+  idempotencyKey: string | null,
+  traceparent: string | null,
+  actor: string | null,
+): BalanceUpdate {
+  const fingerprint =
+    idempotencyKey === null ? null : fingerprintOf('balance-update', { accountId, amount, reference });
+  return { accountId, amount, reference: reference ?? null, idempotencyKey, fingerprint, traceparent, actor };
+}
+
+function applied({ accountId, amount }: BalanceUpdate, { balance, version, epoch, createdAt }: AppliedResult) {
+  return { accountId, amount, balance, version, eventId: eventId({ accountId, version, epoch }), createdAt };
 }
 
 type AppliedResult = Extract<UpdateResult, { balance: number }>;
@@ -127,16 +127,20 @@ function describe(update: BalanceUpdate, result: Exclude<UpdateResult, { outcome
   const { accountId, amount } = update;
   switch (result.outcome) {
     case 'insufficient_funds':
+    case 'max_balance_exceeded':
     case 'balance_out_of_range': {
       const { balance, version } = result;
-      const detail =
-        result.outcome === 'insufficient_funds'
-          ? `The balance is ${balance}: with the overdraft limit it does not cover a debit of ${-amount}.`
-          : `The balance is ${balance}: with ${amount} it would leave the range.`;
+      const detail = {
+        insufficient_funds: `The balance is ${balance}: with the overdraft limit it does not cover a debit of ${-amount}.`,
+        max_balance_exceeded: `The balance is ${balance}: with ${amount} it would be above the maxBalance of the account.`,
+        balance_out_of_range: `The balance is ${balance}: with ${amount} it would leave the range.`,
+      }[result.outcome];
       return { detail, accountId, balance, version };
     }
     case 'account_not_found':
       return { detail: 'Create it first: POST /v1/accounts.', accountId };
+    case 'account_closed':
+      return { detail: 'It stays closed: open another account.', accountId };
     case 'account_frozen':
       return { detail: 'It takes no updates until it is open again: PATCH /v1/accounts/{id}.', accountId };
     case 'idempotency_key_reused':

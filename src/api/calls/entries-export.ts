@@ -1,6 +1,6 @@
 // A history as a file: CSV or JSON lines, oldest first, streamed in bounded memory however long it is.
 import type { ServerResponse } from 'node:http';
-import { eventId } from '../../shared/events.ts';
+import { changeBody, eventId } from '../../shared/change.ts';
 import type { Entry } from './history-store.ts';
 
 export type ExportFormat = 'csv' | 'jsonl';
@@ -8,41 +8,59 @@ export type ExportFormat = 'csv' | 'jsonl';
 interface Form {
   contentType: string;
   head: string;
-  line(id: string, entry: Entry): string;
+  line(entry: Entry): string;
 }
 
-const COLUMNS = ['eventId', 'version', 'amount', 'balance', 'createdAt', 'recordedAt', 'reference', 'actor'] as const;
+/** A column each, in this order: the names of the JSON form, what is nested by its path. */
+const COLUMNS: readonly (readonly [name: string, text: (entry: Entry) => string])[] = [
+  ['eventId', (entry) => csvText(eventId(entry))],
+  ['type', ({ type }) => type],
+  ['version', ({ version }) => String(version)],
+  ['epoch', ({ epoch }) => String(epoch)],
+  ['previousEpoch', ({ previousEpoch }) => String(previousEpoch ?? '')],
+  ['asset', ({ asset }) => csvText(asset)],
+  ['amount', ({ amount }) => String(amount)],
+  ['heldChange', ({ heldChange }) => String(heldChange)],
+  ['balance', ({ balance }) => String(balance)],
+  ['held', ({ held }) => String(held)],
+  ['createdAt', ({ createdAt }) => createdAt.toISOString()],
+  ['recordedAt', ({ recordedAt }) => recordedAt.toISOString()],
+  ['reference', ({ reference }) => csvText(reference ?? '')],
+  ['actor', ({ actor }) => csvText(actor ?? '')],
+  ['metadata', ({ metadata }) => csvText(metadata ?? '')],
+  ['transferId', ({ transferId }) => csvText(transferId ?? '')],
+  ['reverses', ({ reverses }) => csvText(reverses ?? '')],
+  ['hold.id', ({ holdId }) => csvText(holdId ?? '')],
+  ['hold.status', ({ holdStatus }) => holdStatus ?? ''],
+  ['hold.remaining', ({ holdRemaining }) => String(holdRemaining ?? '')],
+  ['hold.expiresAt', ({ holdExpiresAt }) => holdExpiresAt?.toISOString() ?? ''],
+  ['limits.overdraftLimit', ({ overdraftLimit }) => String(overdraftLimit ?? '')],
+  ['limits.maxBalance', ({ maxBalance }) => String(maxBalance ?? '')],
+  ['limits.status', ({ status }) => status ?? ''],
+];
 
 export const exportForms: Record<ExportFormat, Form> = {
   // RFC 4180
   csv: {
     contentType: 'text/csv; charset=utf-8; header=present',
-    head: `${COLUMNS.join(',')}\r\n`,
-    line(id, { version, amount, balance, createdAt, recordedAt, reference, actor }) {
-      const times = `${createdAt.toISOString()},${recordedAt.toISOString()}`;
-      const texts = `${csvText(reference ?? '')},${csvText(actor ?? '')}`;
-      return `${eventId(id, version)},${version},${amount},${balance},${times},${texts}\r\n`;
-    },
+    head: `${COLUMNS.map(([name]) => name).join(',')}\r\n`,
+    line: (entry) => `${COLUMNS.map(([, text]) => text(entry)).join(',')}\r\n`,
   },
   jsonl: {
     contentType: 'application/jsonl',
     head: '',
-    line: (id, entry) => `${JSON.stringify(entryBody(id, entry))}\n`,
+    line: (entry) => `${JSON.stringify(entryBody(entry))}\n`,
   },
 };
 
 /** An entry as all answers show it. */
-export function entryBody(id: string, { reference, actor, ...entry }: Entry) {
-  return {
-    eventId: eventId(id, entry.version),
-    ...entry,
-    ...(reference === null ? {} : { reference }),
-    ...(actor === null ? {} : { actor }),
-  };
+export function entryBody(entry: Entry) {
+  const { type, createdAt, recordedAt } = entry;
+  return { eventId: eventId(entry), type, ...changeBody(entry), createdAt, recordedAt };
 }
 
 /**
- * A spreadsheet takes text that begins like a formula for one, and a reference is anybody's text: an apostrophe before it
+ * A spreadsheet takes text that begins like a formula for one, and clients choose references and ids: an apostrophe before it
  * has it shown as text. https://owasp.org/www-community/attacks/CSV_Injection
  */
 function csvText(text: string): string {
@@ -87,7 +105,7 @@ export async function streamExport(
       for await (const entries of part) {
         if (!(await mayGoOn())) response.destroy();
         if (response.destroyed) return;
-        const text = entries.map((entry) => line(id, entry)).join('');
+        const text = entries.map(line).join('');
         if (text === '' || response.write(text)) continue;
         await taken(response, TAKEN_MS_MAX);
       }

@@ -50,24 +50,23 @@ const exportQuery = z.strictObject({
 const balanceQuery = z
   .strictObject({
     at: momentInQuery.optional(),
-    version: z
-      .union([z.literal('0').transform(() => 0), wholeInQuery(VERSION(), Number.MAX_SAFE_INTEGER)], VERSION())
-      .optional(),
+    version: wholeInQuery(
+      `must be a number from 0 to ${Number.MAX_SAFE_INTEGER}`,
+      Number.MAX_SAFE_INTEGER,
+      0,
+    ).optional(),
   })
   .refine(({ at, version }) => (at === undefined) !== (version === undefined), 'needs either at or version');
-
-function VERSION() {
-  return `must be a number from 0 to ${Number.MAX_SAFE_INTEGER}`;
-}
 
 type Period = { from?: Date | undefined; to?: Date | undefined };
 
 /** The versions of an account that lie in a period, both ends as in a slice: from one up to below another. */
-async function rangeOf(pool: Pool, id: string, { from, to }: Period, ledgerVersion: number) {
-  const before = (time: Date) => lastVersionBefore(pool, id, time, ledgerVersion);
+async function rangeOf(pool: Pool, id: string, { from, to }: Period, ledgerVersion: number | null) {
+  const last = ledgerVersion ?? -1;
+  const before = (time: Date) => lastVersionBefore(pool, id, time, last);
   return {
-    fromVersion: from ? (await before(from)) + 1 : 1,
-    belowVersion: to ? (await before(to)) + 1 : ledgerVersion + 1,
+    fromVersion: from ? (await before(from)) + 1 : 0,
+    belowVersion: to ? (await before(to)) + 1 : last + 1,
   };
 }
 
@@ -96,7 +95,7 @@ const entries: Call = {
       sendJson(response, {
         accountId: id,
         ...versions,
-        entries: slice.entries.map((entry) => entryBody(id, entry)),
+        entries: slice.entries.map(entryBody),
         nextCursor: slice.next === undefined ? null : String(slice.next),
       });
     },
@@ -117,11 +116,13 @@ const balance: Call = {
     async (request, response) => {
       const id = idOf(request);
       const { at, version = 0 } = check(balanceQuery, request.query, inQuery);
-      if (at && at.getTime() > Date.now()) throw invalidQuery('at', 'is in the future');
       const past = found(
         id,
-        await inDatabase(() => (at ? balanceAtTime(pool, id, at) : balanceAtVersion(pool, id, version))),
+        await inDatabase<Awaited<ReturnType<typeof balanceAtTime | typeof balanceAtVersion>>>(() =>
+          at ? balanceAtTime(pool, id, at) : balanceAtVersion(pool, id, version),
+        ),
       );
+      if (past === 'future') throw invalidQuery('at', 'is in the future');
       if ('lastVersion' in past) throw invalidQuery('version', `is above the account's, which is ${past.lastVersion}`);
       sendJson(response, { accountId: id, ...past });
     },

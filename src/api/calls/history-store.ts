@@ -1,13 +1,8 @@
 // SQL for the histories of accounts. Reads only, each statement bounded in what it looks at.
+import { type Change, SELECT_CHANGE } from '../../shared/change.ts';
 import type { Pool } from '../../shared/database.ts';
 
-export interface Entry {
-  version: number;
-  amount: number;
-  balance: number;
-  reference: string | null;
-  actor: string | null;
-  createdAt: Date;
+export interface Entry extends Change {
   recordedAt: Date;
 }
 
@@ -19,9 +14,9 @@ export interface EntryFilter {
 /** Entries that one statement looks at, where a filter lets few of them through. */
 export const SCANNED_MAX = 20_000;
 
-const COLUMNS = `version, amount, balance, reference, actor, created_at AS "createdAt", recorded_at AS "recordedAt"`;
+const COLUMNS = `${SELECT_CHANGE}, recorded_at AS "recordedAt"`;
 const MATCHES = `
-  ($4::text IS NULL OR ($4 = 'credit') = (amount > 0)) AND ($5::text IS NULL OR reference = $5)`;
+  ($4::text IS NULL OR sign(amount) = CASE $4 WHEN 'credit' THEN 1 ELSE -1 END) AND ($5::text IS NULL OR reference = $5)`;
 
 const NEWEST_FIRST = `
   SELECT ${COLUMNS} FROM ledger
@@ -68,22 +63,25 @@ export async function readOldestFirst(
 
 const VERSIONS = `
   SELECT account.version AS version,
-         coalesce((SELECT max(ledger.version) FROM ledger WHERE ledger.account_id = $1), 0) AS "ledgerVersion"
+         (SELECT max(ledger.version) FROM ledger WHERE ledger.account_id = $1) AS "ledgerVersion"
   FROM account WHERE account_id = $1`;
 
-/** Of the account, and of its newest entry in the ledger; undefined when there is no such account. */
-export async function readVersions(
-  pool: Pool,
-  id: string,
-): Promise<{ version: number; ledgerVersion: number } | undefined> {
-  return (await pool.query<{ version: number; ledgerVersion: number }>(VERSIONS, [id])).rows[0];
+export interface Versions {
+  version: number;
+  /** Null while it has no entry. */
+  ledgerVersion: number | null;
 }
 
-// A binary search: within an account createdAt never falls as the version rises. While an entry is under way its place is
-// empty, and the one before it stands for it.
+/** Of the account, and of its newest entry in the ledger; undefined when there is no such account. */
+export async function readVersions(pool: Pool, id: string): Promise<Versions | undefined> {
+  return (await pool.query<Versions>(VERSIONS, [id])).rows[0];
+}
+
+// A binary search: within an account createdAt never falls as the version rises. While an entry is on its way its place is
+// empty, and the one before it counts instead. -1: before the first version.
 const COUNT_BEFORE = `
   WITH RECURSIVE search (low, high) AS (
-    SELECT 0::bigint, $3::bigint
+    SELECT -1::bigint, $3::bigint
     UNION ALL
     SELECT CASE WHEN probe.is_before THEN middle.version ELSE low END,
            CASE WHEN probe.is_before THEN high ELSE middle.version - 1 END
@@ -100,30 +98,32 @@ const COUNT_BEFORE = `
   )
   SELECT low AS version FROM search WHERE low = high`;
 
-/** The last version up to `lastVersion` that was created before a moment; 0 when none was. */
+/** The last version up to `lastVersion` that was created before a moment; -1 when none was. */
 export async function lastVersionBefore(pool: Pool, id: string, moment: Date, lastVersion: number): Promise<number> {
   const { rows } = await pool.query<{ version: number }>(COUNT_BEFORE, [id, moment.toISOString(), lastVersion]);
-  return rows[0]?.version ?? 0;
+  return rows[0]?.version ?? -1;
 }
 
 /** What an account was worth at one version of it. */
 export interface PastBalance {
-  version: number;
+  /** Null before its opening. */
+  version: number | null;
   balance: number;
-  /** Of the change that left it; null before the first one. */
+  held: number;
+  /** Of the change that left it; null before the opening. */
   createdAt: Date | null;
 }
 
 // Ledger and outbox together hold every version of an account once, in any one snapshot: so this is right before the ledger
 // has caught up.
 const CHANGE = (version: string) => `
-  SELECT balance, created_at FROM ledger WHERE ledger.account_id = $1 AND ledger.version = ${version}
+  SELECT balance, held, created_at FROM ledger WHERE ledger.account_id = $1 AND ledger.version = ${version}
   UNION ALL
-  SELECT balance, created_at FROM outbox WHERE outbox.account_id = $1 AND outbox.version = ${version}
+  SELECT balance, held, created_at FROM outbox WHERE outbox.account_id = $1 AND outbox.version = ${version}
   LIMIT 1`;
 
 const AT_VERSION = `
-  SELECT account.version AS "lastVersion", change.balance, change.created_at AS "createdAt"
+  SELECT account.version AS "lastVersion", change.balance, change.held, change.created_at AS "createdAt"
   FROM account
   LEFT JOIN LATERAL (${CHANGE('$2')}) change ON true
   WHERE account.account_id = $1`;
@@ -142,7 +142,7 @@ export async function balanceAtVersion(
 
 const AT_TIME = `
   WITH RECURSIVE search (low, high) AS (
-    SELECT 0::bigint, version FROM account WHERE account_id = $1
+    SELECT -1::bigint, version FROM account WHERE account_id = $1
     UNION ALL
     SELECT CASE WHEN change.created_at <= $2 THEN middle.version ELSE low END,
            CASE WHEN change.created_at <= $2 THEN high ELSE middle.version - 1 END
@@ -151,17 +151,21 @@ const AT_TIME = `
     CROSS JOIN LATERAL (${CHANGE('middle.version')}) change
     WHERE low < high
   )
-  SELECT low AS version, change.balance, change.created_at AS "createdAt"
+  SELECT low AS version, change.balance, change.held, change.created_at AS "createdAt", $2 > clock_timestamp() AS "isFuture"
   FROM search
   LEFT JOIN LATERAL (${CHANGE('low')}) change ON true
   WHERE low = high
   UNION ALL
-  SELECT NULL, NULL, NULL FROM account WHERE account_id = $1
+  SELECT NULL, NULL, NULL, NULL, NULL FROM account WHERE account_id = $1
   LIMIT 1`;
 
-/** The balance after the last change that was created at or before a moment; undefined when there is no such account. */
-export async function balanceAtTime(pool: Pool, id: string, moment: Date): Promise<PastBalance | undefined> {
+/**
+ * The balance after the last change that was created at or before a moment; `future` where that is still to come, by the
+ * clock of the database; undefined when there is no such account.
+ */
+export async function balanceAtTime(pool: Pool, id: string, moment: Date): Promise<PastBalance | 'future' | undefined> {
   const [row] = (await pool.query(AT_TIME, [id, moment.toISOString()])).rows;
+  if (row?.isFuture) return 'future';
   if (row && row.version === null) throw damaged(`a version is missing on the way to ${moment.toISOString()}`);
   return row && pastBalance(row.version, row);
 }
@@ -172,8 +176,12 @@ function damaged(what: string): Error {
 }
 
 /** @throws when the change is in neither table: what somebody removed is no balance of 0. */
-function pastBalance(version: number, change: { balance: number | null; createdAt: Date | null }): PastBalance {
-  if (version === 0) return { version, balance: 0, createdAt: null };
-  if (change.balance === null) throw damaged(`version ${version} is in neither ledger nor outbox`);
-  return { version, balance: change.balance, createdAt: change.createdAt };
+function pastBalance(
+  version: number,
+  change: Record<'balance' | 'held', number | null> & { createdAt: Date | null },
+): PastBalance {
+  if (version === -1) return { version: null, balance: 0, held: 0, createdAt: null };
+  const { balance, held, createdAt } = change;
+  if (balance === null || held === null) throw damaged(`version ${version} is in neither ledger nor outbox`);
+  return { version, balance, held, createdAt };
 }

@@ -1,10 +1,13 @@
 // The calls with which a client verifies the history of an account: its newest hash, and the check of the whole.
 import type { PoolClient } from 'pg';
+import { z } from 'zod';
+import { listChainSegments } from '../../shared/chain-head.ts';
 import type { Pool } from '../../shared/database.ts';
 import { verifyAccount } from '../../shared/verification.ts';
+import { check, inQuery } from '../http/input.ts';
 import { sendJson } from '../http/json-answer.ts';
 import { RequestProblem, sendProblem } from '../http/problems.ts';
-import { accountPath, found, idOf, inDatabase } from './account-request.ts';
+import { accountPath, found, idOf, inDatabase, pageLimit, wholeInQuery } from './account-request.ts';
 import { findAccount, findChainHead } from './account-store.ts';
 import * as answers from './answers.ts';
 import type { Call } from './call.ts';
@@ -27,6 +30,38 @@ const chainHead: Call = {
     async (request, response) => {
       const id = idOf(request);
       sendJson(response, found(id, await inDatabase(() => findChainHead(pool, id))));
+    },
+};
+
+/** cursor is the nextCursor of the page before. */
+const segmentsQuery = z.strictObject({
+  limit: pageLimit,
+  cursor: wholeInQuery('must be the nextCursor of the page before', Number.MAX_SAFE_INTEGER, 0).optional(),
+});
+
+const chainSegments: Call = {
+  path: '/v1/accounts/:id/chain-segments',
+  method: 'get',
+  id: 'readChainSegments',
+  summary: 'The hashes of the ledger, oldest first',
+  description: 'Each over the entries of a few versions and the hash before: what recomputing needs to know.',
+  scope: 'read',
+  pathSchema: accountPath,
+  query: segmentsQuery,
+  answers: { 200: { description: 'A page.', schema: answers.chainSegmentsPage } },
+  refusals: ['account_not_found'],
+  handler:
+    ({ pool }) =>
+    async (request, response) => {
+      const id = idOf(request);
+      const { limit, cursor = -1 } = check(segmentsQuery, request.query, inQuery);
+      const segments = await inDatabase(async () => {
+        const found = await listChainSegments(pool, id, cursor, limit);
+        return found.length > 0 || (await findAccount(pool, id)) ? found : undefined;
+      });
+      const page = found(id, segments);
+      const nextCursor = page.length === limit ? String(page.at(-1)?.lastVersion) : null;
+      sendJson(response, { accountId: id, segments: page, nextCursor });
     },
 };
 
@@ -66,7 +101,7 @@ const verification: Call = {
   },
 };
 
-export const verificationCalls: readonly Call[] = [chainHead, verification];
+export const verificationCalls: readonly Call[] = [chainHead, chainSegments, verification];
 
 /** A connection of the pool for several statements. One that failed in between is not used again. */
 async function withClient<T>(pool: Pool, work: (client: PoolClient) => Promise<T>): Promise<T> {

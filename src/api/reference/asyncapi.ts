@@ -1,5 +1,7 @@
 // The events as an AsyncAPI 3.0 document, made of the schema that the worker checks them with.
 import { z } from 'zod';
+import { type Change, changeOf } from '../../shared/change.ts';
+import { CHANGE_TYPES, type ChangeType } from '../../shared/contract.ts';
 import {
   balanceEvent,
   EVENT_BATCH_CONTENT_TYPE,
@@ -8,15 +10,13 @@ import {
   encodeEventBatch,
 } from '../../shared/events.ts';
 import type { Topology } from '../../shared/topology.ts';
+import { EXAMPLE_EPOCH } from '../calls/answers.ts';
 
-const EXAMPLE = {
-  accountId: 'alice',
-  version: 1,
-  amount: 250,
-  balance: 250,
-  reference: 'order 1001',
-  actor: 'shop',
-  createdAt: new Date('2026-11-23T20:24:34.540Z'),
+const EXAMPLE: Change & { traceparent: null } = {
+  ...changeOf('alice', 'balance.credited', new Date('2026-11-23T20:24:34.540Z'), {
+    ...{ version: 1, epoch: EXAMPLE_EPOCH, previousEpoch: EXAMPLE_EPOCH },
+    ...{ asset: 'USD/2', amount: 250, heldChange: 0, balance: 250, held: 0, reference: 'order 1001', actor: 'shop' },
+  }),
   traceparent: null,
 };
 
@@ -66,8 +66,8 @@ export function asyncApiDocument(version: string, topology: Topology): object {
         'last version that you handled of an account, hold what leaves a gap, and report a gap that stays.',
     },
     defaultContentType: EVENT_CONTENT_TYPE,
-    channels: { credited: channel('balance.credited'), debited: channel('balance.debited') },
-    operations: { publishCredited: operation('credited'), publishDebited: operation('debited') },
+    channels: Object.fromEntries(CHANGE_TYPES.map((type) => [nameOf(type), channel(type)])),
+    operations: Object.fromEntries(CHANGE_TYPES.map((type) => [`publish.${nameOf(type)}`, operation(nameOf(type))])),
     components: {
       messages: {
         event: {
@@ -96,3 +96,6 @@ export function asyncApiDocument(version: string, topology: Topology): object {
     },
   };
 }
+
+/** A key of the document that needs no escaping in a reference. */
+const nameOf = (type: ChangeType) => type.replace('.', '_');

@@ -2,20 +2,7 @@
 import { type Client, DatabaseError, destroyClient, openClient } from '../../shared/database.ts';
 import type { Logger } from '../../shared/logging.ts';
 import type { BalanceUpdate, UpdateResult } from './balance-update.ts';
-
-const APPLY = {
-  name: 'apply_balance_updates',
-  text: 'SELECT item, outcome, replayed, balance, version, created_at FROM apply_balance_updates($1, $2, $3, $4, $5, $6, $7)',
-};
-
-export interface AppliedRow {
-  item: number;
-  outcome: UpdateResult['outcome'];
-  replayed: boolean;
-  balance: number;
-  version: number;
-  created_at: Date;
-}
+import { APPLY, type ApplyAnswer, parametersOf, resultsOf } from './batch.ts';
 
 /** The connection of a lane: opened when first needed, replaced when in doubt. */
 export function createLaneLink(options: { databaseUrl: string; statementTimeoutMs: number; log: Logger }) {
@@ -56,22 +43,11 @@ export function createLaneLink(options: { databaseUrl: string; statementTimeoutM
       }
     },
 
-    /** One row for each update, item = its place from 1. A failure is for {@link effectOf} to judge. */
-    async send(updates: readonly BalanceUpdate[]): Promise<AppliedRow[]> {
+    /** A result for each update, in order. A failure is for {@link effectOf} to judge. */
+    async send(updates: readonly BalanceUpdate[]): Promise<UpdateResult[]> {
       if (!client) throw new Error('the connection was lost before sending');
-      const result = await client.query<AppliedRow>({
-        ...APPLY,
-        values: [
-          updates.map((update) => update.accountId),
-          updates.map((update) => update.amount),
-          updates.map((update) => update.reference),
-          updates.map((update) => update.idempotencyKey),
-          updates.map((update) => update.traceparent),
-          updates.map((update) => update.actor),
-          new Date().toISOString(),
-        ],
-      });
-      return result.rows;
+      const { rows } = await client.query<ApplyAnswer>({ ...APPLY, values: parametersOf(updates) });
+      return resultsOf(rows[0] as ApplyAnswer);
     },
 
     async close(): Promise<void> {

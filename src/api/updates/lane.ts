@@ -10,7 +10,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from '../../shared/logging.ts';
 import type { TracedSpan, Tracing } from '../../shared/tracing.ts';
 import type { BalanceUpdate, UpdateResult } from './balance-update.ts';
-import { type AppliedRow, createLaneLink, effectOf, isTransient, refusalOf } from './lane-link.ts';
+import { createLaneLink, effectOf, isTransient, refusalOf } from './lane-link.ts';
 
 export interface LaneOptions {
   databaseUrl: string;
@@ -129,8 +129,8 @@ export function createLane(options: LaneOptions): Lane {
       return () => {};
     }
     try {
-      const rows = await link.send(updatesOf(batch));
-      return () => answer(batch, rows);
+      const results = await link.send(updatesOf(batch));
+      return () => answer(batch, results);
     } catch (error) {
       const effect = effectOf(error);
       span?.fail(effect);
@@ -199,16 +199,14 @@ export function createLane(options: LaneOptions): Lane {
     }
   }
 
-  function answer(batch: Job[], rows: AppliedRow[]): void {
+  function answer(batch: Job[], results: readonly UpdateResult[]): void {
     let changed = false;
-    for (const { item, outcome, replayed, balance, version, created_at: createdAt } of rows) {
-      if (outcome === 'applied' && !replayed) changed = true;
-      const remembered = createdAt !== null;
-      count(replayed ? 'replayed' : outcome);
-      batch[item - 1]?.resolve(
-        (remembered ? { outcome, replayed, balance, version, createdAt } : { outcome }) as UpdateResult,
-      );
-    }
+    results.forEach((result, index) => {
+      const replayed = 'replayed' in result && result.replayed;
+      if (result.outcome === 'applied' && !replayed) changed = true;
+      count(replayed ? 'replayed' : result.outcome);
+      batch[index]?.resolve(result);
+    });
     if (changed) onChange();
   }
 
@@ -263,9 +261,9 @@ function takeAll(queues: Record<Priority, Job[]>): Job[] {
 
 function traceBatch(tracing: Tracing, batch: Job[]): TracedSpan | undefined {
   const contexts = batch.map(({ update }) => update.traceparent);
-  return tracing.startSpan('client', 'apply_balance_updates', contexts, {
+  return tracing.startSpan('client', 'apply_changes', contexts, {
     'db.system.name': 'postgresql',
-    'db.stored_procedure.name': 'apply_balance_updates',
+    'db.stored_procedure.name': 'apply_changes',
     'db.operation.batch.size': batch.length,
   });
 }
