@@ -1,67 +1,95 @@
 // SQL for verify: what is wrong with the hash chain of each account. Every hash is compared with what the hash before it
-// and the entry give, so that the one entry that was changed is named, and not all that follow it.
+// and the entries of its segment give, so that the segment that was changed is named, and not all that follow it.
 import { GENESIS_HASH } from './chain-head.ts';
 
-/** Versions named in a sentence; all are counted. */
-const VERSIONS_NAMED_MAX = 5;
+/** Segments named in a sentence; all are counted. */
+const NAMED_MAX = 5;
 
-/** A sentence that names the rows of links that meet a condition, or null when none does. */
-function problem(what: string, condition: string, named = 'version'): string {
+/** extend_ledger_chain makes none that is longer. It bounds what one look reads, whatever someone wrote into ledger_chain. */
+const SEGMENT_ENTRIES_MAX = 1000;
+
+/** A sentence that names the segments of links that meet a condition, or null when none does. */
+function problem(what: string, condition: string, first = 'first_version', last = 'last_version'): string {
   const found = `count(*) FILTER (WHERE ${condition})`;
-  const names = `(array_agg(${named} ORDER BY version) FILTER (WHERE ${condition}))[1:${VERSIONS_NAMED_MAX}]`;
-  return `CASE WHEN ${found} > 0 THEN format('${what}: version %s', array_to_string(${names}, ', '))
-      || CASE WHEN ${found} > ${VERSIONS_NAMED_MAX} THEN format(' and %s more', ${found} - ${VERSIONS_NAMED_MAX}) ELSE '' END END`;
+  const name = `CASE WHEN ${first} = ${last} THEN 'version ' || ${last} ELSE 'versions ' || ${first} || ' to ' || ${last} END`;
+  const names = `(array_agg(${name} ORDER BY last_version) FILTER (WHERE ${condition}))[1:${NAMED_MAX}]`;
+  return `CASE WHEN ${found} > 0 THEN format('${what}: %s', array_to_string(${names}, ', '))
+      || CASE WHEN ${found} > ${NAMED_MAX} THEN format(' and %s more', ${found} - ${NAMED_MAX}) ELSE '' END END`;
 }
 
 /**
- * Common table expressions, the last of which is chain_problems: account_id, entries (that have a hash), problems
- * (sentences, or nulls). Both tables are read once, in key order.
+ * The hash that a segment of link must have after another hash; null where it lacks entries. A look-up by key for each
+ * segment: reads its entries alone, in order of version.
+ */
+function hashDue(hashBefore: string, first: string, last: string): string {
+  return `(
+      SELECT CASE WHEN count(*) = ${last} - ${first} + 1
+                  THEN ledger_segment_hash(${hashBefore}, link.account_id, string_agg(entry.text, '],[')) END
+      FROM (
+        SELECT ledger_entry_text(ledger) AS text FROM ledger
+        WHERE ledger.account_id = link.account_id AND ledger.version BETWEEN ${first} AND ${last}
+        ORDER BY ledger.version LIMIT ${SEGMENT_ENTRIES_MAX}
+      ) entry
+    )`;
+}
+
+/**
+ * Common table expressions, the last of which is chain_problems: account_id, entries (that are in a segment), problems
+ * (sentences, or nulls). Segments are read in key order, their entries by key, each once; a segment that does not begin where
+ * the one before ended is not computed, so that none can make this read entries over and over.
  *
- * Where somebody changed a hash, its entry does not fit and neither does the next one. That is told from two changed entries
- * by putting the right hash in its place: then the next entry fits. What is looked up for that is looked up for misfits only.
+ * Where someone changed a hash, the entries of its segment do not fit and neither do the next ones. That is told from changed
+ * entries by putting the right hash in its place: then the next ones fit. Misfits alone are read again for it.
  */
 export const CHAIN_PROBLEMS = `
-  chain AS (
+  placed AS (
     SELECT *,
-           lag(version, 1, 0::bigint) OVER in_order AS version_before,
-           lag(hash, 1, '\\x${GENESIS_HASH}') OVER in_order AS hash_before,
-           lag(hash, 2, '\\x${GENESIS_HASH}') OVER in_order AS hash_two_before
+           lag(last_version, 1, -1::bigint) OVER in_order AS last_before,
+           lag(hash, 1, decode('${GENESIS_HASH}', 'hex')) OVER in_order AS hash_before,
+           lead(first_version) OVER in_order AS next_first,
+           lead(last_version) OVER in_order AS next_last,
+           lead(hash) OVER in_order AS next_hash
     FROM ledger_chain
-    WINDOW in_order AS (PARTITION BY account_id ORDER BY version)
+    WINDOW in_order AS (PARTITION BY account_id ORDER BY last_version)
+  ),
+  computed AS (
+    SELECT *, CASE WHEN last_before = first_version - 1 AND last_version - first_version < ${SEGMENT_ENTRIES_MAX}
+                   THEN ${hashDue('hash_before', 'first_version', 'last_version')} END AS hash_due
+    FROM placed link
+    OFFSET 0 -- else the planner computes it wherever it is used below, as it would the state
   ),
   links AS (
-    SELECT chain.account_id, chain.version, chain.version_before,
+    SELECT account_id, first_version, last_version, last_before,
            CASE
-             WHEN ledger.version IS NULL THEN 'entry removed'
-             WHEN chain.version_before <> chain.version - 1 OR sha256(hash_before || ledger_entry_bytes(ledger)) = hash THEN 'intact'
-             WHEN (
-               SELECT sha256(sha256(hash_before || ledger_entry_bytes(ledger)) || ledger_entry_bytes(next)) = next_hash.hash
-               FROM ledger next
-               JOIN ledger_chain next_hash USING (account_id, version)
-               WHERE next.account_id = chain.account_id AND next.version = chain.version + 1
-             ) THEN 'hash changed'
-             WHEN (
-               SELECT sha256(sha256(hash_two_before || ledger_entry_bytes(before)) || ledger_entry_bytes(ledger)) = hash
-               FROM ledger before
-               WHERE before.account_id = chain.account_id AND before.version = chain.version - 1
-             ) THEN 'intact'
+             WHEN first_version > last_before + 1 THEN 'hash removed'
+             WHEN first_version <= last_before THEN 'overlap'
+             WHEN last_version - first_version >= ${SEGMENT_ENTRIES_MAX} THEN 'too long'
+             WHEN hash_due IS NULL THEN 'entry removed'
+             WHEN hash_due = hash THEN 'intact'
+             WHEN ${hashDue('hash_due', 'next_first', 'next_last')} = next_hash THEN 'hash changed'
+             WHEN ${hashDue('hash_due_before', 'first_version', 'last_version')} = hash THEN 'intact'
              ELSE 'entry changed'
            END AS state
-    FROM chain
-    LEFT JOIN ledger ON ledger.account_id = chain.account_id AND ledger.version = chain.version
-    OFFSET 0 -- else the planner puts the whole CASE wherever state stands below
+    FROM (
+      SELECT *, lag(hash_due) OVER (PARTITION BY account_id ORDER BY last_version) AS hash_due_before FROM computed
+    ) link
+    OFFSET 0
   ),
   chain_problems AS (
-    SELECT account_id, count(*) FILTER (WHERE state <> 'entry removed') AS entries, ARRAY[
-      ${problem('the entry is not what was hashed', `state = 'entry changed'`)},
-      ${problem('the entry was removed', `state = 'entry removed'`)},
-      ${problem('the hash was changed, the entry is intact', `state = 'hash changed'`)},
-      ${problem(
-        'the hash was removed',
-        'version_before <> version - 1',
-        `concat_ws(' to ', nullif(version_before + 1, version - 1), version - 1)`,
-      )}
-    ] AS problems
+    SELECT account_id,
+           sum(CASE WHEN state IN ('intact', 'hash changed', 'entry changed') THEN last_version - first_version + 1 ELSE (
+             SELECT count(*) FROM ledger
+             WHERE ledger.account_id = links.account_id
+               AND ledger.version BETWEEN greatest(first_version, last_before + 1) AND last_version
+           ) END) AS entries,
+           ARRAY[
+             ${problem('the entries are not what was hashed', `state = 'entry changed'`)},
+             ${problem('entries were removed', `state = 'entry removed'`)},
+             ${problem('the hash was changed, the entries are intact', `state = 'hash changed'`)},
+             ${problem('the hash was removed', `state = 'hash removed'`, '(last_before + 1)', '(first_version - 1)')},
+             ${problem('the segment overlaps the one before', `state = 'overlap'`)},
+             ${problem('the segment is too long to be one', `state = 'too long'`)}
+           ] AS problems
     FROM links
     GROUP BY account_id
   )`;

@@ -1,9 +1,11 @@
 // The operator's proof, over the whole database in one snapshot: right at any instant, under traffic. Account by account, so that
 // it can be told how far it is.
-// For every account: ledger and outbox together hold the versions 1..n once each, their amounts add up to the balance,
-// each entry's balance is the one before plus its amount, and the entries are those that were hashed.
+// For every account: ledger and outbox together hold the versions 0..n once each, their amounts add up to the balance and their
+// changes of holds to what is held, each entry follows from the one before, limits, status, asset and epoch are those of the
+// entries, and the entries are those that were hashed.
 import type pg from 'pg';
 import { CHAIN_PROBLEMS } from './chain-problems.ts';
+import { changeRow } from './change.ts';
 
 /** Accounts named in a report; all are counted. */
 const OFFENDERS_MAX = 20;
@@ -27,24 +29,39 @@ export interface Verification {
 }
 
 // The two parts of entries are each in key order by their primary keys, so the whole streams without a sort.
+// Limits compare as arrays, whose order is that of their first element: the version.
+const ENTRY = `account_id, version, epoch, previous_epoch, amount, held_change, balance, held, asset,
+           CASE WHEN status IS NOT NULL THEN ARRAY[version, ${limitsOf('')}] END AS limits`;
+
+function limitsOf(row: string): string {
+  return `${row}overdraft_limit, coalesce(${row}max_balance, -1), array_position(ARRAY['open', 'frozen', 'closed'], ${row}status)`;
+}
+
 const HISTORIES = `
   entries AS (
-    SELECT account_id, version, amount, balance, 0 AS pending FROM ledger
+    SELECT ${ENTRY}, 0 AS pending FROM ledger
     UNION ALL
-    SELECT account_id, version, amount, balance, 1 FROM outbox
+    SELECT ${ENTRY}, 1 FROM outbox
     WHERE NOT EXISTS (
       SELECT FROM ledger WHERE ledger.account_id = outbox.account_id AND ledger.version = outbox.version
     )
   ),
   steps AS (
-    SELECT *, lag(version, 1, 0::bigint) OVER in_order AS version_before, lag(balance, 1, 0::bigint) OVER in_order AS balance_before
+    SELECT *, lag(version, 1, -1::bigint) OVER in_order AS version_before, lag(balance, 1, 0::bigint) OVER in_order AS balance_before,
+           lag(held, 1, 0::bigint) OVER in_order AS held_before, lag(epoch) OVER in_order AS epoch_before
     FROM entries
     WINDOW in_order AS (PARTITION BY account_id ORDER BY version)
   ),
   histories AS (
     SELECT account_id, count(*) AS entries, sum(pending) AS pending, max(version) AS last_version, sum(amount) AS total,
-           min(version_before + 1) FILTER (WHERE version <> version_before + 1) AS missing_version,
-           min(version) FILTER (WHERE version = version_before + 1 AND balance <> balance_before::numeric + amount) AS broken_version
+           sum(held_change) AS total_held, max(limits) AS limits, max(epoch) AS last_epoch,
+           min(asset COLLATE "C") AS asset, max(asset COLLATE "C") AS other_asset,
+           min(version_before + 1) FILTER (WHERE version > version_before + 1) AS missing_version,
+           min(version) FILTER (WHERE version <= version_before) AS repeated_version,
+           min(version) FILTER (WHERE version = version_before + 1 AND balance <> balance_before::numeric + amount) AS broken_version,
+           min(version) FILTER (WHERE version = version_before + 1 AND held <> held_before::numeric + held_change) AS broken_held_version,
+           min(version) FILTER (WHERE version = version_before + 1
+                                      AND (previous_epoch IS DISTINCT FROM epoch_before OR epoch < epoch_before)) AS broken_epoch_version
     FROM steps
     GROUP BY account_id
   ),
@@ -52,21 +69,35 @@ const HISTORIES = `
     SELECT account_id, min(outbox.version) AS version
     FROM outbox
     JOIN ledger USING (account_id, version)
-    WHERE (outbox.amount, outbox.balance, outbox.reference, outbox.actor, outbox.created_at)
-          IS DISTINCT FROM (ledger.amount, ledger.balance, ledger.reference, ledger.actor, ledger.created_at)
+    WHERE ${changeRow('outbox')} IS DISTINCT FROM ${changeRow('ledger')}
     GROUP BY account_id
   ),
   ${CHAIN_PROBLEMS},
   judged AS (
     SELECT account_id, histories.entries - pending AS recorded, pending, chain_problems.entries AS hashed, array_remove(ARRAY[
       CASE WHEN account.account_id IS NULL THEN 'has entries but no account row' END,
+      CASE WHEN account.account_id IS NOT NULL AND last_version IS NULL THEN 'has no entries, not even of its opening' END,
       CASE WHEN missing_version IS NOT NULL THEN format('version %s is missing', missing_version) END,
+      CASE WHEN repeated_version IS NOT NULL THEN format('version %s is there twice', repeated_version) END,
       CASE WHEN broken_version IS NOT NULL
            THEN format('the balance of version %s is not the one before plus its amount', broken_version) END,
-      CASE WHEN account.version <> coalesce(last_version, 0)
-           THEN format('the account is at version %s, its last entry at %s', account.version, coalesce(last_version, 0)) END,
-      CASE WHEN account.balance <> coalesce(total, 0)
-           THEN format('the balance is %s, the amounts of the entries add up to %s', account.balance, coalesce(total, 0)) END,
+      CASE WHEN broken_held_version IS NOT NULL
+           THEN format('what version %s holds is not the sum before plus its change', broken_held_version) END,
+      CASE WHEN broken_epoch_version IS NOT NULL
+           THEN format('the epoch of version %s does not follow the one before', broken_epoch_version) END,
+      CASE WHEN account.version <> last_version
+           THEN format('the account is at version %s, its last entry at %s', account.version, last_version) END,
+      CASE WHEN account.balance <> total
+           THEN format('the balance is %s, the amounts of the entries add up to %s', account.balance, total) END,
+      CASE WHEN account.held <> total_held
+           THEN format('the account holds %s, the changes of its entries add up to %s', account.held, total_held) END,
+      -- Here comes: the account holds what its active holds have left.
+      CASE WHEN account.account_id IS NOT NULL AND last_version IS NOT NULL AND limits IS NULL THEN 'no entry gives the limits' END,
+      CASE WHEN ARRAY[${limitsOf('account.')}] <> limits[2:]
+           THEN format('the limits or the status are not those of version %s, which gave them last', limits[1]) END,
+      CASE WHEN account.version = last_version AND account.epoch <> last_epoch
+           THEN format('the account is of epoch %s, its last entry of %s', account.epoch, last_epoch) END,
+      CASE WHEN account.asset <> histories.asset OR account.asset <> other_asset THEN 'the asset is not that of all entries' END,
       CASE WHEN contradictions.version IS NOT NULL
            THEN format('version %s differs between outbox and ledger', contradictions.version) END
     ] || chain_problems.problems, NULL) AS problems
@@ -78,13 +109,13 @@ const HISTORIES = `
 
 const TABLES = ['account', 'ledger', 'outbox', 'ledger_chain'];
 
-/** The same of some accounts: each name stands for its rows of them. NOT MATERIALIZED: read where they are, in key order. */
+/** The names of the tables, each for its rows of some accounts. NOT MATERIALIZED: read where they are, in key order. */
+function ofAccounts(condition: string): string {
+  return TABLES.map((table) => `${table} AS NOT MATERIALIZED (SELECT * FROM ${table} WHERE ${condition})`).join(', ');
+}
+
 const VERIFY = `
-  WITH ${TABLES.map(
-    (table) => `${table} AS NOT MATERIALIZED (
-      SELECT * FROM ${table} WHERE account_id > $2 AND ($3::text IS NULL OR account_id <= $3)
-    )`,
-  ).join(', ')},
+  WITH ${ofAccounts('account_id > $2 AND ($3::text IS NULL OR account_id <= $3)')},
   ${HISTORIES}
   SELECT count(*) AS accounts,
          coalesce(sum(recorded), 0) AS ledger_entries,
@@ -108,7 +139,7 @@ const PLAN = `
 
 /** What holds, or does not, of one account. */
 export interface AccountVerification {
-  /** Of the account: the number of its changes. */
+  /** Of the account: the number of its last change. */
   version: number;
   ledgerEntries: number;
   pendingChanges: number;
@@ -117,9 +148,8 @@ export interface AccountVerification {
   problems: string[];
 }
 
-// The same of one account: each name stands for its rows alone.
 const VERIFY_ACCOUNT = `
-  WITH ${TABLES.map((table) => `${table} AS MATERIALIZED (SELECT * FROM ${table} WHERE account_id = $1)`).join(', ')},
+  WITH ${ofAccounts('account_id = $1')},
   ${HISTORIES}
   SELECT (SELECT version FROM account) AS version, coalesce(recorded, 0) AS "ledgerEntries", coalesce(pending, 0) AS "pendingChanges",
          coalesce(recorded, 0) - coalesce(hashed, 0) AS "unchainedEntries", problems
@@ -159,7 +189,7 @@ const STEP_ACCOUNTS_MAX = 50_000;
 /** The last account of a step that begins behind $1; no row: all that follow are one step. */
 const STEP = `
   SELECT account_id AS "accountId" FROM (
-    SELECT account_id, sum(version) OVER in_order AS changes, row_number() OVER in_order AS number
+    SELECT account_id, sum(version + 1) OVER in_order AS changes, row_number() OVER in_order AS number
     FROM account WHERE account_id > $1
     WINDOW in_order AS (ORDER BY account_id ROWS UNBOUNDED PRECEDING)
     ORDER BY account_id LIMIT ${STEP_ACCOUNTS_MAX}
@@ -170,7 +200,7 @@ const STEP = `
 /**
  * Reads only. Takes a time that grows with the ledger: about eight seconds for a million entries.
  * @param client one connection, outside a transaction: not a pool.
- * @param onStep told after each step what was found until then.
+ * @param onStep called after each step with what was found until then.
  */
 export async function verify(
   client: Pick<pg.ClientBase, 'query'>,

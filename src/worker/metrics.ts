@@ -61,8 +61,8 @@ function watch(
   );
   addCounter(
     registry,
-    { name: 'ledger_chain_hashes_total', help: 'Hashes of ledger entries written.' },
-    () => chainer.counts.written,
+    { name: 'ledger_chain_entries_total', help: 'Ledger entries hashed into the chains.' },
+    () => chainer.counts.hashed,
   );
   addCounter(
     registry,

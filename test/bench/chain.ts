@@ -1,11 +1,13 @@
-// npm run bench:chain: what the hash chains cost. How fast a chain grows in SQL alone, on one hot account and over many, what a
-// worker finds that has nothing to chain, and how long verify takes. About a minute; prints, writes no file.
-
-import { createPool } from '../../src/shared/database.ts';
+// npm run bench:chain: the cost of the hash chains. How fast a chain grows in SQL alone, on one hot account and over many, in
+// full steps and in small ones, how long a sweep takes that has nothing to chain, and how long verify takes. About a minute;
+// prints, writes no file.
+import { type Client, createPool, openClient } from '../../src/shared/database.ts';
 import { createLogger } from '../../src/shared/logging.ts';
+import { migrate } from '../../src/shared/migrations.ts';
 import { verify } from '../../src/shared/verification.ts';
 import { startChainer } from '../../src/worker/chainer.ts';
-import { type BenchDatabase, createDatabase, createTemplate } from './database.ts';
+import { fillLedger, insertAccountRows } from '../ledger-rows.ts';
+import { administer } from './database.ts';
 import { interruptible } from './interrupt.ts';
 import { whole } from './numbers.ts';
 import { startPostgresOnly } from './servers.ts';
@@ -13,17 +15,10 @@ import { startPostgresOnly } from './servers.ts';
 const HOT_ENTRIES = 700_000;
 const ACCOUNTS = 100_000;
 const ENTRIES_EACH = 3;
+/** As the worker makes them when much is waiting, and when entries come in by a few hundred. */
 const STEP = { entries: 10_000, accounts: 5000 };
-
-const FILL = `
-  WITH entries AS (
-    INSERT INTO ledger (account_id, version, amount, balance, reference, actor, created_at)
-    SELECT account_id, version, 1, version, 'order ' || version, 'shop', '2026-11-23T20:00:00Z'
-    FROM unnest($1::text[]) AS account_id CROSS JOIN generate_series(1, $2::integer) AS version
-    ORDER BY version, account_id -- as if they had taken turns
-  )
-  INSERT INTO account (account_id, balance, version, created_at, updated_at)
-  SELECT account_id, $2, $2, now(), now() FROM unnest($1::text[]) AS account_id`;
+const SMALL_STEP_ENTRIES = 300;
+const SMALL_STEPS_ENTRIES = 60_000;
 
 async function seconds(work: () => Promise<unknown>): Promise<number> {
   const startedAtMs = performance.now();
@@ -32,21 +27,20 @@ async function seconds(work: () => Promise<unknown>): Promise<number> {
 }
 
 /** Steps as the worker makes them, without its pauses. */
-async function chainAll({ client }: BenchDatabase, accounts: readonly string[]): Promise<void> {
+async function chainAll(client: Client, accounts: readonly string[]): Promise<void> {
   for (let first = 0; first < accounts.length; first += STEP.accounts) {
     let waiting = accounts.slice(first, first + STEP.accounts);
-    while (waiting.length > 0) {
-      const { rows } = await client.query('SELECT unfinished FROM extend_ledger_chain($1, $2)', [
-        waiting,
-        STEP.entries,
-      ]);
-      waiting = rows[0].unfinished;
-    }
+    while (waiting.length > 0) waiting = await step(client, waiting, STEP.entries);
   }
 }
 
+async function step(client: Client, accounts: readonly string[], entriesMax: number): Promise<string[]> {
+  const text = 'SELECT unfinished FROM extend_ledger_chain($1, $2)';
+  return (await client.query({ name: 'extend', text, values: [accounts, entriesMax] })).rows[0].unfinished;
+}
+
 /** A worker that starts and finds everything chained. @returns seconds, pauses included. */
-async function sweepSeconds({ url }: BenchDatabase): Promise<number> {
+async function sweepSeconds(url: string): Promise<number> {
   const pool = createPool(url, 'bench', 1, 30_000);
   const chainer = startChainer({ pool, log: createLogger('bench', 'silent') });
   const took = await seconds(async () => {
@@ -60,21 +54,34 @@ async function sweepSeconds({ url }: BenchDatabase): Promise<number> {
 const servers = await startPostgresOnly();
 const over = interruptible(() => servers.reaper.close());
 try {
-  await createTemplate(servers.postgres.url);
-  const database = await createDatabase(servers.postgres.url, { extraAccounts: 0, ledgerRows: 0 });
-  const { client } = database;
-  await client.query('TRUNCATE account');
+  const url = new URL(servers.postgres.url);
+  url.pathname = '/bench_chain';
+  await administer(servers.postgres.url, 'CREATE DATABASE bench_chain');
+  await migrate(url.href);
+  const client = await openClient(url.href, 'bench');
   const many = Array.from({ length: ACCOUNTS }, (_, number) => `many-${number}`);
-  await client.query(FILL, [['hot'], HOT_ENTRIES]);
-  await client.query(FILL, [many, ENTRIES_EACH]);
+  for (const [accounts, last] of [
+    [['hot'], HOT_ENTRIES - 1],
+    [many, ENTRIES_EACH - 1],
+  ] as const) {
+    await fillLedger(client, accounts, 0, last, 'shop');
+    await insertAccountRows(client, accounts, last);
+  }
   await client.query('VACUUM ANALYZE');
   const total = HOT_ENTRIES + ACCOUNTS * ENTRIES_EACH;
   const unchained = await seconds(() => verify(client));
-  const hot = await seconds(() => chainAll(database, ['hot']));
-  console.log(`one hot account         ${whole(HOT_ENTRIES / hot)} entries/s`);
-  const even = await seconds(() => chainAll(database, many));
+  const small = await seconds(async () => {
+    for (let done = 0; done < SMALL_STEPS_ENTRIES; done += SMALL_STEP_ENTRIES)
+      await step(client, ['hot'], SMALL_STEP_ENTRIES);
+  });
+  console.log(`one hot account         ${whole(SMALL_STEPS_ENTRIES / small)} entries/s, ${SMALL_STEP_ENTRIES} a step`);
+  const hot = await seconds(() => chainAll(client, ['hot']));
+  console.log(
+    `                        ${whole((HOT_ENTRIES - SMALL_STEPS_ENTRIES) / hot)} entries/s, ${whole(STEP.entries)} a step`,
+  );
+  const even = await seconds(() => chainAll(client, many));
   console.log(`${whole(ACCOUNTS)} accounts of ${ENTRIES_EACH}   ${whole((ACCOUNTS * ENTRIES_EACH) / even)} entries/s`);
-  console.log(`sweep, nothing to chain ${(await sweepSeconds(database)).toFixed(1)} s, pauses included`);
+  console.log(`sweep, nothing to chain ${(await sweepSeconds(url.href)).toFixed(1)} s, pauses included`);
   await client.query('VACUUM ANALYZE ledger_chain');
   const found: Awaited<ReturnType<typeof verify>>[] = [];
   const chained = await seconds(async () => found.push(await verify(client)));
@@ -84,8 +91,10 @@ try {
   );
   const sizes = `SELECT pg_total_relation_size('ledger') AS ledger, pg_total_relation_size('ledger_chain') AS chain`;
   const [{ ledger, chain }] = (await client.query(sizes)).rows;
-  console.log(`on disk                 ${whole(ledger / total)} bytes an entry, ${whole(chain / total)} its hash`);
-  await database.drop();
+  console.log(
+    `on disk                 ${whole(ledger / total)} bytes an entry, ${whole(chain / total)} its part of a hash`,
+  );
+  await client.end();
 } finally {
   over();
   await servers.stop();

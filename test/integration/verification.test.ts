@@ -3,7 +3,8 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { type Verification, verify } from '../../src/shared/verification.ts';
+import { CHANGE_COLUMN_NAMES, CHANGE_COLUMNS } from '../../src/shared/change.ts';
+import { type Verification, verify, verifyAccount } from '../../src/shared/verification.ts';
 import {
   applyDirectly,
   cleanUp,
@@ -18,6 +19,7 @@ import {
   until,
   verified,
 } from '../harness.ts';
+import { disarm } from '../ledger-rows.ts';
 
 describe('under load', () => {
   afterAll(cleanUp);
@@ -37,12 +39,16 @@ describe('under load', () => {
         const accountId = accounts[count % 2 ? 0 : client % accounts.length] as string;
         const amount = count % 3 === 2 ? -1 : 2;
         await send(url, 'POST', '/v1/balance-updates', { accountId, amount });
+        // Changes of limits and status, and accounts that open, are changes too.
+        if (count % 5 === 4) await send(url, 'PATCH', `/v1/accounts/${accountId}`, { overdraftLimit: 1 + client });
+        if (count % 7 === 6) await send(url, 'POST', '/v1/accounts', { id: `new-${client}-${count}` });
       }
     });
     const proving = (async () => {
       while (proofs < 40) {
         const found = await verified(database);
         expect(found.offenders).toEqual([]);
+        expect((await verifiedAlone(database, 'hot'))?.problems).toEqual([]);
         pendingSeen += found.pendingChanges;
         proofs += 1;
       }
@@ -53,23 +59,32 @@ describe('under load', () => {
   });
 });
 
+async function verifiedAlone({ pool }: Database, accountId: string) {
+  const client = await pool.connect();
+  try {
+    return await verifyAccount(client, accountId);
+  } finally {
+    client.release();
+  }
+}
+
 describe('damage', () => {
   let database: Database;
 
   beforeAll(async () => {
     database = await createDatabase();
-    await database.pool.query('ALTER TABLE ledger DISABLE TRIGGER ALL'); // the damage is what a superuser could do
+    await disarm(database.pool);
   });
   beforeEach(async () => {
-    await database.pool.query('TRUNCATE account, request, outbox, ledger');
+    await database.pool.query('TRUNCATE account, idempotency_key, outbox, ledger');
     await insertAccounts(database, 'good', 'bad');
     for (let count = 0; count < 5; count += 1) {
       await applyDirectly(database.pool, 'good', 10);
       await applyDirectly(database.pool, 'bad', 10);
     }
-    // Versions 1 to 3 are in the ledger, 3 to 5 in the outbox: 3 in both, as between recording and removal.
+    // Versions 0 to 3 are in the ledger, 3 to 5 in the outbox: 3 in both, as between recording and removal.
     await database.pool.query(
-      `INSERT INTO ledger SELECT account_id, version, amount, balance, reference, created_at FROM outbox WHERE version <= 3`,
+      `INSERT INTO ledger (${CHANGE_COLUMN_NAMES}) SELECT ${CHANGE_COLUMN_NAMES} FROM outbox WHERE version <= 3`,
     );
     await database.pool.query('DELETE FROM outbox WHERE version < 3');
   });
@@ -78,9 +93,9 @@ describe('damage', () => {
   it('is not reported where there is none', async () => {
     expect(await verified(database)).toEqual({
       accounts: 2,
-      ledgerEntries: 6,
+      ledgerEntries: 8,
       pendingChanges: 4,
-      unchainedEntries: 6,
+      unchainedEntries: 8,
       offendingAccounts: 0,
       offenders: [],
     });
@@ -93,12 +108,18 @@ describe('damage', () => {
       `DELETE FROM outbox WHERE account_id = 'bad' AND version = 5`,
       'the account is at version 5, its last entry at 4',
     ],
-    ['a lost first entry', `DELETE FROM ledger WHERE account_id = 'bad' AND version = 1`, 'version 1 is missing'],
+    ['a lost opening', `DELETE FROM ledger WHERE account_id = 'bad' AND version = 0`, 'version 0 is missing'],
     ['a lost middle entry', `DELETE FROM ledger WHERE account_id = 'bad' AND version = 2`, 'version 2 is missing'],
     [
       'all entries lost',
       `DELETE FROM ledger WHERE account_id = 'bad'; DELETE FROM outbox WHERE account_id = 'bad'`,
-      'the account is at version 5, its last entry at 0',
+      'has no entries, not even of its opening',
+    ],
+    [
+      'a change that waits twice',
+      `INSERT INTO outbox (position, ${CHANGE_COLUMN_NAMES}) SELECT position + 262144, ${CHANGE_COLUMN_NAMES} FROM outbox
+       WHERE account_id = 'bad' AND version = 4`,
+      'version 4 is there twice',
     ],
     [
       'an altered amount',
@@ -111,8 +132,56 @@ describe('damage', () => {
       'the balance of version 2 is not the one before plus its amount',
     ],
     [
+      'an altered balance of a change on its way',
+      `UPDATE outbox SET balance = 41 WHERE account_id = 'bad' AND version = 4`,
+      'the balance of version 4 is not the one before plus its amount',
+    ],
+    [
+      'an opening with a balance',
+      `UPDATE ledger SET balance = 1 WHERE account_id = 'bad' AND version = 0`,
+      'the balance of version 0 is not the one before plus its amount',
+    ],
+    [
+      'an altered change of what is held',
+      `UPDATE ledger SET held_change = 1 WHERE account_id = 'bad' AND version = 2`,
+      'what version 2 holds is not the sum before plus its change',
+    ],
+    [
+      'an altered sum of what is held',
+      `UPDATE outbox SET held = 1 WHERE account_id = 'bad' AND version = 5`,
+      'what version 5 holds is not the sum before plus its change',
+    ],
+    [
+      'held changes that the account does not know of',
+      `UPDATE outbox SET held = 1, held_change = 1 WHERE account_id = 'bad' AND version = 5`,
+      'the account holds 0, the changes of its entries add up to 1',
+    ],
+    [
+      'an epoch that falls',
+      `UPDATE ledger SET epoch = epoch - 1 WHERE account_id = 'bad' AND version = 2;
+       UPDATE ledger SET previous_epoch = previous_epoch - 1 WHERE account_id = 'bad' AND version = 3;
+       UPDATE outbox SET previous_epoch = previous_epoch - 1 WHERE account_id = 'bad' AND version = 3`,
+      'the epoch of version 2 does not follow the one before',
+    ],
+    [
+      'an epoch that is not the previous one of the next',
+      `UPDATE ledger SET previous_epoch = previous_epoch + 1 WHERE account_id = 'bad' AND version = 2`,
+      'the epoch of version 2 does not follow the one before',
+    ],
+    [
+      'an opening that follows something',
+      `UPDATE ledger SET previous_epoch = epoch WHERE account_id = 'bad' AND version = 0`,
+      'the epoch of version 0 does not follow the one before',
+    ],
+    [
+      'a change that follows nothing',
+      `UPDATE outbox SET previous_epoch = NULL WHERE account_id = 'bad' AND version = 4`,
+      'the epoch of version 4 does not follow the one before',
+    ],
+    [
       'an entry too many',
-      `INSERT INTO ledger VALUES ('bad', 6, 10, 60, NULL, now())`,
+      `INSERT INTO ledger SELECT (jsonb_populate_record(ledger, '{"version":6,"balance":60}')).* FROM ledger
+       WHERE account_id = 'bad' AND version = 3`,
       'the account is at version 5, its last entry at 6',
     ],
     [
@@ -126,9 +195,36 @@ describe('damage', () => {
       'the account is at version 6, its last entry at 5',
     ],
     [
-      'a contradiction',
-      `UPDATE ledger SET reference = 'x' WHERE account_id = 'bad' AND version = 3`,
-      'version 3 differs between outbox and ledger',
+      'a changed sum of what the account holds',
+      `UPDATE account SET held = 3 WHERE account_id = 'bad'`,
+      'the account holds 3, the changes of its entries add up to 0',
+    ],
+    [
+      'a changed asset',
+      `UPDATE account SET asset = 'USD/2' WHERE account_id = 'bad'`,
+      'the asset is not that of all entries',
+    ],
+    [
+      'an entry of another asset',
+      `UPDATE outbox SET asset = 'USD/2' WHERE account_id = 'bad' AND version = 4`,
+      'the asset is not that of all entries',
+    ],
+    ...['overdraft_limit = 1', 'max_balance = 1000', 'max_balance = 0', `status = 'frozen'`, `status = 'closed'`].map(
+      (change) => [
+        `a changed account: ${change}`,
+        `UPDATE account SET ${change} WHERE account_id = 'bad'`,
+        'the limits or the status are not those of version 0, which gave them last',
+      ],
+    ),
+    [
+      'limits that no entry gives',
+      `UPDATE ledger SET status = NULL WHERE account_id = 'bad' AND version = 0`,
+      'no entry gives the limits',
+    ],
+    [
+      'other limits given by an entry',
+      `UPDATE outbox SET overdraft_limit = 5, status = 'open' WHERE account_id = 'bad' AND version = 5`,
+      'the limits or the status are not those of version 5, which gave them last',
     ],
     ['a lost account', `DELETE FROM account WHERE account_id = 'bad'`, 'has entries but no account row'],
   ])('is found and named: %s', async (_, damage, problem) => {
@@ -136,11 +232,51 @@ describe('damage', () => {
     const found = await verified(database);
     expect(found.offendingAccounts).toBe(1);
     expect(found.offenders).toEqual([{ accountId: 'bad', problems: expect.arrayContaining([problem]) }]);
+    expect((await verifiedAlone(database, 'bad'))?.problems).toEqual(found.offenders[0]?.problems);
   });
+
+  it('is found and named: a changed epoch of the account', async () => {
+    await database.pool.query(`UPDATE account SET epoch = epoch + 1 WHERE account_id = 'bad'`);
+    const [{ epoch }] = (await database.pool.query(`SELECT epoch FROM account WHERE account_id = 'bad'`)).rows;
+    const [offender] = (await verified(database)).offenders;
+    expect(offender).toEqual({
+      accountId: 'bad',
+      problems: [`the account is of epoch ${epoch}, its last entry of ${epoch - 1}`],
+    });
+  });
+
+  it('is not reported of a history with later epochs, limits that changed and an account that closed', async () => {
+    await database.pool.query(`INSERT INTO epoch SELECT epoch + 1, 'later', pg_postmaster_start_time() FROM epoch`);
+    await applyDirectly(database.pool, 'bad', -40);
+    for (const change of [{ maxBalance: 100 }, { overdraftLimit: 5, maxBalance: null }]) {
+      await database.pool.query(`SELECT change_account('bad', $1, NULL, NULL)`, [change]);
+    }
+    await applyDirectly(database.pool, 'bad', -10);
+    await database.pool.query(`SELECT change_account('bad', '{"status":"closed"}', NULL, NULL)`);
+    expect(await verified(database)).toMatchObject({ pendingChanges: 9, offenders: [] });
+    const { rows } = await database.pool.query(
+      `SELECT count(DISTINCT epoch) AS epochs, max(version) AS version FROM outbox WHERE account_id = 'bad'`,
+    );
+    expect(rows).toEqual([{ epochs: 2, version: 10 }]);
+  });
+
+  it.each(CHANGE_COLUMNS.slice(2).map(([column, type]) => [column, type] as const))(
+    'is found where outbox and ledger differ: %s',
+    async (column, type) => {
+      const other = { text: `'other'`, bigint: '4711', timestamptz: `'2026-11-25T00:00:00Z'` };
+      await database.pool.query(
+        `UPDATE ledger SET ${column} = ${other[type]} WHERE account_id = 'bad' AND version = 3`,
+      );
+      const { offenders } = await verified(database);
+      expect(offenders).toEqual([
+        { accountId: 'bad', problems: expect.arrayContaining(['version 3 differs between outbox and ledger']) },
+      ]);
+    },
+  );
 
   it('names the first twenty and counts all', async () => {
     await database.pool.query(
-      `INSERT INTO account SELECT 'x' || number, 1, 0, 0, 'open', now(), now() FROM generate_series(1, 30) AS number`,
+      `INSERT INTO account (account_id, epoch, created_at, updated_at) SELECT 'x' || number, 1, now(), now() FROM generate_series(1, 30) AS number`,
     );
     const found = await verified(database);
     expect(found.offendingAccounts).toBe(30);
@@ -149,12 +285,12 @@ describe('damage', () => {
 
   it('is found in each of the steps, and between them, in the order of the accounts', async () => {
     await database.pool.query(
-      `INSERT INTO account SELECT 'x' || lpad(number::text, 6, '0'), 0, 0, 0, 'open', now(), now() FROM generate_series(1, 120000) AS number`,
+      `SELECT open_account('x' || lpad(number::text, 6, '0'), 'UNIT', 0, NULL, NULL, NULL) FROM generate_series(1, 120000) AS number`,
     );
     await database.pool.query(`UPDATE account SET balance = 1 WHERE account_id IN ('x000001', 'x050000', 'x110000')`);
     await database.pool.query(
-      `INSERT INTO ledger (account_id, version, amount, balance, created_at)
-       SELECT id, 1, 1, 1, now() FROM unnest(ARRAY['a', 'x049999b', 'x050000a', 'y']) AS id`,
+      `INSERT INTO ledger SELECT (jsonb_populate_record(ledger, jsonb_build_object('account_id', id))).*
+       FROM ledger, unnest(ARRAY['a', 'x049999b', 'x050000a', 'y']) AS id WHERE ledger.account_id = 'good' AND version = 0`,
     );
     const steps: number[] = [];
     const client = await database.pool.connect();
