@@ -4,7 +4,7 @@ import type { Client } from '../shared/database.ts';
 /** How many changes there are: what accounts say of themselves. 0 too where there is no such account. */
 export async function countChanges(client: Client, accountId: string | undefined): Promise<number> {
   const { rows } = await client.query(
-    'SELECT coalesce(sum(version), 0)::float8 AS changes FROM account WHERE $1::text IS NULL OR account_id = $1',
+    'SELECT coalesce(sum(version + 1), 0)::float8 AS changes FROM account WHERE $1::text IS NULL OR account_id = $1',
     [accountId ?? null],
   );
   return rows[0].changes;

@@ -1,9 +1,9 @@
 // highload-balance replay: publishes changes of the past again. Its --help is the reference.
 import type { ChannelModel } from 'amqplib';
 import { answered } from '../shared/broker.ts';
+import type { Change } from '../shared/change.ts';
 import { SettingsError } from '../shared/config.ts';
 import type { Client } from '../shared/database.ts';
-import type { BalanceChange } from '../shared/events.ts';
 import { topologyOf } from '../shared/topology.ts';
 import {
   brokerOfCommand,
@@ -45,7 +45,7 @@ async function replay(
   const topology = topologyOf(namespace);
   const due = await countChanges(client, accountId);
   if (accountId !== undefined && due === 0) {
-    throw new SettingsError(`There is no account ${accountId}, or nothing has happened to it.`);
+    throw new SettingsError(`There is no account ${accountId}.`);
   }
   if (!handOver) await findTarget(connection, queue, topology.eventsExchange);
   const keeping = queue !== undefined && handOver ? await beginHandOver(connection, topology, queue) : undefined;
@@ -63,7 +63,7 @@ async function replay(
     for await (const { changes, scanned, last } of readChanges(client, selection, after)) {
       const before = done.published;
       await publisher.publish(changes.map(replayed), (count) => {
-        const { accountId, version } = changes[count - 1] as BalanceChange;
+        const { accountId, version } = changes[count - 1] as Change;
         done.published = before + count;
         done.last = { accountId, version };
       });

@@ -24,7 +24,7 @@ export class BalanceError extends Error {
   /** What is wrong with the request, and where. */
   readonly errors: readonly InvalidInput[] | undefined;
   readonly accountId: string | undefined;
-  /** Of the account when the update was declined: `insufficient_funds` and `balance_out_of_range` have it. */
+  /** Of the account when the update was declined: `insufficient_funds`, `max_balance_exceeded` and `balance_out_of_range` have it. */
   readonly balance: number | undefined;
   readonly version: number | undefined;
 

@@ -28,7 +28,12 @@ const PASSING_RESULTS: ReadonlySet<string> = new Set(['overloaded', 'unavailable
  * Answers that also settle an earlier attempt under the same key: they are remembered, or no attempt with that body can
  * pass. Any other refusal is about the last attempt only, while an earlier one may still take effect.
  */
-const SETTLING: ReadonlySet<string> = new Set(['insufficient_funds', 'balance_out_of_range', 'idempotency_key_reused']);
+const SETTLING: ReadonlySet<string> = new Set([
+  'insufficient_funds',
+  'balance_out_of_range',
+  'max_balance_exceeded',
+  'idempotency_key_reused',
+]);
 
 /** @throws BalanceError */
 export async function updateBalance(

@@ -21,6 +21,7 @@ export type {
   AccountChange,
   AccountsPage,
   BulkUpdate,
+  ChangeType,
   EntriesPage,
   Entry,
   InvalidInput,
@@ -65,11 +66,11 @@ export type PastMoment = { at: Date; version?: undefined } | { version: number; 
 
 /** What fails, fails with a {@link BalanceError}, or a TypeError where an argument cannot even be sent. */
 export interface Client {
-  /** Creates the account, or returns it as it is when it was there with the same limit. */
+  /** Creates the account, or returns it as it is when it was there with the same asset and limits. */
   createAccount(account: NewAccount, options?: CallOptions): Promise<Account>;
   /** The present state: every change that was answered is in it. */
   readAccount(id: string, options?: CallOptions): Promise<Account>;
-  /** Changes limit, status or both. */
+  /** Changes limits or status. */
   changeAccount(id: string, change: AccountChange, options?: CallOptions): Promise<Account>;
   /**
    * Credits or debits. A refusal such as `insufficient_funds` is thrown: what was not paid never looks like success.

@@ -2,6 +2,7 @@
 // its events were dealt with; what is no event is rejected, which dead-letters it where the queue says so.
 import type { Channel, ConsumeMessage } from 'amqplib';
 import { answered, type BrokerSession } from '../shared/broker.ts';
+import { ALL_EVENTS } from '../shared/topology.ts';
 import { eventsIn } from './event-message.ts';
 import type { InOrder } from './in-order.ts';
 import type { Problem, SubscribeOptions } from './subscription.ts';
@@ -77,8 +78,7 @@ async function declared(channel: Channel, { name, exchange, declare }: Queue): P
           },
         };
   const { queue } = await answered('declaring the queue', channel.assertQueue(name, options));
-  // All events: with one of the routing keys alone, versions would be missing.
-  await answered('binding the queue', channel.bindQueue(queue, exchange, 'balance.*'));
+  await answered('binding the queue', channel.bindQueue(queue, exchange, ALL_EVENTS));
   return queue;
 }
 

@@ -20,14 +20,15 @@ export function eventsIn({ content, properties }: ConsumeMessage): BalanceEvent[
 /** What order and meaning rest on. A newer service may add members. */
 function isEvent(json: unknown): json is BalanceEvent {
   const { id, type, data } = (json ?? {}) as Partial<BalanceEvent>;
-  const { accountId, version, amount, balance } = (data ?? {}) as Partial<BalanceEvent['data']>;
+  const { accountId, version, epoch, amount, balance } = (data ?? {}) as Partial<BalanceEvent['data']>;
   return (
     typeof accountId === 'string' &&
     Number.isSafeInteger(version) &&
-    (version as number) > 0 &&
+    (version as number) >= 0 &&
+    Number.isSafeInteger(epoch) &&
     Number.isSafeInteger(amount) &&
     Number.isSafeInteger(balance) &&
-    id === `${accountId}:${version}` &&
-    type === ((amount as number) > 0 ? 'balance.credited' : 'balance.debited')
+    id === `${accountId}:${version}:${(epoch as number).toString(36)}` &&
+    typeof type === 'string'
   );
 }

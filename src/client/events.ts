@@ -6,7 +6,7 @@ import { consume, queueIn } from './consume.ts';
 import { createInOrder } from './in-order.ts';
 import type { Problem, SubscribeOptions, Subscription } from './subscription.ts';
 
-export type { BalanceEvent } from '../shared/contract.ts';
+export type { BalanceEvent, ChangeType } from '../shared/contract.ts';
 export type { Delivery, Gap, Problem, SubscribeOptions, Subscription } from './subscription.ts';
 
 /** Begins to connect. @throws TypeError when an option is wrong. */

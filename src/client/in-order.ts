@@ -3,7 +3,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { BalanceEvent } from '../shared/contract.ts';
 import { backOffMs } from './back-off.ts';
-import { Sequence } from './sequence.ts';
+import { Sequence, UNSEEN } from './sequence.ts';
 import type { Delivery, Problem, SubscribeOptions } from './subscription.ts';
 import { createTurns } from './turns.ts';
 
@@ -131,8 +131,8 @@ export function createInOrder(
     const askedIn = era;
     const answer = await work(account, 'last_version_failed', undefined, async () => {
       const version = await lookUps.take(() => lastVersion(account.id));
-      if (version === undefined || (Number.isSafeInteger(version) && version >= 0)) return version;
-      throw new TypeError('lastVersion must give a whole number, 0 before the first version, or undefined');
+      if (version === undefined || (Number.isSafeInteger(version) && version >= UNSEEN)) return version;
+      throw new TypeError('lastVersion must give a whole number, -1 where no version was handled, or undefined');
     });
     if (answer && askedIn === era) for (const item of account.sequence.start(answer.value)) item.settle();
     advance(account);

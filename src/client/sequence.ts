@@ -1,5 +1,8 @@
 // The events of one account in the order of their versions. What was handled is a repeat, what came too early is held.
 
+/** The last version of an account of which none was handled: its opening is version 0. */
+export const UNSEEN = -1;
+
 export interface MissingVersions {
   firstMissing: number;
   lastMissing: number;
@@ -29,7 +32,7 @@ export class Sequence<T> {
 
   /** @returns false for a repeat, which is not kept. */
   offer(version: number, item: T): boolean {
-    if (version <= (this.#last ?? 0) || this.#held.has(version)) return false;
+    if (version <= (this.#last ?? UNSEEN) || this.#held.has(version)) return false;
     this.#held.set(version, item);
     return true;
   }
@@ -70,7 +73,7 @@ export class Sequence<T> {
 
   /** Goes on after a version as if it had been handled. @returns what is a repeat now. */
   skipTo(version: number): T[] {
-    this.#lastKnown = Math.max(version, this.#lastKnown ?? 0);
+    this.#lastKnown = Math.max(version, this.#lastKnown ?? UNSEEN);
     if (this.#last === undefined) return [];
     this.#last = Math.max(version, this.#last);
     return this.#release(this.#last);

@@ -15,7 +15,7 @@ export interface SubscribeOptions {
   /** `false`: the queue was declared and bound by somebody else, and is taken as it is. */
   declareQueue?: boolean | undefined;
   /**
-   * The last version of an account that took effect, 0 before the first: from where `handle` stores it, best in the
+   * The last version of an account that took effect, -1 where none did (the opening is version 0): from where `handle` stores it, best in the
    * transaction of its effects. `undefined`: not known, begin with what arrives. Asked when an account is met, and again
    * after each loss of the connection.
    */

@@ -1,7 +1,8 @@
 // A batch of deliveries: taken from those that wait, recorded, settled.
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Channel, ConsumeMessage } from 'amqplib';
-import { type BalanceChange, decodeEvents } from '../shared/events.ts';
+import type { Change } from '../shared/change.ts';
+import { decodeEvents } from '../shared/events.ts';
 import { inSpan, type TracedSpan } from '../shared/tracing.ts';
 import type { ConsumerCounts, ConsumerOptions } from './consumer.ts';
 import { recordChanges } from './ledger.ts';
@@ -13,7 +14,7 @@ const DATABASE_RETRY_MAX_MS = 5000;
 export interface Delivery {
   message: ConsumeMessage;
   /** Undefined when it is no event of ours. */
-  changes: BalanceChange[] | undefined;
+  changes: Change[] | undefined;
 }
 
 /** Messages from the front until their events are enough for one statement: a message may hold several. */
@@ -45,7 +46,7 @@ export async function record(
     counts.malformed += 1;
     log.error({ messageId: message.properties.messageId }, 'dead-lettered a malformed message');
   };
-  const changes: BalanceChange[] = [];
+  const changes: Change[] = [];
   const messages: ConsumeMessage[] = []; // of each change
   for (const { message, changes: ofMessage } of batch) {
     if (!ofMessage) refuseMalformed(message);
@@ -63,7 +64,7 @@ export async function record(
         onBatch(changes.length, performance.now() - startedAtMs),
       );
       verdicts.forEach((verdict, index) => {
-        const { accountId, version } = changes[index] as BalanceChange;
+        const { accountId, version } = changes[index] as Change;
         if (verdict === 'forged') {
           refused.add(messages[index] as ConsumeMessage);
           counts.forged += 1;

@@ -1,6 +1,6 @@
 // Writes ledger entries: the only writer of the ledger table, and it only inserts.
+import { CHANGE_COLUMN_NAMES, CHANGE_COLUMNS, type Change, changeRow } from '../shared/change.ts';
 import type { Pool } from '../shared/database.ts';
-import { type BalanceChange, eventId } from '../shared/events.ts';
 
 /**
  * - recorded: the entry is in the ledger now
@@ -12,8 +12,8 @@ export type Verdict = 'recorded' | 'duplicate' | 'forged';
 const DELIVERED = `
   delivered AS (
     SELECT *
-    FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::timestamptz[])
-      WITH ORDINALITY AS delivered (account_id, version, amount, balance, reference, actor, created_at, item)
+    FROM unnest(${CHANGE_COLUMNS.map(([, type], index) => `$${index + 1}::${type}[]`).join(', ')})
+      WITH ORDINALITY AS delivered (${CHANGE_COLUMN_NAMES}, item)
   )`;
 
 // LATERAL with LIMIT 1, here and below: a look-up by key whatever the statistics say of a table that was empty yesterday.
@@ -28,18 +28,15 @@ const RECORD = `
     CROSS JOIN LATERAL (
       SELECT * FROM outbox WHERE outbox.account_id = delivered.account_id AND outbox.version = delivered.version LIMIT 1
     ) outbox
-    WHERE outbox.amount = delivered.amount
-      AND outbox.balance = delivered.balance
-      AND outbox.reference IS NOT DISTINCT FROM delivered.reference
-      AND outbox.actor IS NOT DISTINCT FROM delivered.actor
-      AND outbox.created_at = delivered.created_at
+    WHERE ${changeRow('outbox')} IS NOT DISTINCT FROM ${changeRow('delivered')}
+  ),
+  inserted AS (
+    INSERT INTO ledger (${CHANGE_COLUMN_NAMES})
+    SELECT ${CHANGE_COLUMN_NAMES} FROM genuine ORDER BY account_id COLLATE "C", version
+    ON CONFLICT (account_id, version) DO NOTHING
+    RETURNING account_id, version
   )
-  INSERT INTO ledger (account_id, version, amount, balance, reference, actor, created_at)
-  SELECT account_id, version, amount, balance, reference, actor, created_at
-  FROM genuine
-  ORDER BY account_id COLLATE "C", version
-  ON CONFLICT (account_id, version) DO NOTHING
-  RETURNING account_id AS "accountId", version, amount, balance, reference, actor, created_at AS "createdAt"`;
+  SELECT genuine.item::integer AS item FROM genuine JOIN inserted USING (account_id, version)`;
 
 // A statement of its own: the snapshot of the one above is older than an entry that it collided with. A row leaves the
 // outbox only when the ledger holds it, so what is in neither was never accepted.
@@ -50,28 +47,29 @@ const COMPARE = `
   CROSS JOIN LATERAL (
     SELECT * FROM ledger WHERE ledger.account_id = delivered.account_id AND ledger.version = delivered.version LIMIT 1
   ) ledger
-  WHERE ledger.amount = delivered.amount
-    AND ledger.balance = delivered.balance
-    AND ledger.reference IS NOT DISTINCT FROM delivered.reference
-    AND ledger.actor IS NOT DISTINCT FROM delivered.actor
-    AND ledger.created_at = delivered.created_at`;
+  WHERE ${changeRow('ledger')} IS NOT DISTINCT FROM ${changeRow('delivered')}`;
 
 /**
  * Records the changes and says of each what became of it, in the order given. Repeatable: a second call with the same
  * changes finds duplicates. Throws when the database fails; then nothing, or everything, was recorded.
  */
-export async function recordChanges(pool: Pool, changes: readonly BalanceChange[]): Promise<Verdict[]> {
-  const inserted = await pool.query<BalanceChange>(RECORD, parameters(changes));
-  const recorded = new Map(inserted.rows.map((change) => [eventId(change.accountId, change.version), change]));
-  const verdicts = changes.map((change): Verdict | undefined => {
-    const entry = recorded.get(eventId(change.accountId, change.version));
-    return entry && isSame(entry, change) ? 'recorded' : undefined;
-  });
-  const rest = changes.filter((_, index) => verdicts[index] === undefined);
-  if (rest.length === 0) return verdicts as Verdict[];
-  const found = await pool.query<{ item: number }>(COMPARE, parameters(rest));
-  const known = new Set(found.rows.map((row) => rest[row.item - 1]));
-  return changes.map((change, index) => verdicts[index] ?? (known.has(change) ? 'duplicate' : 'forged'));
+export async function recordChanges(pool: Pool, changes: readonly Change[]): Promise<Verdict[]> {
+  const recorded = await itemsOf(pool, RECORD, changes);
+  const rest = changes.filter((change) => !recorded.has(change));
+  const known = rest.length === 0 ? undefined : await itemsOf(pool, COMPARE, rest);
+  return changes.map((change) => (recorded.has(change) ? 'recorded' : known?.has(change) ? 'duplicate' : 'forged'));
+}
+
+/** The changes that a statement names. */
+async function itemsOf(pool: Pool, text: string, changes: readonly Change[]): Promise<Set<Change>> {
+  const values = CHANGE_COLUMNS.map(([, , name]) =>
+    changes.map((change) => {
+      const value = change[name];
+      return value instanceof Date ? value.toISOString() : value;
+    }),
+  );
+  const { rows } = await pool.query<{ item: number }>(text, values);
+  return new Set(rows.map(({ item }) => changes[item - 1] as Change));
 }
 
 // Of the newest: the outbox keeps what is recorded for a while.
@@ -84,26 +82,4 @@ const CHANGES_WAIT = `
 export async function doChangesWait(pool: Pool): Promise<boolean> {
   const { rows } = await pool.query(CHANGES_WAIT).catch(() => ({ rows: [] }));
   return rows.length > 0;
-}
-
-function isSame(one: BalanceChange, other: BalanceChange): boolean {
-  return (
-    one.amount === other.amount &&
-    one.balance === other.balance &&
-    one.reference === other.reference &&
-    one.actor === other.actor &&
-    one.createdAt.getTime() === other.createdAt.getTime()
-  );
-}
-
-function parameters(changes: readonly BalanceChange[]): unknown[] {
-  return [
-    changes.map((change) => change.accountId),
-    changes.map((change) => change.version),
-    changes.map((change) => change.amount),
-    changes.map((change) => change.balance),
-    changes.map((change) => change.reference),
-    changes.map((change) => change.actor),
-    changes.map((change) => change.createdAt.toISOString()),
-  ];
 }

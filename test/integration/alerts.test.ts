@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
-import { encodeEvent, eventType } from '../../src/shared/events.ts';
+import { encodeEvent } from '../../src/shared/events.ts';
 import { startProxy } from '../chaos/proxy.ts';
 import {
   cleanUp,
@@ -13,6 +13,8 @@ import {
   createDatabase,
   drained,
   insertAccounts,
+  insertChange,
+  makeChange,
   onCleanUp,
   send,
   startApiHere,
@@ -102,16 +104,12 @@ async function stuck(): Promise<void> {
   target.host = `127.0.0.1:${proxy.port}`;
   const { url, stop } = await startApiHere(database, { ...broker, url: target.href });
   const targets = { 'balance-api': url };
-  await database.pool.query(
-    "INSERT INTO account (account_id, created_at, updated_at) SELECT 'a', at, at FROM (SELECT now() - interval '1 hour' AS at) AS past",
-  );
   await until('it relays', async () => reading(await scrape(targets), 'relay_active') === 1);
   const before = await look(targets);
 
   // As it would stand there five minutes later.
-  await database.pool.query(
-    "SELECT FROM apply_balance_updates(ARRAY['a'], ARRAY[1::bigint], ARRAY[NULL], ARRAY[NULL], ARRAY[NULL], ARRAY[NULL], now() - interval '5 minutes')",
-  );
+  const createdAt = new Date(Date.now() - 5 * 60_000);
+  await insertChange(database, 'outbox', makeChange({ accountId: 'a', version: 0, createdAt }));
   await until('it is seen', async () => reading(await scrape(targets), 'outbox_pending_changes') === 1);
   const lagging = await look(targets);
   expectAlerts(['BalanceLedgerLags'], before, lagging, false);
@@ -173,16 +171,8 @@ async function abused(): Promise<void> {
   await channel.bindQueue(queue, broker.topology.eventsExchange, 'balance.debited');
   const debit = () => send(url, 'POST', '/v1/balance-updates', { accountId: 'a', amount: -1 });
   for (let count = 0; count < 3; count += 1) expect((await debit()).status).toBe(200);
-  const forged = {
-    accountId: 'a',
-    version: 99,
-    amount: 5,
-    balance: 5,
-    reference: null,
-    actor: null,
-    createdAt: new Date(),
-  };
-  channel.publish(broker.topology.eventsExchange, eventType(forged.amount), encodeEvent(forged));
+  const forged = makeChange({ accountId: 'a', version: 99 });
+  channel.publish(broker.topology.eventsExchange, forged.type, encodeEvent(forged));
   await until(
     'they are given up',
     async () => reading(await scrape(targets), 'relay_events_total{outcome="abandoned"') > 0,

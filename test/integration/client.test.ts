@@ -81,9 +81,13 @@ describe('each call', () => {
   /** The members of an answer and their types: the compiler holds the names to the published types. */
   const account: Record<keyof Account, string> = {
     id: 'string',
+    asset: 'string',
     balance: 'number',
+    held: 'number',
+    available: 'number',
     version: 'number',
     overdraftLimit: 'number',
+    maxBalance: 'object', // null
     status: 'string',
     createdAt: 'string',
     updatedAt: 'string',
@@ -103,11 +107,18 @@ describe('each call', () => {
     entries: 'object',
     nextCursor: 'string',
   };
-  const entry: Record<keyof Entry, string> = {
+  /** Without what an update like these never has. */
+  const entry: Record<Exclude<keyof Entry, 'metadata' | 'transferId' | 'reverses' | 'hold' | 'limits'>, string> = {
     eventId: 'string',
+    type: 'string',
     version: 'number',
+    epoch: 'number',
+    previousEpoch: 'number',
+    asset: 'string',
     amount: 'number',
+    heldChange: 'number',
     balance: 'number',
+    held: 'number',
     createdAt: 'string',
     recordedAt: 'string',
     reference: 'string',
@@ -126,14 +137,17 @@ describe('each call', () => {
     const [first] = await client.updateBalances([{ accountId: 'shape', amount: 2, reference: 'r' }]);
     expect(typesOf(first!)).toEqual({ ok: 'boolean', idempotencyKey: 'string', replayed: 'boolean', ...applied });
     await database.pool.query(
-      "SELECT apply_balance_updates(ARRAY['shape'], ARRAY[3::bigint], ARRAY['r'], ARRAY[NULL], ARRAY[NULL], ARRAY['shop'], now())",
+      "SELECT apply_changes(ARRAY['shape'], ARRAY[1], ARRAY[3::bigint], ARRAY['r'], ARRAY['shop'], NULL, NULL, NULL, NULL)",
     );
-    await until('the ledger has caught up', async () => (await client.readEntries('shape')).ledgerVersion === 3);
+    await until('the ledger has caught up', async () => (await client.readEntries('shape')).ledgerVersion === 4);
     const page = await client.readEntries('shape', { limit: 1 });
     expect(typesOf(page)).toEqual(entriesPage);
     expect(typesOf(page.entries[0]!)).toEqual(entry);
     const last = await client.readEntries('shape', { cursor: page.nextCursor! });
-    expect(last).toMatchObject({ nextCursor: null, entries: [{ version: 2 }, { version: 1 }] });
+    expect(last).toMatchObject({
+      nextCursor: null,
+      entries: [{ version: 3 }, { version: 2 }, { version: 1 }, { version: 0 }],
+    });
   });
 
   it('may be made again with the same result', async () => {
@@ -155,6 +169,7 @@ describe('each call', () => {
       accountId: 'look:back',
       version: 2,
       balance: 3,
+      held: 0,
       createdAt: second?.createdAt,
     });
     const now = await client.readPastBalance('look:back', { at: new Date(changes.at(-1)?.createdAt as string) });
@@ -181,7 +196,7 @@ describe('each call', () => {
     await drained(database);
     const versions: number[] = [];
     for await (const { version } of client.entries('long')) versions.push(version);
-    expect(versions).toEqual(Array.from({ length: 1500 }, (_, index) => 1500 - index));
+    expect(versions).toEqual(Array.from({ length: 1501 }, (_, index) => 1500 - index));
   });
 });
 

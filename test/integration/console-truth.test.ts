@@ -48,9 +48,9 @@ it('says that no worker takes events, how many wait for one, and that it has com
   await createAccount(url, 'alice');
   const watcher = await watch(url, {});
   for (let update = 0; update < 5; update += 1) await credit(url);
-  await until('five wait', () => now(watcher)?.ledgerQueue?.waiting === 5);
+  await until('they wait', () => now(watcher)?.ledgerQueue?.waiting === 6); // and the opening
   expect(now(watcher)).toMatchObject({ broker: 'connected', ledgerQueue: { consumers: 0 } });
-  await until('the ledger lacks them', () => now(watcher)?.figures?.pending === 5);
+  await until('the ledger lacks them', () => now(watcher)?.figures?.pending === 6);
   await startWorkerHere(database, broker);
   await until('a worker has taken them', () => {
     const { ledgerQueue, figures } = now(watcher) ?? {};
@@ -62,7 +62,8 @@ it('goes on while the database hangs, and says of each figure whether it is know
   const { url } = await startApiHere(database, broker, { RELAY: 'off' });
   await createAccount(url, 'alice');
   const watcher = await watch(url, {});
-  await until('all is known', () => now(watcher)?.database === 'ok' && now(watcher)?.figures?.pending === 0);
+  const isKnown = () => now(watcher)?.database === 'ok' && now(watcher)?.figures?.pending === 1; // the opening
+  await until('all is known', isKnown);
   const client = await database.pool.connect();
   await client.query('BEGIN; LOCK TABLE relay_progress, schemaversion');
   await until('it is told', () => now(watcher)?.database === 'does not answer');
@@ -71,7 +72,7 @@ it('goes on while the database hangs, and says of each figure whether it is know
   expect(now(watcher)).toMatchObject({ problem: null, figures: { pending: null, lagMs: null, accepted: 0 } });
   await client.query('ROLLBACK');
   client.release();
-  await until('all is known again', () => now(watcher)?.database === 'ok' && now(watcher)?.figures?.pending === 0);
+  await until('all is known again', isKnown);
 });
 
 it('ends the stream of a key that is revoked, and of no other', async () => {
@@ -229,7 +230,7 @@ describe('with servers of its own', () => {
     const { url } = await startApiHere(database, broker, { RELAY: 'off' });
     await createAccount(url, 'alice', 5);
     const watcher = await watch(url, {});
-    await until('all is well', () => now(watcher)?.database === 'ok' && now(watcher)?.figures?.pending === 1);
+    await until('all is well', () => now(watcher)?.database === 'ok' && now(watcher)?.figures?.pending === 2);
     await ownPostgres.kill();
     await until('it is told', () => now(watcher)?.database === 'unavailable');
     await until('the rest is not known', () => now(watcher)?.figures?.pending === null);
@@ -238,6 +239,6 @@ describe('with servers of its own', () => {
       return (now(watcher)?.figures?.refused ?? 0) > 0;
     });
     await ownPostgres.start();
-    await until('all is well again', () => now(watcher)?.database === 'ok' && now(watcher)?.figures?.pending === 1);
+    await until('all is well again', () => now(watcher)?.database === 'ok' && now(watcher)?.figures?.pending === 2);
   });
 });

@@ -34,6 +34,7 @@ beforeAll(async () => {
   await startWorkerHere(database, broker);
   ({ headers: key, token } = await createApiKey(database, 'operator'));
   await send(url, 'POST', '/v1/accounts', { id: 'alice' }, key);
+  await drained(database); // watchers see only what comes after it
 });
 afterAll(cleanUp);
 
@@ -141,8 +142,19 @@ describe('the balances of an account over time', () => {
     (await send(url, 'GET', `/console/accounts/${id}/balances`, undefined, key)).body;
 
   it('are those of its entries, of a long history of some of them, the first and the last included', async () => {
-    await send(url, 'POST', '/v1/accounts', { id: 'longlived' }, key);
-    expect(await balances('longlived')).toEqual({ accountId: 'longlived', ledgerVersion: 0, every: 1, points: [] });
+    const blocker = await database.pool.connect();
+    await blocker.query('BEGIN; LOCK TABLE ledger IN EXCLUSIVE MODE'); // the worker has to wait
+    const { body: account } = await send(url, 'POST', '/v1/accounts', { id: 'longlived' }, key);
+    const none = { accountId: 'longlived', ledgerVersion: null, every: 1, points: [] };
+    expect(await balances('longlived')).toEqual(none);
+    await blocker.query('COMMIT');
+    blocker.release();
+    await drained(database);
+    expect(await balances('longlived')).toEqual({
+      ...none,
+      ledgerVersion: 0,
+      points: [[Date.parse(account.createdAt), 0]],
+    });
     const bulk = (amounts: number[]) =>
       send(
         url,
@@ -165,7 +177,7 @@ describe('the balances of an account over time', () => {
     expect(thinned).toMatchObject({ ledgerVersion: 3003, every: 4 });
     expect(thinned.points.length).toBeLessThanOrEqual(1001);
     expect(thinned.points.map(([, balance]: [number, number]) => balance)).toEqual([
-      5, // version 1; then 3, 7, 11 and so on to 3003, which left as many more than 4 as its version
+      0, // version 0; then 3, 7, 11 and so on to 3003, which left 4 more than its version
       ...Array.from({ length: 751 }, (_, index) => 7 + index * 4),
     ]);
   });
@@ -195,7 +207,7 @@ describe('an account is verified over HTTP', () => {
       verified: true,
       problems: [],
       version: 3,
-      ledgerEntries: 3,
+      ledgerEntries: 4,
       pendingChanges: 0,
       unchainedEntries: 0,
     });
@@ -252,6 +264,8 @@ describe.skipIf(!hasBrowser)('the page in a browser', () => {
     }
     return page;
   }
+  const headingsOf = (page: Page, body: string) => page.locator(`table:has(#${body}) th`).count();
+  const cellsOf = (page: Page, body: string) => page.locator(`#${body} tr`).first().locator('td').count();
   const text = (page: Page, id: string) => page.locator(`#${id}`).innerText();
 
   it('asks for a key, says what is wrong with one, and takes one that is right', async () => {
@@ -279,6 +293,11 @@ describe.skipIf(!hasBrowser)('the page in a browser', () => {
     expect(await text(page, 'database')).toBe('ready');
     expect(await text(page, 'broker')).toBe('connected');
     await page.locator('#events tr', { hasText: hostile }).first().waitFor();
+    await page
+      .locator('#events tr', { hasText: /^alice[\d,]+balance\.credited\+7/ })
+      .first()
+      .waitFor();
+    expect(await cellsOf(page, 'events')).toEqual(await headingsOf(page, 'events'));
     await until('it shows the newest twenty', async () => (await page.locator('#events tr').count()) === 20);
     expect(await page.title()).toBe('highload-balance console');
     expect(await page.locator('#rate-plot canvas').count()).toBe(1);
@@ -288,7 +307,7 @@ describe.skipIf(!hasBrowser)('the page in a browser', () => {
   });
 
   it('finds an account, and shows its balance, entries, proof and head', async () => {
-    await send(url, 'POST', '/v1/accounts', { id: 'bob-1' }, key);
+    await send(url, 'POST', '/v1/accounts', { id: 'bob-1', asset: 'POINTS' }, key);
     for (const amount of [100, -30, 55]) await send(url, 'POST', UPDATES, { accountId: 'bob-1', amount }, key);
     await drained(database);
     const head = async () => (await send(url, 'GET', '/v1/accounts/bob-1/chain-head', undefined, key)).body;
@@ -299,15 +318,46 @@ describe.skipIf(!hasBrowser)('the page in a browser', () => {
     await page.getByLabel('Account id, or its beginning').fill('bob-1');
     await page.keyboard.press('Enter');
     await page.locator('#account-balance', { hasText: '125' }).waitFor();
-    expect(await page.locator('#entries tr').count()).toBe(3);
-    expect(await page.locator('#entries tr').first().innerText()).toMatch(/^3\s+\+55\s+125\s+operator/);
+    expect(await page.locator('#entries tr').count()).toBe(4);
+    expect(await cellsOf(page, 'entries')).toBe(await headingsOf(page, 'entries'));
+    const entries = await page.locator('#entries tr').allInnerTexts();
+    expect(entries[0]).toMatch(/^3\s+balance\.credited\s+\+55\s+125\s+operator/);
+    expect(entries[1]).toMatch(/^2\s+balance\.debited\s+-30\s+70\s+operator/);
+    expect(entries[3]).toMatch(/^0\s+account\.opened\s+0\s+0\s+operator/);
+    expect(await text(page, 'account-asset')).toBe('POINTS');
+    expect(await text(page, 'account-ledger')).toBe('3 in the ledger');
     await page.locator('#verified', { hasText: 'yes' }).waitFor();
     expect(await text(page, 'head')).toBe(`version 3: ${(await head()).hash}`);
-    expect(await text(page, 'plot-note')).toBe('all 3 entries');
+    expect(await text(page, 'plot-note')).toBe('all 4 entries');
     await page.getByLabel('Account id, or its beginning').fill('nobody');
     await page.keyboard.press('Enter');
     await page.locator('#account-problem', { hasText: 'no such account' }).waitFor();
     expect(await page.locator('#account-view').isVisible()).toBe(false);
+    await page.context().close();
+  });
+
+  it('shows the opening of an account as it happens, and an account without an entry yet', async () => {
+    const page = await open();
+    const blocker = await database.pool.connect();
+    await blocker.query('BEGIN; LOCK TABLE ledger IN EXCLUSIVE MODE'); // the worker has to wait
+    await send(url, 'POST', '/v1/accounts', { id: 'new-1', overdraftLimit: 50 }, key);
+    await page.locator('#events tr', { hasText: /^new-10account\.opened00/ }).waitFor();
+    await page.getByLabel('Account id, or its beginning').fill('new-1');
+    await page.keyboard.press('Enter');
+    await page.locator('#account-limit', { hasText: '50' }).waitFor();
+    expect(await text(page, 'account-ledger')).toBe('none in the ledger yet');
+    expect(await text(page, 'head')).toBe('none yet');
+    expect(await text(page, 'plot-note')).toBe('all 0 entries');
+    expect(await page.locator('#entries tr').count()).toBe(0);
+    await page.locator('#verified', { hasText: 'yes' }).waitFor();
+    await blocker.query('COMMIT');
+    blocker.release();
+    await send(url, 'PATCH', '/v1/accounts/new-1', { status: 'frozen' }, key);
+    await page.locator('#events tr', { hasText: /^new-11account\.changed00/ }).waitFor();
+    await drained(database);
+    await page.getByRole('button', { name: 'Read again' }).click();
+    await page.locator('#entries tr', { hasText: 'account.changed' }).waitFor();
+    expect([await text(page, 'account-status'), await text(page, 'account-version')]).toEqual(['frozen', '1']);
     await page.context().close();
   });
 

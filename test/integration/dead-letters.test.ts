@@ -6,6 +6,7 @@ import type { Channel, GetMessage } from 'amqplib';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { openDeadLetters } from '../../src/cli/dead-letter-queue.ts';
 import { closeConnection, connect } from '../../src/shared/broker.ts';
+import type { Change } from '../../src/shared/change.ts';
 import { encodeEvent } from '../../src/shared/events.ts';
 import { declareTopology } from '../../src/shared/topology.ts';
 import {
@@ -18,7 +19,10 @@ import {
   drained,
   insertAccounts,
   ledgerRows,
+  makeChange,
   onCleanUp,
+  outboxChanges,
+  recordDirectly,
   startWorkerHere,
   subscribe,
   until,
@@ -38,6 +42,7 @@ beforeEach(async () => {
   channel = await (await broker.connect()).createChannel();
   await declareTopology(channel, broker.topology);
   await insertAccounts(database, 'a');
+  await recordDirectly(database, 'a', 0, 0); // no relay runs here to publish it
 });
 afterEach(cleanUp);
 
@@ -65,27 +70,15 @@ const runJson = async (...args: string[]) => JSON.parse((await run([...args, '--
 const messagesIn = async (queue: string) => (await channel.checkQueue(queue)).messageCount;
 const deadLetters = () => messagesIn(broker.topology.deadLetters);
 
-const forgery = (version = 9) =>
-  encodeEvent({
-    accountId: 'a',
-    version,
-    amount: 5,
-    balance: 5,
-    reference: null,
-    actor: null,
-    createdAt: new Date('2026-01-01T00:00:00Z'),
-  });
+const forgery = (version = 9) => encodeEvent(makeChange({ accountId: 'a', version, amount: 5, balance: 5 }));
 
 async function acceptedEvent(): Promise<Buffer> {
   await applyDirectly(database.pool, 'a', 5);
-  const { rows } = await database.pool.query(
-    `SELECT account_id AS "accountId", version, amount, balance, reference, actor, created_at AS "createdAt" FROM outbox`,
-  );
-  return encodeEvent(rows[0]);
+  return encodeEvent((await outboxChanges(database, 'a')).at(-1) as Change);
 }
 
 function publish(content: Buffer): void {
-  channel.publish(broker.topology.eventsExchange, 'balance.credited', content, { messageId: 'a:1' });
+  channel.publish(broker.topology.eventsExchange, 'balance.credited', content, { messageId: 'a:1:1' });
 }
 
 /** A good event, a forged one and something else, each dead as it would be in earnest. */
@@ -154,7 +147,7 @@ it('puts back what was only returned too often, which is recorded, and leaves th
   expect(stdout).toBe(`${broker.topology.deadLetters}: put back 1 dead letters (1 delivery-limit)\n`);
   expect(code).toBe(0);
   await until('it is recorded', () => consumer.counts.recorded === 1);
-  expect(await drained(database)).toMatchObject({ ledgerEntries: 1, offendingAccounts: 0 });
+  expect(await drained(database)).toMatchObject({ ledgerEntries: 2, offendingAccounts: 0 });
   await until('the others are back', async () => (await deadLetters()) === 2);
 });
 
@@ -170,7 +163,7 @@ it('puts back forgeries as well, says that they return, shows them to no subscri
   await until('they are dead again', async () => (await deadLetters()) === 2);
   const reasons = (await runJson('list')).letters.map((letter: { reason: string }) => letter.reason);
   expect(reasons.sort()).toEqual(['forged', 'malformed']);
-  expect(await ledgerRows(database)).toBe(1);
+  expect(await ledgerRows(database)).toBe(2);
   expect(received).toEqual([]);
 });
 

@@ -89,7 +89,7 @@ it('carries everything from the update to the ledger', async () => {
   const { url } = await startApiHere(database, overTls);
   await startWorkerHere(database, overTls);
   await createAccount(url, 'alice', 7);
-  expect(await drained(database)).toMatchObject({ ledgerEntries: 1, offendingAccounts: 0 });
+  expect(await drained(database)).toMatchObject({ ledgerEntries: 2, offendingAccounts: 0 });
   const { rows } = await database.pool.query(
     `SELECT DISTINCT application_name AS name, ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
      WHERE datname = current_database() ORDER BY 1`,

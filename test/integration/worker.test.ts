@@ -2,6 +2,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Channel } from 'amqplib';
 import { afterEach, beforeEach, expect, it } from 'vitest';
+import { CHANGE_COLUMNS, type Change, SELECT_CHANGE } from '../../src/shared/change.ts';
 import { encodeEvent, encodeEventBatch } from '../../src/shared/events.ts';
 import { declareTopology } from '../../src/shared/topology.ts';
 import {
@@ -14,7 +15,10 @@ import {
   drained,
   environmentOf,
   insertAccounts,
+  insertChange,
   ledgerRows,
+  makeChange,
+  outboxChanges,
   spawnProcess,
   startApiHere,
   startWorkerHere,
@@ -36,15 +40,13 @@ afterEach(cleanUp);
 
 function publish(body: Buffer | string, times = 1): void {
   for (let count = 0; count < times; count += 1) {
-    channel.publish(broker.topology.eventsExchange, 'balance.credited', Buffer.from(body), { messageId: 'a:1' });
+    channel.publish(broker.topology.eventsExchange, 'balance.credited', Buffer.from(body), { messageId: 'a:1:1' });
   }
 }
 
-async function outboxChange() {
-  const { rows } = await database.pool.query(
-    `SELECT account_id AS "accountId", version, amount, balance, reference, created_at AS "createdAt" FROM outbox ORDER BY position`,
-  );
-  return rows[0];
+/** The newest of account `a`. */
+async function outboxChange(): Promise<Change> {
+  return (await outboxChanges(database, 'a')).at(-1) as Change;
 }
 
 const deadLetters = async () => (await channel.checkQueue(broker.topology.deadLetters)).messageCount;
@@ -69,6 +71,7 @@ it('counts a repeat as a duplicate after its outbox row is gone', async () => {
   const { consumer } = await startWorkerHere(database, broker);
   await drained(database);
   const before = consumer.counts.duplicates;
+  await database.pool.query('TRUNCATE outbox');
   publish(body);
   await until('it is a duplicate', () => consumer.counts.duplicates === before + 1);
   expect(await deadLetters()).toBe(0);
@@ -78,11 +81,7 @@ it('acknowledges at a stop what it has recorded, so that none of it comes again'
   const EACH = 100;
   for (let round = 1; round <= 5; round += 1) {
     for (let count = 0; count < EACH; count += 1) await applyDirectly(database.pool, 'a', 1);
-    const { rows } = await database.pool.query(
-      `SELECT account_id AS "accountId", version, amount, balance, reference, created_at AS "createdAt"
-       FROM outbox ORDER BY position DESC LIMIT ${EACH}`,
-    );
-    for (const change of rows) publish(encodeEvent(change));
+    for (const change of (await outboxChanges(database, 'a')).slice(-EACH)) publish(encodeEvent(change));
     const blocker = await database.pool.connect();
     await blocker.query('BEGIN; LOCK TABLE ledger IN EXCLUSIVE MODE');
     const first = await startWorkerHere(database, broker);
@@ -120,25 +119,77 @@ it('dead-letters an event that no accepted change stands behind, and records its
   expect(await ledgerRows(database)).toBe(1);
 });
 
-it.each([
-  ['amount', { amount: 6 }],
-  ['balance', { balance: 6 }],
-  ['reference', { reference: 'other' }],
-  ['time', { createdAt: new Date(0) }],
-])('dead-letters an event whose %s was altered, before and after the true one', async (_, altered) => {
-  await applyDirectly(database.pool, 'a', 5);
-  const change = await outboxChange();
-  publish(encodeEvent({ ...change, ...altered }));
-  publish(encodeEvent(change));
-  publish(encodeEvent({ ...change, ...altered }));
-  const { consumer } = await startWorkerHere(database, broker);
-  await until('all are settled', () => consumer.counts.recorded === 1 && consumer.counts.forged === 2);
-  publish(encodeEvent({ ...change, ...altered }));
-  await until('the later one too', () => consumer.counts.forged === 3);
-  await until('they are dead letters', async () => (await deadLetters()) === 3);
-  const { rows } = await database.pool.query('SELECT amount, balance, reference, created_at FROM ledger');
-  expect(rows).toEqual([{ amount: 5, balance: 5, reference: null, created_at: change.createdAt }]);
-});
+const HOLD = {
+  holdId: 'h1',
+  holdStatus: 'active',
+  holdRemaining: 5,
+  holdExpiresAt: new Date('2026-12-01T00:00:00.000Z'),
+} as const;
+const NO_HOLD = { holdId: null, holdStatus: null, holdRemaining: null, holdExpiresAt: null };
+const LIMITS = { overdraftLimit: 7, maxBalance: 70, status: 'open' } as const;
+const NO_LIMITS = { overdraftLimit: null, maxBalance: null, status: null };
+/** Every column is filled, unlike in any real change. */
+const FULL = {
+  ...makeChange({ accountId: 'a', version: 2, type: 'hold.placed', amount: 0, heldChange: 5, balance: 5, held: 5 }),
+  ...{ reference: 'order 1', actor: 'shop', metadata: '{"cart":"1"}', transferId: 'a:1:x', reverses: 'a:1:y' },
+  ...HOLD,
+  ...LIMITS,
+};
+/** How a forger alters FULL and a plain credit: one column alone, wherever an event can say that. */
+const ALTERED: Record<keyof Change, { full: Partial<Change>[]; credit?: Partial<Change>[] }> = {
+  accountId: { full: [{ accountId: 'b' }, { accountId: 'nobody' }] },
+  version: { full: [{ version: 1 }, { version: 3 }] },
+  epoch: { full: [{ epoch: 2 }] },
+  previousEpoch: { full: [{ previousEpoch: 2 }, { previousEpoch: null }] },
+  type: { full: [{ type: 'hold.changed' }], credit: [{ type: 'balance.debited' }, { type: 'account.changed' }] },
+  asset: { full: [{ asset: 'EUR/2' }] },
+  amount: { full: [{ amount: 1 }], credit: [{ amount: 6 }] },
+  heldChange: { full: [{ heldChange: 4 }] },
+  balance: { full: [{ balance: 6 }] },
+  held: { full: [{ held: 6 }] },
+  createdAt: { full: [{ createdAt: new Date(0) }] },
+  reference: { full: [{ reference: 'other' }, { reference: null }], credit: [{ reference: 'other' }] },
+  actor: { full: [{ actor: 'other' }, { actor: null }], credit: [{ actor: 'other' }] },
+  metadata: { full: [{ metadata: '{"cart":"2"}' }, { metadata: null }], credit: [{ metadata: '{}' }] },
+  transferId: { full: [{ transferId: 'a:1:z' }, { transferId: null }], credit: [{ transferId: 'a:1:x' }] },
+  reverses: { full: [{ reverses: 'a:1:z' }, { reverses: null }], credit: [{ reverses: 'a:1:y' }] },
+  holdId: { full: [{ holdId: 'h2' }, NO_HOLD], credit: [HOLD] },
+  holdStatus: { full: [{ holdStatus: 'expired' }] },
+  holdRemaining: { full: [{ holdRemaining: 4 }] },
+  holdExpiresAt: { full: [{ holdExpiresAt: new Date(0) }, { holdExpiresAt: null }] },
+  overdraftLimit: { full: [{ overdraftLimit: 8 }, NO_LIMITS], credit: [LIMITS] },
+  maxBalance: { full: [{ maxBalance: 71 }, { maxBalance: null }] },
+  status: { full: [{ status: 'frozen' }] },
+};
+
+it.each(CHANGE_COLUMNS.map(([column, , name]) => [column, name] as const))(
+  'dead-letters an event whose %s was altered, before and after the true one',
+  async (_, name) => {
+    await insertAccounts(database, 'b');
+    await applyDirectly(database.pool, 'b', 5, 2);
+    await applyDirectly(database.pool, 'a', 5);
+    const credit = await outboxChange();
+    await insertChange(database, 'outbox', FULL);
+    const forged = [
+      ...ALTERED[name].full.map((altered) => ({ ...FULL, ...altered })),
+      ...(ALTERED[name].credit ?? []).map((altered) => ({ ...credit, ...altered })),
+    ].map(encodeEvent);
+    const publishForged = () => forged.forEach((event) => void publish(event));
+    publishForged();
+    publish(encodeEvent(credit));
+    publish(encodeEvent(FULL));
+    publishForged();
+    const { consumer } = await startWorkerHere(database, broker);
+    const settled = () => consumer.counts.recorded === 2 && consumer.counts.forged === 2 * forged.length;
+    await until('all are settled', settled);
+    publishForged();
+    await until('the later ones too', () => consumer.counts.forged === 3 * forged.length);
+    await until('they are dead letters', async () => (await deadLetters()) === 3 * forged.length);
+    const { rows } = await database.pool.query(`SELECT ${SELECT_CHANGE} FROM ledger ORDER BY version`);
+    const { traceparent, ...full } = FULL;
+    expect(rows).toEqual([credit, full]);
+  },
+);
 
 it('dead-letters what is no event', async () => {
   await applyDirectly(database.pool, 'a', 5);
@@ -151,9 +202,16 @@ it('dead-letters what is no event', async () => {
     '\u0000\uffff',
     JSON.stringify({ ...good, specversion: '0.3' }),
     JSON.stringify({ ...good, subject: 'b' }),
-    JSON.stringify({ ...good, id: 'a:9' }),
+    JSON.stringify({ ...good, id: good.id.replace('a:1:', 'a:9:') }),
+    JSON.stringify({ ...good, id: 'a:1' }),
+    JSON.stringify({ ...good, id: `${good.id}0` }),
     JSON.stringify({ ...good, extra: 1 }),
-    JSON.stringify({ ...good, type: 'balance.debited' }),
+    JSON.stringify({ ...good, type: 'balance.changed' }),
+    JSON.stringify({ ...good, data: { ...good.data, extra: 1 } }),
+    JSON.stringify({ ...good, data: { ...good.data, epoch: undefined } }),
+    JSON.stringify({ ...good, data: { ...good.data, held: -1 } }),
+    JSON.stringify({ ...good, data: { ...good.data, asset: 'euro' } }),
+    JSON.stringify({ ...good, data: { ...good.data, hold: { id: 'h1' } } }),
     JSON.stringify({ ...good, data: { ...good.data, version: 1.5 } }),
     JSON.stringify({ ...good, data: { ...good.data, amount: '5' } }),
     JSON.stringify({ ...good, data: { ...good.data, reference: 'a\u0000b' } }),
@@ -178,10 +236,7 @@ it('refuses alone what only the database finds out to be no value', async () => 
       $$ BEGIN IF NEW.amount = 6 THEN RAISE EXCEPTION 'not six' USING ERRCODE = '22000'; END IF; RETURN NEW; END $$;
     CREATE TRIGGER refuse_six BEFORE INSERT ON ledger FOR EACH ROW EXECUTE FUNCTION refuse_six();`);
   await applyDirectly(database.pool, 'a', 6);
-  const { rows } = await database.pool.query(
-    `SELECT account_id AS "accountId", version, amount, balance, reference, created_at AS "createdAt" FROM outbox WHERE amount = 6`,
-  );
-  publish(encodeEvent(rows[0]));
+  publish(encodeEvent(await outboxChange()));
   publish(encodeEvent(change));
   const { consumer } = await startWorkerHere(database, broker);
   await until('both are settled', () => consumer.counts.recorded === 1 && consumer.counts.malformed === 1);
@@ -221,7 +276,7 @@ it('starts consuming again after its queue was deleted under it', async () => {
   await drained(database);
   await channel.deleteQueue(broker.topology.ledgerQueue);
   await applyDirectly(database.pool, 'a', 1);
-  expect(await drained(database)).toMatchObject({ ledgerEntries: 2, offendingAccounts: 0 });
+  expect(await drained(database)).toMatchObject({ ledgerEntries: 3, offendingAccounts: 0 });
 });
 
 // RabbitMQ 3.10 does not tell it then, and keeps for it what it never sends.
@@ -233,7 +288,7 @@ it('starts consuming again after its queue was deleted and declared again at onc
   await channel.deleteQueue(broker.topology.ledgerQueue);
   await declareTopology(channel, broker.topology);
   await applyDirectly(database.pool, 'a', 1);
-  expect(await drained(database)).toMatchObject({ ledgerEntries: 2, offendingAccounts: 0 });
+  expect(await drained(database)).toMatchObject({ ledgerEntries: 3, offendingAccounts: 0 });
   expect(consumer.counts).toMatchObject({ forged: 0, malformed: 0 });
 });
 
@@ -251,7 +306,7 @@ it('leaves the order and the sum of the ledger right with two workers', async ()
   const workers = [await startWorkerHere(database, broker), await startWorkerHere(database, broker)];
   await insertAccounts(database, 'b', 'c');
   for (let count = 0; count < 300; count += 1) await applyDirectly(database.pool, 'abc'.charAt(count % 3), 1);
-  expect(await drained(database)).toMatchObject({ ledgerEntries: 300, offendingAccounts: 0 });
+  expect(await drained(database)).toMatchObject({ ledgerEntries: 303, offendingAccounts: 0 });
   expect(workers.map((worker) => worker.consumer.counts.forged)).toEqual([0, 0]);
 });
 

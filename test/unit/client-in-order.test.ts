@@ -20,7 +20,7 @@ it('acknowledges the newest delivery of an event in hand after it was handled, a
     { concurrency: 1, prefetch: 10, gapTimeoutMs: 1000 },
     () => {},
   );
-  const event = { id: 'a:1', data: { accountId: 'a', version: 1, amount: 1, balance: 1 } } as BalanceEvent;
+  const event = { id: 'a:1:1', data: { accountId: 'a', version: 1, epoch: 1, amount: 1, balance: 1 } } as BalanceEvent;
   const done: string[] = [];
   const deliver = (name: string) =>
     inOrder.take({ events: [event], redelivered: false, replayed: false, done: () => done.push(name) });
@@ -32,7 +32,7 @@ it('acknowledges the newest delivery of an event in hand after it was handled, a
   expect(handled).toEqual([]);
   finish();
   await delay(10);
-  expect(handled).toEqual(['a:1']);
+  expect(handled).toEqual(['a:1:1']);
   expect(done).toEqual(['first', 'second']);
   await inOrder.stop();
 });

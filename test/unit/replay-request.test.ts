@@ -19,6 +19,10 @@ it('takes what it says it takes', () => {
     rate: 5,
     json: true,
   });
+  expect(parseRequest('--exchange --from-version 0 --to-version 0 --after a:0'.split(' '))).toMatchObject({
+    selection: { fromVersion: 0, toVersion: 0 },
+    after: { accountId: 'a', version: 0 },
+  });
   expect(parseRequest(['--exchange', '--all'])).toMatchObject({ queue: undefined, rate: 2000, json: false });
   expect(parseRequest(['--help'])).toBe('help');
 });
@@ -29,7 +33,9 @@ it.each([
   ['--queue q', 'Say what'],
   ['--queue q --all --account a', 'not both'],
   ['--queue q --account a/b', '--account a/b'],
-  ['--queue q --from-version 0', '--from-version 0'],
+  ['--queue q --from-version -1', '--from-version'],
+  ['--queue q --from-version 0.5', '--from-version 0.5'],
+  ['--queue q --to-version x', '--to-version x'],
   ['--queue q --from-version 3 --to-version 2', 'nothing lies between'],
   ['--queue q --from yesterday', '--from yesterday'],
   ['--queue q --all --rate 0', '--rate 0'],

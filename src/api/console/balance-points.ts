@@ -6,25 +6,25 @@ const POINTS_MAX = 1000;
 
 export interface BalancePoints {
   accountId: string;
-  /** Of the newest entry in the ledger: the number of entries behind the points. */
-  ledgerVersion: number;
+  /** Of the newest entry in the ledger; null while there is none. */
+  ledgerVersion: number | null;
   /** Each so many entries there is a point, counted from the newest. */
   every: number;
   /** Oldest first: milliseconds since 1970, and the balance that the entry left. */
   points: [atMs: number, balance: number][];
 }
 
-// A look-up by key for each point, however long the history. An entry that is under way yet has none.
+// A look-up by key for each point, however long the history. An entry that is on its way has none yet.
 const POINTS = `
   WITH newest AS (
-    SELECT coalesce((SELECT version FROM ledger WHERE account_id = $1 ORDER BY version DESC LIMIT 1), 0) AS version
+    SELECT (SELECT version FROM ledger WHERE account_id = $1 ORDER BY version DESC LIMIT 1) AS version
     FROM account WHERE account_id = $1
   ),
-  spacing AS (SELECT version, greatest(1, ceil(version::numeric / $2))::bigint AS every FROM newest),
+  spacing AS (SELECT version, greatest(1, ceil((version + 1)::numeric / $2))::bigint AS every FROM newest),
   wanted AS (
-    SELECT generate_series(version, 1, -every) AS version FROM spacing
+    SELECT generate_series(version, 0, -every) AS version FROM spacing
     UNION
-    SELECT 1
+    SELECT 0
   )
   SELECT spacing.version AS "ledgerVersion", spacing.every,
          coalesce((

@@ -8,7 +8,7 @@ import { answered, type BrokerSession, keepBrokerLink } from '../../shared/broke
 import type { BalanceEvent } from '../../shared/contract.ts';
 import { decodeEvents } from '../../shared/events.ts';
 import type { Logger } from '../../shared/logging.ts';
-import { declareTopology, type Topology } from '../../shared/topology.ts';
+import { ALL_EVENTS, declareTopology, type Topology } from '../../shared/topology.ts';
 
 /** Together 400 messages a second at most: beside 10,000 updates a second their cost does not show (npm run bench:console). */
 const EVERY_MS = 100;
@@ -87,7 +87,7 @@ async function tap(
       arguments: { 'x-max-length': EVENTS_MAX, 'x-overflow': 'drop-head' },
     }),
   );
-  await answered('binding it', channel.bindQueue(queue, topology.eventsExchange, 'balance.*'));
+  await answered('binding it', channel.bindQueue(queue, topology.eventsExchange, ALL_EVENTS));
   await answered('setting the prefetch', channel.prefetch(EVENTS_MAX));
   let waiting: ConsumeMessage[] = []; // bounded by prefetch
   const onMessage = (message: ConsumeMessage | null) => {

@@ -52,7 +52,9 @@ const COUNTER = /^(balance_|http_request|relay_events)\w*_(total|count|bucket)\b
 const DECLINED = [
   'insufficient_funds',
   'balance_out_of_range',
+  'max_balance_exceeded',
   'account_not_found',
+  'account_closed',
   'account_frozen',
   'idempotency_key_reused',
 ];

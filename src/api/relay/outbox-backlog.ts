@@ -3,7 +3,7 @@ import type { Pool } from '../../shared/database.ts';
 
 // relay_progress is noted a few times a second, so what was done since then still counts as pending here.
 const BACKLOG = `
-  WITH done AS MATERIALIZED (SELECT coalesce(max(position), 0) AS position FROM relay_progress)
+  WITH done AS MATERIALIZED (SELECT coalesce(max(position), 0) AS position FROM relay_progress WHERE track = 'ledger')
   SELECT coalesce(newest.position - done.position, 0) AS "pendingChanges",
          coalesce(ceil(extract(epoch FROM greatest(clock_timestamp() - oldest.created_at, '0')) * 1000), 0)::bigint AS "oldestAgeMs"
   FROM done

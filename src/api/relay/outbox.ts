@@ -1,8 +1,8 @@
 // SQL of the relay on the outbox.
 import type pg from 'pg';
-import type { BalanceChange } from '../../shared/events.ts';
+import { type Change, changeRow, SELECT_CHANGE } from '../../shared/change.ts';
 
-export interface OutboxRow extends BalanceChange {
+export interface OutboxRow extends Change {
   position: number;
   traceparent: string | null;
 }
@@ -17,7 +17,7 @@ export interface Range {
 export type OutboxPage = readonly OutboxRow[];
 
 const READ = `
-  SELECT position, account_id AS "accountId", version, amount, balance, reference, actor, traceparent, created_at AS "createdAt"
+  SELECT position, traceparent, ${SELECT_CHANGE}
   FROM (
     SELECT late.* FROM unnest($2::bigint[], $3::bigint[]) AS gap (first, last)
     CROSS JOIN LATERAL (
@@ -59,9 +59,7 @@ const EXAMINE = `
     LEFT JOIN LATERAL (
       SELECT * FROM ledger WHERE ledger.account_id = outbox.account_id AND ledger.version = outbox.version LIMIT 1
     ) ledger
-      ON ledger.amount = outbox.amount AND ledger.balance = outbox.balance
-      AND ledger.reference IS NOT DISTINCT FROM outbox.reference AND ledger.actor IS NOT DISTINCT FROM outbox.actor
-      AND ledger.created_at = outbox.created_at
+      ON ${changeRow('ledger')} IS NOT DISTINCT FROM ${changeRow('outbox')}
   )
   SELECT count(*) AS examined, max(position) AS last,
          max(position) FILTER (WHERE recorded) AS "lastRecorded",
@@ -86,7 +84,7 @@ export async function examine(
 }
 
 const READ_UNRECORDED = `
-  SELECT position, account_id AS "accountId", version, amount, balance, reference, actor, traceparent, created_at AS "createdAt"
+  SELECT position, traceparent, ${SELECT_CHANGE}
   FROM outbox
   LEFT JOIN LATERAL (
     SELECT true AS found FROM ledger
@@ -108,7 +106,7 @@ export async function readUnrecorded(
 const START_ROWS_MAX = 5000;
 
 const PROGRESS = `
-  SELECT coalesce((SELECT max(position) FROM relay_progress), 0) AS noted, last_value AS drawn FROM outbox_position`;
+  SELECT coalesce((SELECT max(position) FROM relay_progress WHERE track = 'ledger'), 0) AS noted, last_value AS drawn FROM outbox_position`;
 
 /**
  * The position behind which a new relay starts: what the last one noted, if that can be true. It cannot where a database
@@ -118,7 +116,7 @@ const PROGRESS = `
 export async function startPosition(client: pg.Client, signal: AbortSignal): Promise<number> {
   const { noted, drawn } = (await client.query(PROGRESS)).rows[0];
   if (noted > drawn) {
-    await client.query('DELETE FROM relay_progress WHERE position > $1', [drawn]);
+    await client.query(`DELETE FROM relay_progress WHERE track = 'ledger' AND position > $1`, [drawn]);
     return 0;
   }
   // In steps: behind a long backup the outbox holds more than one statement can look up in its time.
@@ -133,7 +131,7 @@ export async function startPosition(client: pg.Client, signal: AbortSignal): Pro
 export async function noteProgress(client: pg.Client, position: number): Promise<void> {
   await client.query({
     name: 'outbox_progress',
-    text: 'INSERT INTO relay_progress VALUES ($1) ON CONFLICT DO NOTHING',
+    text: `INSERT INTO relay_progress (track, position) VALUES ('ledger', $1) ON CONFLICT DO NOTHING`,
     values: [position],
   });
 }

@@ -1,14 +1,8 @@
 // Publishes outbox rows on a confirm channel and says of each what the broker made of it.
 import type { ConfirmChannel } from 'amqplib';
 import type { BrokerSession } from '../../shared/broker.ts';
-import {
-  EVENT_BATCH_CONTENT_TYPE,
-  EVENT_CONTENT_TYPE,
-  encodeEvent,
-  encodeEventBatch,
-  eventId,
-  eventType,
-} from '../../shared/events.ts';
+import { eventId } from '../../shared/change.ts';
+import { EVENT_BATCH_CONTENT_TYPE, EVENT_CONTENT_TYPE, encodeEvent, encodeEventBatch } from '../../shared/events.ts';
 import type { Topology } from '../../shared/topology.ts';
 import type { TracedSpan, Tracing } from '../../shared/tracing.ts';
 import type { OutboxRow } from './outbox.ts';
@@ -46,7 +40,7 @@ export function createPublisher(
   return {
     publish(rows, done) {
       const first = rows[0] as OutboxRow;
-      const id = eventId(first.accountId, first.version);
+      const id = eventId(first);
       published += 1;
       const number = published;
       waiting.set(number, performance.now());
@@ -63,20 +57,16 @@ export function createPublisher(
         messageId: id,
         timestamp: Math.floor(first.createdAt.getTime() / 1000),
       };
-      const routingKey = eventType(first.amount);
+      const routingKey = first.type;
       if (rows.length === 1) {
         const traceparent = span?.traceparent ?? first.traceparent;
         const headers = traceparent === null ? {} : { traceparent };
         const message = { ...properties, contentType: EVENT_CONTENT_TYPE, headers };
         channel.publish(topology.eventsExchange, routingKey, encodeEvent(first), message, onConfirm);
       } else {
-        // Both kinds in one message keep their order; CC brings it to the queues that are bound for the other kind only.
-        const other = rows.find((row) => eventType(row.amount) !== routingKey);
-        const message = {
-          ...properties,
-          contentType: EVENT_BATCH_CONTENT_TYPE,
-          ...(other ? { CC: eventType(other.amount) } : {}),
-        };
+        // All types in one message keep their order; CC brings it to the queues that are bound for some of them only.
+        const CC = [...new Set(rows.map(({ type }) => type))].filter((type) => type !== routingKey);
+        const message = { ...properties, contentType: EVENT_BATCH_CONTENT_TYPE, ...(CC.length > 0 && { CC }) };
         channel.publish(topology.eventsExchange, routingKey, encodeEventBatch(rows), message, onConfirm);
       }
     },
@@ -95,8 +85,8 @@ function tracePublish(tracing: Tracing, topology: Topology, rows: readonly Outbo
     'messaging.operation.type': 'send',
     'messaging.operation.name': 'publish',
     'messaging.destination.name': topology.eventsExchange,
-    'messaging.rabbitmq.destination.routing_key': eventType(first.amount),
-    'messaging.message.id': eventId(first.accountId, first.version),
+    'messaging.rabbitmq.destination.routing_key': first.type,
+    'messaging.message.id': eventId(first),
   });
 }
 

@@ -1,6 +1,7 @@
 // Reads the changes of the past from the database, account by account, in pages: bounded memory, and no statement is long.
+
+import { CHANGE_COLUMN_NAMES, type Change, SELECT_CHANGE } from '../../shared/change.ts';
 import type { Client } from '../../shared/database.ts';
-import type { BalanceChange } from '../../shared/events.ts';
 
 /** Versions and times are bounds of what is read; undefined: no bound. */
 export interface Selection {
@@ -21,7 +22,7 @@ export interface Position {
 }
 
 export interface Page {
-  changes: BalanceChange[];
+  changes: Change[];
   /** Changes that were looked at, those that the selection leaves out included. */
   scanned: number;
   /** Of the last one looked at. */
@@ -31,16 +32,15 @@ export interface Page {
 /** Changes that one statement looks at. */
 const PAGE_ROWS = 2000;
 
-const COLUMNS = 'account_id, version, amount, balance, reference, actor, created_at';
 const PART = (table: string) => `
-  (SELECT ${COLUMNS} FROM ${table}
+  (SELECT ${CHANGE_COLUMN_NAMES} FROM ${table}
    WHERE (account_id, version) > ($1, $2) AND (account_id, version) <= ($3, $4)
    ORDER BY account_id, version LIMIT ${PAGE_ROWS})`;
 
 // Ledger and outbox together hold every change once it is committed, so nothing waits for the worker. Most of the outbox is in
 // the ledger too: UNION takes equal rows for one.
 const PAGE = `
-  SELECT account_id AS "accountId", version, amount, balance, reference, actor, created_at AS "createdAt",
+  SELECT ${SELECT_CHANGE},
          version >= $5 AND version <= $6 AND created_at >= $7 AND created_at < $8 AS selected
   FROM (${PART('ledger')} UNION ${PART('outbox')}) AS page
   ORDER BY account_id, version LIMIT ${PAGE_ROWS}`;
@@ -57,10 +57,10 @@ export async function* readChanges(
   selection: Selection,
   after: Position | undefined,
 ): AsyncGenerator<Page> {
-  const { accountId, fromVersion = 1, toVersion = Number.MAX_SAFE_INTEGER, from, to } = selection;
+  const { accountId, fromVersion = 0, toVersion = Number.MAX_SAFE_INTEGER, from, to } = selection;
   const end = accountId === undefined ? [BEHIND_ALL, 0] : [accountId, toVersion];
   const bounds = [...end, fromVersion, toVersion, from?.toISOString() ?? '-infinity', to?.toISOString() ?? 'infinity'];
-  let last = accountId === undefined ? { accountId: '', version: 0 } : { accountId, version: fromVersion - 1 };
+  let last = accountId === undefined ? { accountId: '', version: -1 } : { accountId, version: fromVersion - 1 };
   if (after && isBehind(after, last)) last = after;
   for (;;) {
     const rows = await readPage(client, [last.accountId, last.version, ...bounds]);
@@ -76,7 +76,7 @@ function isBehind(one: Position, other: Position): boolean {
   return one.accountId > other.accountId; // ids are ASCII, so this is their order in the database
 }
 
-async function readPage(client: Client, values: unknown[]): Promise<(BalanceChange & { selected: boolean })[]> {
+async function readPage(client: Client, values: unknown[]): Promise<(Change & { selected: boolean })[]> {
   await client.query('BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY');
   try {
     await client.query(HOLD);

@@ -5,7 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { ChannelModel, ConsumeMessage } from 'amqplib';
 import { answered } from '../../shared/broker.ts';
 import { SettingsError } from '../../shared/config.ts';
-import type { Topology } from '../../shared/topology.ts';
+import { ALL_EVENTS, type Topology } from '../../shared/topology.ts';
 import { propertiesOf, takeMessages } from '../messages.ts';
 import type { Message, ReplayPublisher } from './publisher.ts';
 
@@ -43,9 +43,9 @@ export async function beginHandOver(connection: ChannelModel, topology: Topology
       : error;
   });
   const { queue: keeper } = await answered('declaring a queue', channel.assertQueue('', { exclusive: true }));
-  await answered('binding a queue', channel.bindQueue(keeper, topology.eventsExchange, 'balance.*'));
+  await answered('binding a queue', channel.bindQueue(keeper, topology.eventsExchange, ALL_EVENTS));
   // It is bound where a hand-over failed in its last moments, or where somebody did that: the present would come before the past.
-  await answered('unbinding the queue', channel.unbindQueue(queue, topology.eventsExchange, 'balance.*'));
+  await answered('unbinding the queue', channel.unbindQueue(queue, topology.eventsExchange, ALL_EVENTS));
 
   const left = async () => (await answered('asking the queue', channel.checkQueue(keeper))).messageCount;
 
@@ -78,9 +78,9 @@ export async function beginHandOver(connection: ChannelModel, topology: Topology
       for (let round = 1; kept > 0 && round < ROUNDS_MAX; round += 1) kept = await moveOn();
       if (kept > KEPT_MAX)
         throw new SettingsError('Events come faster than they can be handed over. Do it when less happens.');
-      await answered('binding the queue', channel.bindQueue(queue, topology.eventsExchange, 'balance.*'));
+      await answered('binding the queue', channel.bindQueue(queue, topology.eventsExchange, ALL_EVENTS));
       await moveOn(); // at once: the consumer waits for it
-      await answered('unbinding a queue', channel.unbindQueue(keeper, topology.eventsExchange, 'balance.*'));
+      await answered('unbinding a queue', channel.unbindQueue(keeper, topology.eventsExchange, ALL_EVENTS));
       await delay(ON_ITS_WAY_MS);
       await moveOn();
       return moved;

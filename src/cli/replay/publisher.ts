@@ -2,8 +2,9 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { ChannelModel, ConfirmChannel, Options } from 'amqplib';
 import { answered } from '../../shared/broker.ts';
+import { type Change, eventId } from '../../shared/change.ts';
 import { SettingsError } from '../../shared/config.ts';
-import { type BalanceChange, EVENT_CONTENT_TYPE, encodeEvent, eventId, eventType } from '../../shared/events.ts';
+import { EVENT_CONTENT_TYPE, encodeEvent } from '../../shared/events.ts';
 
 /** Messages on their way at a time. */
 const IN_FLIGHT_MAX = 1000;
@@ -33,15 +34,15 @@ export interface ReplayPublisher {
 }
 
 /** A change as the message that told of it, but for the mark that it comes again. */
-export function replayed(change: BalanceChange): Message {
+export function replayed(change: Change): Message {
   return {
-    routingKey: eventType(change.amount),
+    routingKey: change.type,
     content: encodeEvent(change),
     properties: {
       persistent: true,
       mandatory: true,
       contentType: EVENT_CONTENT_TYPE,
-      messageId: eventId(change.accountId, change.version),
+      messageId: eventId(change),
       timestamp: Math.floor(change.createdAt.getTime() / 1000),
       headers: { 'x-replayed': true },
     },

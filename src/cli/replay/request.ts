@@ -72,7 +72,7 @@ export function parseRequest(args: string[]): ReplayRequest | 'help' {
   };
   const isNarrowed = Object.values(selection).some((bound) => bound !== undefined);
   if (all === isNarrowed) throw new UsageError('Say what: --all, or any of the options that narrow it, not both.');
-  const { fromVersion = 1, toVersion = fromVersion, from, to } = selection;
+  const { fromVersion = 0, toVersion = fromVersion, from, to } = selection;
   if (fromVersion > toVersion) throw new UsageError('--from-version is above --to-version: nothing lies between them.');
   if (from && to && from >= to) throw new UsageError('--from is not before --to: nothing lies between them.');
   if (handOver && (queue === undefined || !all)) {

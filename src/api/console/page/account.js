@@ -9,7 +9,7 @@ const SUGGESTIONS = 10;
 const TYPING_MS = 200;
 
 /** @typedef {import('../balance-points.ts').BalancePoints} BalancePoints */
-/** @typedef {{ version: number, amount: number, balance: number, reference?: string | null, actor?: string | null, createdAt: string, recordedAt: string }} Entry */
+/** @typedef {import('../../../shared/contract.ts').Entry} Entry */
 
 export function createAccount() {
   const plot = createPlot(element('balance-plot'), {
@@ -57,10 +57,15 @@ export function createAccount() {
       show('account-id', id);
       show('account-balance', count(account.body.balance));
       show('account-version', count(account.body.version));
-      show('account-ledger', `${count(page.body.ledgerVersion)} in the ledger`);
+      const { ledgerVersion } = page.body;
+      show(
+        'account-ledger',
+        ledgerVersion === null ? 'none in the ledger yet' : `${count(ledgerVersion)} in the ledger`,
+      );
+      show('account-asset', account.body.asset);
       show('account-limit', count(account.body.overdraftLimit));
       show('account-status', account.body.status);
-      show('head', head.body.version === 0 ? 'none yet' : `version ${head.body.version}: ${head.body.hash}`);
+      show('head', head.body.version === null ? 'none yet' : `version ${head.body.version}: ${head.body.hash}`);
       showBalances(balances.body);
       showEntries();
       await verify(mine);
@@ -96,8 +101,8 @@ export function createAccount() {
     show(
       'plot-note',
       every === 1
-        ? `all ${count(ledgerVersion)} entries`
-        : `one of ${count(every)} of ${count(ledgerVersion)} entries: what lies between is not drawn`,
+        ? `all ${count(points.length)} entries`
+        : `one of ${count(every)} entries up to version ${count(ledgerVersion)}: what lies between is not drawn`,
     );
   }
 
@@ -106,6 +111,7 @@ export function createAccount() {
       ...entries.slice(0, rowsShown).map((entry) =>
         row([
           { text: count(entry.version), className: 'number' },
+          { text: entry.type, className: 'text' },
           { text: signed(entry.amount), className: direction(entry.amount) },
           { text: count(entry.balance), className: 'number' },
           { text: entry.reference ?? '', className: 'text', title: entry.reference ?? '' },

@@ -155,10 +155,11 @@ export function createLive() {
     if (!eventsChanged) return;
     eventsChanged = false;
     element('events').replaceChildren(
-      ...events.map(({ time, data: { accountId, version, amount, balance, reference } }) =>
+      ...events.map(({ time, type, data: { accountId, version, amount, balance, reference } }) =>
         row([
           { text: accountId, className: 'text', title: accountId },
           { text: count(version), className: 'number' },
+          { text: type, className: 'text' },
           { text: signed(amount), className: direction(amount) },
           { text: count(balance), className: 'number' },
           { text: reference ?? '', className: 'text', title: reference ?? '' },

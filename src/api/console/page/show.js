@@ -68,4 +68,4 @@ export function row(cells) {
 /** @param {number} value */
 export const signed = (value) => (value > 0 ? `+${whole.format(value)}` : whole.format(value));
 /** @param {number} value */
-export const direction = (value) => `number ${value > 0 ? 'credit' : 'debit'}`;
+export const direction = (value) => `number ${value > 0 ? 'credit' : value < 0 ? 'debit' : ''}`;
