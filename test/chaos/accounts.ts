@@ -1,31 +1,55 @@
-// The accounts of a run: two that everybody wants, some that are busy, many that are rarely touched, one near the end of
-// the range, and two whose limit and status change all the time.
+// The accounts of a run: two that every client wants, some that are busy, many that are rarely touched, one near the end of
+// the range, two with a highest balance, and two whose limits and status change all the time.
 import type { Random } from './random.ts';
 
 export const AMOUNT_MAX = 9_007_199_254_740_991;
 
+/** The clients behind the API keys. They use the same idempotency keys, and must not meet. */
+export const ACTORS = ['shop', 'game'] as const;
+export type Actor = (typeof ACTORS)[number];
+/** Of each actor, its API key. */
+export type Tokens = Readonly<Record<Actor, string>>;
+
+export interface AccountLimits {
+  overdraftLimit: number;
+  maxBalance: number | null;
+}
+
+export interface WantedAccount extends AccountLimits {
+  asset: string;
+}
+
 export const RICH_ACCOUNT = 'rich';
 export const POLICY_ACCOUNTS = ['policy-0', 'policy-1'];
-/** The largest overdraft limit that a policy account ever gets. */
-export const POLICY_LIMIT = 400;
+/** A policy account has one overdraft limit or the other, and one highest balance or the other. */
+export const POLICY_LIMITS = { overdraftLimit: [0, 400], maxBalance: [20, 100_000] } as const;
 
 const numbered = (name: string, count: number) => Array.from({ length: count }, (_, number) => `${name}-${number}`);
 const HOT = numbered('hot', 2);
 const WARM = numbered('warm', 10);
 const COLD = numbered('cold', 200);
+const CAPPED = numbered('capped', 2);
+const CAPPED_MAX = 150;
 
-/** Every account that is there from the start, with its overdraft limit. */
-export const ACCOUNTS: ReadonlyMap<string, number> = new Map([
-  ...HOT.map((id, number) => [id, number * 500] as const),
-  ...WARM.map((id, number) => [id, number * 100] as const),
-  ...[...COLD, RICH_ACCOUNT, ...POLICY_ACCOUNTS].map((id) => [id, 0] as const),
+const wanted = (more: Partial<WantedAccount> = {}): WantedAccount => ({
+  ...{ asset: 'UNIT', overdraftLimit: 0, maxBalance: null },
+  ...more,
+});
+
+/** Every account that is there from the start, as it is opened. */
+export const ACCOUNTS: ReadonlyMap<string, WantedAccount> = new Map([
+  ...HOT.map((id, number) => [id, wanted({ overdraftLimit: number * 500 })] as const),
+  ...WARM.map((id, number) => [id, wanted({ overdraftLimit: number * 100, asset: 'USD/2' })] as const),
+  ...CAPPED.map((id) => [id, wanted({ maxBalance: CAPPED_MAX })] as const),
+  ...[...COLD, RICH_ACCOUNT, ...POLICY_ACCOUNTS].map((id) => [id, wanted()] as const),
 ]);
 
 export function pickAccount(random: Random): string {
   const draw = random();
-  if (draw < 0.45) return random.pick(HOT);
-  if (draw < 0.75) return random.pick(WARM);
-  if (draw < 0.9) return random.pick(COLD);
+  if (draw < 0.43) return random.pick(HOT);
+  if (draw < 0.71) return random.pick(WARM);
+  if (draw < 0.85) return random.pick(COLD);
+  if (draw < 0.9) return random.pick(CAPPED);
   return draw < 0.93 ? RICH_ACCOUNT : random.pick(POLICY_ACCOUNTS);
 }
 
@@ -33,5 +57,5 @@ export function pickAccount(random: Random): string {
 export function pickAmount(random: Random, accountId: string): number {
   const isMany = random.chance(0.5);
   const amount = isMany ? -random.between(1, 70) : random.between(1, 50);
-  return accountId === RICH_ACCOUNT ? -amount : amount;
+  return accountId === RICH_ACCOUNT || CAPPED.includes(accountId) ? -amount : amount;
 }

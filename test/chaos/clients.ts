@@ -1,8 +1,18 @@
-// The clients of a run, each in an endless loop until told to stop: careful ones that repeat under a key until they know,
-// careless ones that never repeat, bulk clients, readers, and those who change limits and freeze accounts.
+// The clients of a run, each in an endless loop until told to stop: careful ones that retry under a key until they know,
+// careless ones that never retry, bulk clients, readers, those who open and close accounts, and those who change limits.
 import { setTimeout as delay } from 'node:timers/promises';
-import { POLICY_ACCOUNTS, POLICY_LIMIT, pickAccount, pickAmount } from './accounts.ts';
-import { type Attempt, type History, now, type Operation, type Result } from './history.ts';
+import { changeAccount, openAccount, readAccount, type WantedChange } from './account-requests.ts';
+import {
+  ACTORS,
+  type Actor,
+  POLICY_ACCOUNTS,
+  POLICY_LIMITS,
+  pickAccount,
+  pickAmount,
+  type Tokens,
+  type WantedAccount,
+} from './accounts.ts';
+import type { Attempt, History, Operation, Result } from './history.ts';
 import { createHttpClient, type HttpClient } from './http.ts';
 import type { Random } from './random.ts';
 import { attemptBulk, attemptUpdate } from './updates.ts';
@@ -15,6 +25,7 @@ export interface Target {
 export interface ClientContext {
   history: History;
   random: Random;
+  tokens: Tokens;
   /** The API processes; a request goes to any of them. */
   targets: readonly Target[];
   /** Aborted when no new operation is to begin. */
@@ -25,19 +36,19 @@ export interface ClientContext {
 
 interface Client extends ClientContext {
   name: string;
+  /** Whose API key it signs with. */
+  actor: Actor;
   http: HttpClient;
 }
 
 /** How many of each; several hundred requests a second on two cores. */
-const CREW = { careful: 10, careless: 4, abandoning: 2, bulk: 3, reader: 2, newcomer: 1 };
+const CREW = { careful: 10, careless: 4, abandoning: 2, bulk: 3, reader: 2, newcomer: 2 };
 /** Mean pause between the operations of one client. */
 const PAUSE_MS = 25;
 const RETRY_PAUSE_MAX_MS = 150;
 /** Remembered by a client, to be sent again out of the blue. */
 const SETTLED_MAX = 500;
 const BULK_MAX = 60;
-/** A change that nobody answered is in force by then or never: above every time limit of the service and every stall. */
-const LATE_EFFECT_MS = 60_000;
 
 /** Runs all clients; resolves when the last one has ended. @returns operations whose outcome nobody could find out in time */
 export async function runClients(context: ClientContext): Promise<Operation[]> {
@@ -45,22 +56,23 @@ export async function runClients(context: ClientContext): Promise<Operation[]> {
   const loops = Object.entries(CREW).flatMap(([kind, count]) =>
     Array.from({ length: count }, (_, number) => startClient(kind as keyof typeof CREW, number)),
   );
-  const policies = POLICY_ACCOUNTS.map((accountId) =>
-    withHttp(`policy of ${accountId}`, (client) => changePolicies(client, accountId)),
+  const policies = POLICY_ACCOUNTS.map((accountId, number) =>
+    withHttp(`policy of ${accountId}`, number, (client) => changePolicies(client, accountId)),
   );
   async function startClient(kind: keyof typeof CREW, number: number): Promise<void> {
-    await withHttp(`${kind}-${number}`, (client) => {
+    await withHttp(`${kind}-${number}`, number, (client) => {
       if (kind === 'careful') return beCareful(client, unsettled);
       if (kind === 'careless') return sendOnce(client, () => null);
       if (kind === 'abandoning') return sendOnce(client, (id) => id);
       if (kind === 'bulk') return sendBulk(client, unsettled);
-      return kind === 'reader' ? read(client) : comeAnew(client, unsettled);
+      return kind === 'reader' ? read(client) : openAccounts(client, unsettled);
     });
   }
-  async function withHttp(name: string, run: (client: Client) => Promise<void>): Promise<void> {
+  async function withHttp(name: string, number: number, run: (client: Client) => Promise<void>): Promise<void> {
     const http = createHttpClient();
+    const actor = ACTORS[number % ACTORS.length] as Actor;
     try {
-      await run({ ...context, name, http, random: context.random.fork(name) });
+      await run({ ...context, name, actor, http, random: context.random.fork(name) });
     } finally {
       http.close();
     }
@@ -74,13 +86,20 @@ const pause = ({ random, winding }: Client, meanMs = PAUSE_MS) =>
 const retryPause = ({ random, over }: Client) =>
   delay(random() * RETRY_PAUSE_MAX_MS, undefined, { signal: over }).catch(() => {});
 
-function operations({ name, random }: Client) {
+function operations({ name, actor, random }: Client) {
   let made = 0;
   return (accountId = pickAccount(random), amount = pickAmount(random, accountId)): Operation => {
     made += 1;
     const id = `${name}/${made}`;
-    return { id, accountId, amount, key: id };
+    return { id, accountId, amount, key: id, actor };
   };
+}
+
+/** What the other actor may mean by the same key on the same account: an update of its own. */
+function twinOf({ random }: Client, operation: Operation): Operation {
+  const actor = ACTORS.find((one) => one !== operation.actor) as Actor;
+  const amount = random.chance(0.5) ? operation.amount : pickAmount(random, operation.accountId);
+  return { ...operation, id: `${operation.id}/twin`, amount, actor };
 }
 
 /** Nothing is left to find out. Any other refusal settles nothing: the next attempt may fare better. */
@@ -88,9 +107,12 @@ function isSettled(result: Result): boolean {
   return result.kind === 'applied' || result.kind === 'declined';
 }
 
-/** A frozen account is no place to wait. */
+/** Nobody waits for a frozen account. For one that is not open yet, they do. */
 function isOver(result: Result): boolean {
-  return isSettled(result) || (result.kind === 'refused' && result.code === 'account_frozen');
+  return (
+    isSettled(result) ||
+    (result.kind === 'refused' && (result.code === 'account_frozen' || result.code === 'account_closed'))
+  );
 }
 
 /** Some give up early, so that their repeat meets their first attempt in the service. */
@@ -106,6 +128,13 @@ async function settle(client: Client, operation: Operation): Promise<Attempt | u
   return undefined;
 }
 
+async function settleAll(client: Client, wanted: readonly Operation[], unsettled: Operation[]): Promise<void> {
+  const settle1 = async (operation: Operation) => {
+    if (!(await settle(client, operation))) unsettled.push(operation);
+  };
+  await Promise.all(wanted.map(settle1));
+}
+
 async function beCareful(client: Client, unsettled: Operation[]): Promise<void> {
   const { random, targets, winding } = client;
   const settled: Operation[] = [];
@@ -113,7 +142,13 @@ async function beCareful(client: Client, unsettled: Operation[]): Promise<void> 
   while (!winding.aborted) {
     const operation = next();
     const copies = random.chance(0.1) ? random.between(2, 3) : 1;
+    // At the same time, which can bring both into one batch, or after it.
+    const twin = random.chance(0.06) ? twinOf(client, operation) : undefined;
+    const isTogether = random.chance(0.5);
+    const together = twin && isTogether ? settleAll(client, [twin], unsettled) : undefined;
     const all = await Promise.all(Array.from({ length: copies }, () => settle(client, operation)));
+    await together;
+    if (twin && !isTogether) await settleAll(client, [twin], unsettled);
     if (all.every((attempt) => attempt === undefined)) unsettled.push(operation);
     else if (all.some((attempt) => attempt && isSettled(attempt.result))) {
       settled.push(operation);
@@ -143,114 +178,125 @@ async function sendOnce(client: Client, keyOf: (id: string) => string | null): P
 }
 
 async function sendBulk(client: Client, unsettled: Operation[]): Promise<void> {
-  const { random, targets, winding, over } = client;
+  const { random, winding } = client;
   const next = operations(client);
   while (!winding.aborted) {
     const hasKeys = random.chance(0.7);
-    let left = Array.from({ length: random.between(1, BULK_MAX) }, () => ({
+    const updates = Array.from({ length: random.between(1, BULK_MAX) }, () => ({
       ...next(),
       ...(hasKeys ? {} : { key: null }),
     }));
-    if (hasKeys && random.chance(0.2)) left.push(left[0] as Operation); // one key twice in a request
-    for (;;) {
-      const attempts = await attemptBulk(client, random.pick(targets), left, timeoutOf(random));
-      if (!hasKeys) break;
-      left = attempts.filter(({ result }) => !isOver(result)).map(({ operation }) => operation);
-      if (left.length === 0) break;
-      if (over.aborted) {
-        unsettled.push(...left);
-        break;
-      }
-      await retryPause(client);
-    }
+    if (hasKeys && random.chance(0.2)) updates.push(updates[0] as Operation); // one key twice in a request
+    if (hasKeys) await settleBulk(client, updates, unsettled);
+    else await attemptBulk(client, random.pick(client.targets), updates, timeoutOf(random));
     await pause(client, 4 * PAUSE_MS);
   }
 }
 
-async function read(client: Client): Promise<void> {
-  const { history, random, targets, http, winding } = client;
-  while (!winding.aborted) {
-    const accountId = pickAccount(random);
-    const startMs = now();
-    const reply = await http.send(random.pick(targets).port, 'GET', `/v1/accounts/${accountId}`);
-    if (reply.kind === 'answer' && reply.status === 200) {
-      const { balance, version } = reply.body as { balance: number; version: number };
-      history.readings.push({ accountId, startMs, endMs: now(), balance, version });
-    } else if (reply.kind === 'answer' && reply.status !== 503) {
-      history.unexpected.push({ atMs: now(), what: `reading ${accountId}: ${JSON.stringify(reply.body)}` });
+async function settleBulk(client: Client, updates: readonly Operation[], unsettled: Operation[]): Promise<void> {
+  const { random, targets, over } = client;
+  for (let left = updates; left.length > 0; ) {
+    const attempts = await attemptBulk(client, random.pick(targets), left, timeoutOf(random));
+    left = attempts.filter(({ result }) => !isOver(result)).map(({ operation }) => operation);
+    if (left.length === 0) return;
+    if (over.aborted) {
+      unsettled.push(...left);
+      return;
     }
+    await retryPause(client);
+  }
+}
+
+async function read(client: Client): Promise<void> {
+  const { random, targets, actor, winding } = client;
+  while (!winding.aborted) {
+    await readAccount(client, random.pick(targets), actor, pickAccount(random));
     await pause(client);
   }
 }
 
-/** Creates accounts, and uses them at once. */
-async function comeAnew(client: Client, unsettled: Operation[]): Promise<void> {
-  const { random, winding, over } = client;
+/** Opens accounts, and updates each before, while and after it is opened; some are closed in the end. */
+async function openAccounts(client: Client, unsettled: Operation[]): Promise<void> {
+  const { name, random, winding, over, targets, actor } = client;
   const next = operations(client);
   for (let number = 0; !winding.aborted; number += 1) {
-    const accountId = `${client.name}-account-${number}`;
-    const overdraftLimit = random.between(0, 100);
-    while (!(await createAccount(client, accountId, overdraftLimit))) {
-      if (over.aborted) return;
-      await retryPause(client);
-    }
-    for (let update = random.between(1, 3); update > 0; update -= 1) {
-      const operation = next(accountId);
-      if (!(await settle(client, operation))) unsettled.push(operation);
-    }
+    const accountId = `${name}-account-${number}`;
+    const wanted: WantedAccount = {
+      asset: random.pick(['UNIT', 'USD/2']),
+      overdraftLimit: random.between(0, 100),
+      maxBalance: random.chance(0.3) ? random.between(0, 60) : null,
+    };
+    const early = next(accountId);
+    await attemptUpdate(client, random.pick(targets), early);
+    await readAccount(client, random.pick(targets), actor, accountId, true);
+    const meanwhile = [early, ...Array.from({ length: random.between(1, 3) }, () => next(accountId))];
+    // With updates of other accounts, so that their batch may be waiting for a lock when the account appears.
+    const inBulk = [next(), next(accountId), next(), next(accountId)];
+    const settled = [settleAll(client, meanwhile, unsettled), settleBulk(client, inBulk, unsettled)];
+    const isOpen = await untilOpen(client, accountId, wanted);
+    await Promise.all(settled);
+    if (!isOpen) return;
+    await settleAll(client, [next(accountId)], unsettled);
+    if (random.chance(0.3)) await close(client, accountId, wanted, next);
+    if (over.aborted) return;
     await pause(client, 8 * PAUSE_MS);
   }
 }
 
-/** @returns whether the account is known to be there */
-export async function createAccount(
-  { history, http, random, targets }: Pick<Client, 'history' | 'http' | 'random' | 'targets'>,
-  id: string,
-  overdraftLimit: number,
-): Promise<boolean> {
-  history.accounts.set(id, overdraftLimit);
-  const reply = await http.send(random.pick(targets).port, 'POST', '/v1/accounts', { body: { id, overdraftLimit } });
-  if (reply.kind !== 'answer' || reply.status === 503) return false;
-  if (reply.status === 200 || reply.status === 201) return true;
-  history.unexpected.push({ atMs: now(), what: `creating ${id}: ${JSON.stringify(reply.body)}` });
-  return true;
+/** Through both API processes at once: one of them opens it. @returns whether it is known to be open. */
+async function untilOpen(client: Client, accountId: string, wanted: WantedAccount): Promise<boolean> {
+  const { random, over, targets, actor } = client;
+  await pause(client);
+  for (;;) {
+    const requests = random.chance(0.3) ? targets : [random.pick(targets)];
+    const opened = await Promise.all(requests.map((api) => openAccount(client, api, actor, accountId, wanted)));
+    if (opened.some(Boolean)) return true;
+    if (over.aborted) return false;
+    await retryPause(client);
+  }
 }
 
-/** Freezes, opens, raises and lowers, one change after the other, each repeated until it is known to be in force. */
+/** Takes out what is in it, closes it, and updates it once more. Where a balance is left, the service refuses to close it. */
+async function close(
+  client: Client,
+  accountId: string,
+  { overdraftLimit, maxBalance }: WantedAccount,
+  next: (accountId: string, amount?: number) => Operation,
+): Promise<void> {
+  const { history, random, targets, actor, over } = client;
+  const balance = history.readings.findLast((reading) => reading.accountId === accountId)?.state.balance ?? 0;
+  const last = history.attempts.findLast((attempt) => attempt.operation.accountId === accountId)?.result;
+  const rest = last && 'balance' in last ? last.balance : balance;
+  if (rest !== 0 && !(await settle(client, next(accountId, -rest)))) return;
+  const closed: WantedChange = { status: 'closed', overdraftLimit, maxBalance };
+  for (;;) {
+    const outcome = await changeAccount(client, random.pick(targets), actor, accountId, closed);
+    if (outcome !== 'try again') break;
+    if (over.aborted) return;
+    await retryPause(client);
+  }
+  await attemptUpdate(client, random.pick(targets), next(accountId));
+}
+
+/** Freezes, opens, raises and lowers, one change after the other, each retried until it is known to be in force. */
 async function changePolicies(client: Client, accountId: string): Promise<void> {
-  const { random, winding, over } = client;
+  const { random, winding, over, actor, targets } = client;
   let status: 'open' | 'frozen' = 'open';
-  while (!winding.aborted || status === 'frozen') {
+  for (let number = 0; !winding.aborted || status === 'frozen'; number += 1) {
     status = status === 'open' && !winding.aborted && random.chance(0.5) ? 'frozen' : 'open';
-    let change = { status, overdraftLimit: random.between(0, 1) * POLICY_LIMIT };
+    // The number makes it unlike every other change of the account, so that its entry is known by its limits.
+    let change: WantedChange = {
+      status,
+      overdraftLimit: random.pick(POLICY_LIMITS.overdraftLimit) + (number % 20),
+      maxBalance: random.pick(POLICY_LIMITS.maxBalance) + Math.floor(number / 20),
+    };
     for (;;) {
-      const outcome = await changePolicy(client, accountId, change);
+      const outcome = await changeAccount(client, random.pick(targets), actor, accountId, change);
       if (outcome === 'in force' || over.aborted) break;
-      if (outcome === 'too low') change = { ...change, overdraftLimit: POLICY_LIMIT };
-      else await retryPause(client);
+      if (outcome === 'try again') await retryPause(client);
+      else change = { ...change, overdraftLimit: POLICY_LIMITS.overdraftLimit[1] + (number % 20) };
     }
     if (over.aborted) return;
     await pause(client, 30 * PAUSE_MS);
   }
-}
-
-async function changePolicy(
-  { history, http, random, targets }: Client,
-  accountId: string,
-  change: { status: 'open' | 'frozen'; overdraftLimit: number },
-): Promise<'in force' | 'too low' | 'try again'> {
-  const startMs = now();
-  const reply = await http.send(random.pick(targets).port, 'PATCH', `/v1/accounts/${accountId}`, { body: change });
-  if (reply.kind === 'not sent') return 'try again';
-  const code = reply.kind === 'answer' ? ((reply.body as { code?: string }).code ?? 'changed') : 'no answer';
-  // With these, nothing was changed.
-  if (code === 'overdraft_limit_too_low') return 'too low';
-  if (code === 'overloaded') return 'try again';
-  const isCertain = code === 'changed';
-  if (!isCertain && code !== 'no answer' && code !== 'unavailable') {
-    history.unexpected.push({ atMs: now(), what: `changing ${accountId}: ${JSON.stringify(reply)}` });
-  }
-  const endMs = isCertain ? now() : startMs + LATE_EFFECT_MS;
-  history.policyChanges.push({ accountId, startMs, endMs, isCertain, ...change });
-  return isCertain ? 'in force' : 'try again';
 }

@@ -1,24 +1,23 @@
 // What clients did and saw. A missing answer is an answer of its own kind: unknown. All times are milliseconds of this
 // process's monotonic clock, so "ended before another began" means what it says.
+import type { AccountLimits, Actor } from './accounts.ts';
 
-/** One update that somebody wants. Repeats under a key are attempts at the same operation. */
+/** One update that a client wants. Retries under a key are attempts at the same operation. */
 export interface Operation {
   /** Also its reference, so that each entry can be traced to the operation that asked for it. */
   id: string;
   accountId: string;
   amount: number;
+  /** Two actors may use the same key on one account: each gets an effect of its own. */
   key: string | null;
+  actor: Actor;
 }
 
+export const DECLINES = ['insufficient_funds', 'balance_out_of_range', 'max_balance_exceeded'] as const;
+
 export type Result =
-  | { kind: 'applied'; replayed: boolean; balance: number; version: number; createdAt: string }
-  | {
-      kind: 'declined';
-      code: 'insufficient_funds' | 'balance_out_of_range';
-      replayed: boolean;
-      balance: number;
-      version: number;
-    }
+  | { kind: 'applied'; replayed: boolean; balance: number; version: number; epoch: number; createdAt: string }
+  | { kind: 'declined'; code: (typeof DECLINES)[number]; replayed: boolean; balance: number; version: number }
   /** The service says that this attempt changed nothing, or the connection was refused. */
   | { kind: 'refused'; code: string }
   /** Whether this attempt changed something is not known. */
@@ -37,33 +36,53 @@ export interface Attempt {
   isReuse?: boolean;
 }
 
-/** The state of an account that somebody read. */
+/** An account as an answer showed it. */
+export interface AccountState extends AccountLimits {
+  asset: string;
+  balance: number;
+  held: number;
+  version: number;
+  status: Status;
+}
+
+export type Status = 'open' | 'frozen' | 'closed';
+
+/** An account that an answer showed: of a GET, a POST or a PATCH. */
 export interface Reading {
   accountId: string;
   startMs: number;
   endMs: number;
-  balance: number;
-  version: number;
+  state: AccountState;
 }
 
-/** A change of an account's status and limit that was asked for. Of one account one after the other. */
-export interface PolicyChange {
+/** A request to open an account. */
+export interface Opening extends AccountLimits {
   accountId: string;
+  asset: string;
+  actor: Actor;
+  startMs: number;
+  endMs: number;
+  /** opened: by this request. present: it was there. unknown: it may have been opened. */
+  result: 'opened' | 'present' | 'unknown';
+}
+
+/** A request to change an account's status and limits. For one account they are sent one after the other. */
+export interface PolicyChange extends AccountLimits {
+  accountId: string;
+  status: Status;
+  actor: Actor;
   startMs: number;
   /** It is in force, at the latest, since then; or, not certain, it can come into force until then. */
   endMs: number;
   isCertain: boolean;
-  status: 'open' | 'frozen';
-  overdraftLimit: number;
 }
 
 /** The whole record of one run. */
 export class History {
   readonly attempts: Attempt[] = [];
   readonly readings: Reading[] = [];
+  readonly openings: Opening[] = [];
   readonly policyChanges: PolicyChange[] = [];
-  /** Overdraft limit of each account, as it was created. */
-  readonly accounts = new Map<string, number>();
   /** Answers that no API of ours may give; each is a violation. */
   readonly unexpected: { atMs: number; what: string }[] = [];
 
@@ -75,6 +94,15 @@ export class History {
       if ('replayed' in result && result.replayed) counts.replayed += 1;
     }
     return counts;
+  }
+
+  /** How often each refusal was answered, remembered or not. */
+  get codes(): Record<string, number> {
+    const codes: Record<string, number> = {};
+    for (const { result } of this.attempts) {
+      if ('code' in result) codes[result.code] = (codes[result.code] ?? 0) + 1;
+    }
+    return codes;
   }
 }
 

@@ -47,7 +47,11 @@ export function summaryOf(report: Report) {
     faults: Object.fromEntries(injectedTimes(report)),
     attempts: requests,
     ...results,
+    codes: history.codes,
+    openings: history.openings.length,
+    changes: history.policyChanges.length,
     readings: history.readings.length,
+    epochs: final.epochs.length,
     ledgerEntries: [...final.ledger.values()].reduce((sum, entries) => sum + entries.length, 0),
     events: seen,
     duplicateEvents: subscriber.events.length - seen,
@@ -58,12 +62,14 @@ export function summaryOf(report: Report) {
 }
 
 export function printReport(report: Report, say: (line: string) => void): void {
-  const { faults, ...counts } = summaryOf(report);
+  const { faults, codes, ...counts } = summaryOf(report);
   say('');
   say('faults injected');
   for (const [fault, times] of Object.entries(faults)) say(`  ${fault.padEnd(36)} ${String(times).padStart(6)}`);
   say('seen');
   for (const [name, count] of Object.entries(counts)) say(`  ${spaced(name).padEnd(36)} ${String(count).padStart(6)}`);
+  say('refusals');
+  for (const [code, count] of Object.entries(codes)) say(`  ${code.padEnd(36)} ${String(count).padStart(6)}`);
   for (const { check, accountId, what } of report.violations.slice(0, SHOWN_MAX)) {
     say(`VIOLATION of "${check}"${accountId ? ` on ${accountId}` : ''}: ${what.slice(0, CHARACTERS_MAX)}`);
   }

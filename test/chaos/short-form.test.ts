@@ -4,6 +4,11 @@ import { printReport, writeHistory } from './report.ts';
 import { shortForm } from './short-form.ts';
 import { runSuite } from './suite.ts';
 
+const MET = [
+  ...['insufficient_funds', 'balance_out_of_range', 'max_balance_exceeded', 'idempotency_key_reused'],
+  ...['account_not_found', 'account_frozen', 'account_closed'],
+];
+
 it('keeps every guarantee while processes, servers and connections break', async () => {
   console.log(`Fault suite: SEED=${shortForm.seed}`);
   const report = await runSuite({ ...shortForm, say: console.log });
@@ -12,4 +17,6 @@ it('keeps every guarantee while processes, servers and connections break', async
   expect(report.violations.slice(0, 3)).toEqual([]); // the report shows more
   const { accepted, declined, unknown, replayed } = report.history.counts;
   for (const count of [accepted, declined, unknown, replayed, report.snapshots]) expect(count).toBeGreaterThan(0);
+  // The run would prove less without them.
+  expect(Object.keys(report.history.codes)).toEqual(expect.arrayContaining(MET));
 });

@@ -17,22 +17,26 @@ const PAUSE_MIN_MS = 1500;
 const PAUSE_FACTOR = 3;
 const OFFENDERS_MAX = 5;
 
+const CHANGE = `account_id, version, epoch, previous_epoch, type, asset, amount, held_change, balance, held, reference, actor,
+           overdraft_limit, max_balance, status, created_at`;
+
 // UNION makes equal rows of both tables one: only a version that exists twice with different contents counts twice.
 const OWN_VIEW = `
   WITH changes AS (
-    SELECT account_id, version, amount, balance, reference, created_at FROM ledger
+    SELECT ${CHANGE} FROM ledger
     UNION
-    SELECT account_id, version, amount, balance, reference, created_at FROM outbox
+    SELECT ${CHANGE} FROM outbox
   ),
   totals AS (
-    SELECT account_id, count(*) AS changes, count(DISTINCT version) AS versions, min(version) AS first, max(version) AS last, sum(amount) AS total
+    SELECT account_id, count(*) AS changes, count(DISTINCT version) AS versions, min(version) AS first, max(version) AS last,
+           sum(amount) AS total, sum(held_change) AS total_held
     FROM changes GROUP BY account_id
   )
-  SELECT account_id AS "accountId", account.version, account.balance, totals.changes, totals.versions, totals.first, totals.last, totals.total
+  SELECT account_id AS "accountId", account.version, account.balance, account.held, totals.changes, totals.versions, totals.first,
+         totals.last, totals.total, totals.total_held
   FROM account FULL JOIN totals USING (account_id)
-  WHERE (coalesce(changes, 0), coalesce(versions, 0), coalesce(last, 0), coalesce(total, 0))
-        IS DISTINCT FROM (account.version, account.version, account.version, account.balance::numeric)
-     OR first <> 1
+  WHERE (changes, versions, first, last, total, total_held)
+        IS DISTINCT FROM (account.version + 1, account.version + 1, 0::bigint, account.version, account.balance::numeric, account.held::numeric)
   ORDER BY account_id LIMIT ${OFFENDERS_MAX}`;
 
 export function takeSnapshots(databaseUrl: string): Snapshots {

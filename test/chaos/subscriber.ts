@@ -5,7 +5,7 @@ import type { Channel, ConsumeMessage } from 'amqplib';
 import { closeConnection, connect } from '../../src/shared/broker.ts';
 import type { BalanceEvent } from '../../src/shared/contract.ts';
 import { balanceEvent } from '../../src/shared/events.ts';
-import { declareTopology, type Topology } from '../../src/shared/topology.ts';
+import { ALL_EVENTS, declareTopology, type Topology } from '../../src/shared/topology.ts';
 import { now } from './history.ts';
 
 /** Marks what the suite itself has forged, so that no subscriber of the suite believes it. */
@@ -55,7 +55,7 @@ export function startSubscriber(url: string, topology: Topology): Subscriber {
       await declareTopology(channel, topology);
       // Classic: a quorum queue that was declared just before a kill can come back answering nothing (docs/decisions).
       await channel.assertQueue(QUEUE, { durable: true });
-      await channel.bindQueue(QUEUE, topology.eventsExchange, 'balance.*');
+      await channel.bindQueue(QUEUE, topology.eventsExchange, ALL_EVENTS);
       await channel.prefetch(1000);
       await consume(channel, QUEUE, (message) => noteEvent(record, message));
       await consume(channel, topology.deadLetters, (message) => noteDead(record, message));
@@ -79,9 +79,10 @@ export function startSubscriber(url: string, topology: Topology): Subscriber {
       return isConnected;
     },
     hasRead(versions, mayMiss) {
-      for (; noted < record.events.length; noted += 1) seen.add(record.events[noted]?.event.id as string);
+      for (const { event } of record.events.slice(noted)) seen.add(`${event.data.accountId}:${event.data.version}`);
+      noted = record.events.length;
       for (const [accountId, last] of versions) {
-        for (let version = last; version > 0; version -= 1) {
+        for (let version = last; version >= 0; version -= 1) {
           if (!seen.has(`${accountId}:${version}`) && !mayMiss(accountId, version)) return false;
         }
       }

@@ -2,13 +2,17 @@
 // violation that says what is stuck.
 import { rmSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
+import { createKey } from '../../src/cli/api-keys.ts';
+import { SCOPES } from '../../src/shared/api-key.ts';
+import type { Pool } from '../../src/shared/database.ts';
 import { topologyOf } from '../../src/shared/topology.ts';
 import { keeperOf } from '../bench/processes.ts';
 import { startReaper } from '../reaper.ts';
-import { ACCOUNTS } from './accounts.ts';
+import { openAccount } from './account-requests.ts';
+import { ACCOUNTS, ACTORS, AMOUNT_MAX, RICH_ACCOUNT, type Tokens } from './accounts.ts';
 import { check } from './checker/checker.ts';
 import type { Violation, Window } from './checker/evidence.ts';
-import { createAccount, runClients } from './clients.ts';
+import { runClients } from './clients.ts';
 import { type Evidence, type Fault, type FaultContext, holds } from './faults/fault.ts';
 import { forgeEvents } from './faults/server-faults.ts';
 import { readFinalState } from './final-state.ts';
@@ -24,6 +28,7 @@ import { type Servers, startServers } from './servers.ts';
 import { takeSnapshots } from './snapshots.ts';
 import { type Subscriber, startSubscriber } from './subscriber.ts';
 import { acceptedVersions, caughtUp, describeStuck, isHealthy } from './system-state.ts';
+import { attemptUpdate } from './updates.ts';
 
 export interface SuiteOptions {
   seed: number;
@@ -43,7 +48,6 @@ const LATE_FAULTS_MS = 60_000;
 
 /** Short times, so that a run meets them; the meaning is the same. */
 const ENVIRONMENT = {
-  AUTH: 'off',
   LANES: '3',
   BATCH_ROWS_MAX: '50',
   STATEMENT_TIMEOUT_MS: '3000',
@@ -85,7 +89,7 @@ async function attack(
   const random = randomFrom(seed);
   const topology = topologyOf('balance');
   const subscriber = startSubscriber(broker.url, topology);
-  const evidence: Evidence = { wipes: [], forged: [], broken: [], missed: [] };
+  const evidence: Evidence = { wipes: [], stops: [], forged: [], broken: [], missed: [] };
   const context: FaultContext = {
     fleet,
     postgres,
@@ -117,12 +121,14 @@ async function attack(
   if (!(await holds(() => isHealthy(fleet, subscriber), START_TIMEOUT_MS))) {
     throw new Error(`the system did not get ready: ${await describeStuck(context)}`);
   }
-  await createAccounts(history, fleet, random.fork('accounts'));
+  const tokens = await createTokens(pool);
+  await openAccounts(history, fleet, tokens);
   const snapshots = takeSnapshots(servers.databaseUrl);
   const winding = new AbortController();
   const over = new AbortController();
   const clients = runClients({
     history,
+    tokens,
     random: random.fork('clients'),
     targets: fleet.apis,
     winding: winding.signal,
@@ -160,7 +166,7 @@ async function attack(
   for (const { id, accountId } of unsettled) {
     stuck.push({ check: 'stuck', accountId, what: `nobody could find out what became of ${id} within ${healMs} ms` });
   }
-  await replayAll(history, fleet.apis);
+  await replayAll(history, fleet.apis, tokens);
   const isDrained = await healed('the ledger, the subscriber or the dead letters lack something');
   await holds(() => forgeriesAreDead(evidence, subscriber, calm), healMs);
   await snapshots.stop();
@@ -195,13 +201,33 @@ function forgeriesAreDead({ forged }: Evidence, { record }: Subscriber, calm: re
   return forged.every(({ atMs, messageId }) => atMs < since || dead.has(messageId));
 }
 
-async function createAccounts(history: History, fleet: Fleet, random: ReturnType<typeof randomFrom>): Promise<void> {
-  const http = createHttpClient();
+async function createTokens(pool: Pool): Promise<Tokens> {
+  const client = await pool.connect();
   try {
-    const create = ([id, limit]: [string, number]) =>
-      createAccount({ history, http, random, targets: fleet.apis }, id, limit);
-    const created = await Promise.all([...ACCOUNTS].map(create));
-    if (!created.every(Boolean)) throw new Error('the accounts could not be created');
+    const tokens: [string, string][] = [];
+    for (const actor of ACTORS) tokens.push([actor, (await createKey(client, { actor, scopes: SCOPES })).token]);
+    return Object.fromEntries(tokens) as Tokens;
+  } finally {
+    client.release();
+  }
+}
+
+/** Below the end of the range by so much, and mostly credited from then on. */
+const RICH_MARGIN = 500;
+
+async function openAccounts(history: History, fleet: Fleet, tokens: Tokens): Promise<void> {
+  const http = createHttpClient();
+  const [actor] = ACTORS;
+  const [api] = fleet.apis;
+  if (!api) throw new Error('there is no API process');
+  try {
+    const sender = { history, http, tokens };
+    const opened = await Promise.all(
+      [...ACCOUNTS].map(([accountId, wanted]) => openAccount(sender, api, actor, accountId, wanted)),
+    );
+    if (!opened.every(Boolean)) throw new Error('the accounts could not be opened');
+    const amount = AMOUNT_MAX - RICH_MARGIN;
+    await attemptUpdate(sender, api, { id: 'riches', accountId: RICH_ACCOUNT, amount, key: 'riches', actor });
   } finally {
     http.close();
   }

@@ -1,10 +1,16 @@
 // Sends balance updates and writes down what came of each, as one client saw it.
-import { type Attempt, type History, now, type Operation, type Result } from './history.ts';
+import type { Actor, Tokens } from './accounts.ts';
+import { type Attempt, DECLINES, type History, now, type Operation, type Result } from './history.ts';
 import type { HttpClient } from './http.ts';
 
-interface Sender {
+export interface Sender {
   history: History;
   http: HttpClient;
+  tokens: Tokens;
+}
+
+export function signedBy({ tokens }: Pick<Sender, 'tokens'>, actor: Actor): Record<string, string> {
+  return { authorization: `Bearer ${tokens[actor]}` };
 }
 
 /** The members that an answer may have; each is looked at before it is believed. */
@@ -21,6 +27,7 @@ interface AnswerBody {
 
 /** With these the service says that nothing was changed. */
 const REFUSALS = new Set([
+  'account_closed',
   'account_frozen',
   'account_not_found',
   'idempotency_key_reused',
@@ -31,16 +38,17 @@ const REFUSALS = new Set([
 ]);
 
 export async function attemptUpdate(
-  { history, http }: Sender,
+  sender: Sender,
   api: { name: string; port: number },
   operation: Operation,
   { timeoutMs, isReuse }: { timeoutMs?: number; isReuse?: boolean } = {},
 ): Promise<Attempt> {
-  const { id: reference, accountId, amount, key } = operation;
+  const { history, http } = sender;
+  const { id: reference, accountId, amount, key, actor } = operation;
   const startMs = now();
   const reply = await http.send(api.port, 'POST', '/v1/balance-updates', {
     body: { accountId, amount, reference },
-    headers: key === null ? {} : { 'idempotency-key': key },
+    headers: { ...signedBy(sender, actor), ...(key === null ? {} : { 'idempotency-key': key }) },
     ...(timeoutMs === undefined ? {} : { timeoutMs }),
   });
   const endMs = now();
@@ -58,12 +66,16 @@ export async function attemptUpdate(
 
 let bulkRequests = 0;
 
+/** @param operations of one actor: a request has one signature. */
 export async function attemptBulk(
-  { history, http }: Sender,
+  sender: Sender,
   api: { name: string; port: number },
   operations: readonly Operation[],
   timeoutMs?: number,
 ): Promise<Attempt[]> {
+  const { history, http } = sender;
+  const [first] = operations;
+  if (!first || operations.some(({ actor }) => actor !== first.actor)) throw new Error('a bulk request has one actor');
   const updates = operations.map(({ id: reference, accountId, amount, key }) => ({
     accountId,
     amount,
@@ -73,7 +85,8 @@ export async function attemptBulk(
   bulkRequests += 1;
   const request = bulkRequests;
   const startMs = now();
-  const options = { body: { updates }, ...(timeoutMs === undefined ? {} : { timeoutMs }) };
+  const headers = signedBy(sender, first.actor);
+  const options = { body: { updates }, headers, ...(timeoutMs === undefined ? {} : { timeoutMs }) };
   const reply = await http.send(api.port, 'POST', '/v1/balance-updates/bulk', options);
   const endMs = now();
   const body =
@@ -113,20 +126,31 @@ function resultOf(history: History, operation: Operation, status: number, body: 
   };
   if (status === 200) {
     const { accountId, amount } = operation;
+    const epoch = epochIn(body.eventId);
     const isWhole =
       body.accountId === accountId &&
       body.amount === amount &&
       Number.isSafeInteger(balance) &&
       Number.isSafeInteger(version) &&
-      body.eventId === `${accountId}:${version}` &&
+      Number.isSafeInteger(epoch) &&
+      body.eventId === eventIdOf(accountId, Number(version), epoch) &&
       typeof createdAt === 'string';
-    return isWhole ? ({ kind: 'applied', replayed, balance, version, createdAt } as Result) : unexpected();
+    return isWhole ? ({ kind: 'applied', replayed, balance, version, epoch, createdAt } as Result) : unexpected();
   }
-  if (status === 400 && (code === 'insufficient_funds' || code === 'balance_out_of_range')) {
+  if (status === 400 && DECLINES.some((decline) => decline === code)) {
     return body.accountId === operation.accountId
       ? ({ kind: 'declined', code, replayed, balance, version } as Result)
       : unexpected();
   }
   if (code === 'outcome_unknown' && status === 503) return { kind: 'unknown', why: code };
   return code !== undefined && REFUSALS.has(code) ? { kind: 'refused', code } : unexpected();
+}
+
+/** As docs/events.md describes it, in words of its own. */
+export function eventIdOf(accountId: string, version: number, epoch: number): string {
+  return `${accountId}:${version}:${epoch.toString(36)}`;
+}
+
+function epochIn(eventId = ''): number {
+  return Number.parseInt(eventId.split(':').at(-1) ?? '', 36);
 }

@@ -1,47 +1,124 @@
-// Guarantees 1, 2 and 4 at the end: each account's entries are its versions 1..n, each balance is the one before plus the
-// amount, time never runs backwards, and no balance was ever below what the limit allowed.
+// Guarantees 1, 2 and 4 at the end: each account's entries are its versions 0..n, each is the one before plus what it says,
+// the last one is the account, time and epoch never run backwards, and no balance was ever outside the limits of its moment.
+import type { Entry, FinalState } from '../final-state.ts';
+import type { AccountState } from '../history.ts';
 import type { Cases, CheckInput, Violation } from './evidence.ts';
 import { policiesOf } from './evidence.ts';
+
+type Report = (check: string, what: string) => void;
+type Policies = ReturnType<typeof policiesOf>;
 
 export function checkAccounts({ final, history }: CheckInput, cases: Cases): Violation[] {
   const violations: Violation[] = [];
   const policies = policiesOf(history);
-  const report = (check: string, accountId: string, what: string) => violations.push({ check, accountId, what });
   for (const accountId of final.ledger.keys()) {
-    if (!final.accounts.has(accountId)) report('conserved', accountId, 'has entries and is no account');
+    if (!final.accounts.has(accountId))
+      violations.push({ check: 'conserved', accountId, what: 'has entries and is no account' });
   }
   for (const [accountId, account] of final.accounts) {
+    const report: Report = (check, what) => violations.push({ check, accountId, what });
     const entries = final.ledger.get(accountId) ?? [];
-    let before = { version: 0, balance: 0, createdAt: '' };
+    let before: Entry | undefined;
+    let limits: Limits | undefined;
     for (const entry of entries) {
-      const { version, amount, balance, createdAt, reference } = entry;
-      if (version !== before.version + 1) report('gapless', accountId, `version ${version} follows ${before.version}`);
-      else if (balance !== before.balance + amount) {
-        report('conserved', accountId, `version ${version}: ${before.balance} and ${amount} make ${balance}`);
-      }
-      if (createdAt < before.createdAt) {
-        report(
-          'gapless',
-          accountId,
-          `version ${version} was created at ${createdAt}, before version ${before.version} at ${before.createdAt}`,
-        );
-      }
-      const asked = cases.byId.get(reference ?? '');
-      if (asked && amount < 0) {
-        const { statuses, limitMax } = policies(accountId, asked);
-        if (balance < -limitMax)
-          report('never overdrawn', accountId, `version ${version} left ${balance}, and the limit was ${limitMax}`);
-        if (!statuses.has('open'))
-          report('answers', accountId, `version ${version} was accepted while the account was frozen`);
-      }
+      checkStep(before, entry, final, report);
+      checkForm(entry, report);
+      limits = limitsAfter(limits, entry);
+      checkLimits(entry, limits, report);
+      checkPolicies(entry, cases, policies, report);
       before = entry;
     }
-    if (account.version !== entries.length) {
-      report('conserved', accountId, `is at version ${account.version} and has ${entries.length} entries`);
-    }
-    if (account.balance !== before.balance) {
-      report('conserved', accountId, `has the balance ${account.balance}, and its last entry left ${before.balance}`);
-    }
+    checkLast(account, before, limits, entries.length, report);
   }
   return violations;
+}
+
+type Limits = Pick<AccountState, 'overdraftLimit' | 'maxBalance' | 'status'>;
+
+/** As an entry left them. */
+export function limitsAfter(before: Limits | undefined, entry: Entry): Limits | undefined {
+  const { overdraftLimit, maxBalance, status } = entry;
+  return overdraftLimit !== null && status !== null ? { overdraftLimit, maxBalance, status } : before;
+}
+
+function checkStep(before: Entry | undefined, entry: Entry, { epochs }: FinalState, report: Report): void {
+  const { version, amount, heldChange, balance, held, epoch, previousEpoch, asset, createdAt } = entry;
+  const last = before ?? { version: -1, balance: 0, held: 0, epoch: null, asset, createdAt: '' };
+  if (version !== last.version + 1) report('gapless', `version ${version} follows ${last.version}`);
+  else {
+    if (balance !== last.balance + amount)
+      report('conserved', `version ${version}: ${last.balance} and ${amount} make ${balance}`);
+    if (held !== last.held + heldChange)
+      report('conserved', `version ${version}: ${last.held} and ${heldChange} held make ${held}`);
+    if (previousEpoch !== last.epoch)
+      report('epochs', `version ${version} has the previous epoch ${previousEpoch}, and the one before ${last.epoch}`);
+  }
+  if (asset !== last.asset) report('gapless', `version ${version} counts ${asset}, the one before ${last.asset}`);
+  if (epoch < (last.epoch ?? 0)) report('epochs', `version ${version} has epoch ${epoch} after ${last.epoch}`);
+  if (!epochs.includes(epoch)) report('epochs', `version ${version} has epoch ${epoch}, which never was`);
+  if (createdAt < last.createdAt) {
+    report(
+      'gapless',
+      `version ${version} was created at ${createdAt}, before version ${last.version} at ${last.createdAt}`,
+    );
+  }
+}
+
+/** Only the opening and changes give limits, and they move no money. */
+function checkForm({ version, type, amount, heldChange, overdraftLimit, status }: Entry, report: Report): void {
+  const right =
+    amount > 0
+      ? 'balance.credited'
+      : amount < 0
+        ? 'balance.debited'
+        : version === 0
+          ? 'account.opened'
+          : 'account.changed';
+  if (type !== right) report('gapless', `version ${version} with the amount ${amount} is of type ${type}`);
+  const givesLimits = overdraftLimit !== null && status !== null;
+  if (givesLimits !== (amount === 0)) report('gapless', `version ${version} of type ${type} has the wrong limits`);
+  if (heldChange !== 0) report('asked for', `version ${version} changes what is held, and nobody asked for a hold`);
+}
+
+/** By what the entries themselves say. */
+function checkLimits({ version, amount, balance, held }: Entry, limits: Limits | undefined, report: Report): void {
+  if (!limits) return;
+  const { overdraftLimit, maxBalance, status } = limits;
+  if (balance - held < -overdraftLimit)
+    report('never overdrawn', `version ${version} left ${balance}, and the limit was ${overdraftLimit}`);
+  if (amount > 0 && maxBalance !== null && balance > maxBalance)
+    report('never above', `version ${version} left ${balance}, and the highest balance was ${maxBalance}`);
+  if (amount !== 0 && status !== 'open') report('answers', `version ${version} was accepted while it was ${status}`);
+}
+
+/** By what the clients had asked for. */
+function checkPolicies(entry: Entry, cases: Cases, policies: Policies, report: Report): void {
+  const { accountId, version, amount, balance, reference } = entry;
+  const asked = cases.byId.get(reference ?? '');
+  if (!asked) return;
+  const { statuses, limitMax, ceilingMax } = policies(accountId, asked);
+  if (amount < 0 && balance < -limitMax)
+    report('never overdrawn', `version ${version} left ${balance}, and the limit was at most ${limitMax}`);
+  if (amount > 0 && balance > ceilingMax)
+    report('never above', `version ${version} left ${balance}, and the highest balance was at most ${ceilingMax}`);
+  if (!statuses.has('open')) report('answers', `version ${version} was accepted while the account was not open`);
+}
+
+function checkLast(
+  account: AccountState & { epoch: number },
+  last: Entry | undefined,
+  limits: Limits | undefined,
+  entries: number,
+  report: Report,
+): void {
+  if (account.version !== entries - 1)
+    report('conserved', `is at version ${account.version} and has ${entries} entries`);
+  for (const member of ['balance', 'held', 'epoch', 'asset'] as const) {
+    if (account[member] !== last?.[member])
+      report('conserved', `has the ${member} ${account[member]}, and its last entry left ${last?.[member]}`);
+  }
+  for (const member of ['overdraftLimit', 'maxBalance', 'status'] as const) {
+    if (account[member] !== limits?.[member])
+      report('conserved', `has the ${member} ${account[member]}, and its entries say ${limits?.[member]}`);
+  }
 }

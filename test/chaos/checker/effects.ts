@@ -1,10 +1,16 @@
 // Guarantees 3, 5 and 6: each operation took effect once or not at all, as its answers say. An operation whose answers are
 // all missing may have taken effect or not; but not twice, and nothing may be in the ledger that nobody asked for.
 import type { FinalState } from '../final-state.ts';
+import { now } from '../history.ts';
 import type { Case, Cases, CheckInput, Violation } from './evidence.ts';
 import { isRemembered, policiesOf } from './evidence.ts';
 
-/** Answers to a misused key. The last three come before the key is looked at. */
+/** Refusals that come after a key was looked up: what was settled under it never gets one. */
+const AFTER_THE_KEY = new Set(['account_not_found', 'account_closed', 'account_frozen']);
+/** An entry has the time of the database, whose clock is this machine's; it may be slewed in the course of a run. */
+const CLOCK_MS_MAX = 2000;
+
+/** Answers to a misused key. The last four come before the key is looked at. */
 const RIGHT_FOR_MISUSE = new Set([
   'idempotency_key_reused',
   'unavailable',
@@ -13,6 +19,9 @@ const RIGHT_FOR_MISUSE = new Set([
   'request_timeout',
   'rate_limited',
 ]);
+
+/** When the clients' clock began. */
+const wallClockMs = Date.now() - now();
 
 export function checkEffects({ final, history }: CheckInput, cases: Cases): Violation[] {
   const violations = [...checkAskedFor(final, cases), ...[...cases.byId.values()].flatMap(checkCase)];
@@ -26,21 +35,14 @@ export function checkEffects({ final, history }: CheckInput, cases: Cases): Viol
   for (const { operation, result, startMs, endMs } of history.attempts) {
     const { accountId } = operation;
     if (result.kind !== 'refused') continue;
-    if (result.code === 'account_not_found') {
-      violations.push({
-        check: 'answers',
-        accountId,
-        atMs: startMs,
-        what: `${operation.id}: the account was there, and was not found`,
-      });
+    const report = (what: string) =>
+      violations.push({ check: 'answers', accountId, atMs: startMs, what: `${operation.id}: ${what}` });
+    if (result.code === 'account_not_found' && startMs > (cases.births.get(accountId)?.endMs ?? Infinity)) {
+      report('the account was there, and was not found');
     }
-    if (result.code === 'account_frozen' && !policies(accountId, { startMs, endMs }).statuses.has('frozen')) {
-      violations.push({
-        check: 'answers',
-        accountId,
-        atMs: startMs,
-        what: `${operation.id}: the account was open, and called frozen`,
-      });
+    for (const status of ['frozen', 'closed'] as const) {
+      if (result.code === `account_${status}` && !policies(accountId, { startMs, endMs }).statuses.has(status))
+        report(`the account was open, and called ${status}`);
     }
   }
   return violations;
@@ -50,15 +52,16 @@ function checkAskedFor(final: FinalState, { byId }: Cases): Violation[] {
   const violations: Violation[] = [];
   for (const [accountId, entries] of final.ledger) {
     for (const entry of entries) {
+      if (entry.type.startsWith('account.')) continue; // see changes.ts
       const asked = byId.get(entry.reference ?? '')?.operation;
-      if (asked?.accountId === accountId && asked.amount === entry.amount) continue;
+      if (asked?.accountId === accountId && asked.amount === entry.amount && asked.actor === entry.actor) continue;
       violations.push({ check: 'asked for', accountId, what: `nobody asked for the entry ${JSON.stringify(entry)}` });
     }
   }
   return violations;
 }
 
-function checkCase({ operation, attempts, remembered, entries }: Case): Violation[] {
+function checkCase({ operation, attempts, remembered, entries, startMs, endMs }: Case): Violation[] {
   const violations: Violation[] = [];
   const { id, accountId, key } = operation;
   const report = (check: string, what: string) =>
@@ -90,6 +93,11 @@ function checkCase({ operation, attempts, remembered, entries }: Case): Violatio
       `every answer said that nothing was changed (${codes}), and there is an entry with version ${entry.version}`,
     );
   }
+  if (entry) {
+    const createdMs = Date.parse(entry.createdAt) - wallClockMs;
+    if (createdMs < startMs - CLOCK_MS_MAX || createdMs > endMs + CLOCK_MS_MAX)
+      report('times', `was accepted at ${entry.createdAt}, which is not the time of its requests`);
+  }
 
   const [first] = remembered;
   if (!first) return violations;
@@ -103,17 +111,22 @@ function checkCase({ operation, attempts, remembered, entries }: Case): Violatio
   const originals = remembered.filter(({ result }) => !result.replayed).length;
   if (originals > 1) report('once', `${originals} answers claim to be the first`);
   const settledMs = Math.min(...remembered.map(({ endMs }) => endMs));
-  for (const { result, startMs } of attempts.filter((attempt) => !isRemembered(attempt))) {
-    if (startMs > settledMs && result.kind === 'refused' && result.code === 'account_frozen') {
-      report('once', 'was settled, and its repeat was refused because of the account');
+  for (const { result, startMs: sentMs } of attempts.filter((attempt) => !isRemembered(attempt))) {
+    if (sentMs > settledMs && result.kind === 'refused' && AFTER_THE_KEY.has(result.code)) {
+      report('once', `was settled, and its retry was answered ${result.code}`);
     }
   }
   if (attempts.some(({ result }) => result.kind === 'refused' && result.code === 'idempotency_key_reused')) {
-    report('once', 'its own repeat was called a reuse of its key');
+    report('once', 'nobody else used its key, and it was called a reuse of it');
   }
   if (entry && first.result.kind === 'applied') {
-    const { balance, version, createdAt } = first.result as { balance: number; version: number; createdAt: string };
-    if (entry.balance !== balance || entry.version !== version || entry.createdAt !== createdAt) {
+    const { balance, version, epoch, createdAt } = first.result;
+    if (
+      entry.balance !== balance ||
+      entry.version !== version ||
+      entry.epoch !== epoch ||
+      entry.createdAt !== createdAt
+    ) {
       report('gapless', `the answer ${content(first)} does not fit the entry ${JSON.stringify(entry)}`);
     }
   }

@@ -1,7 +1,9 @@
 // The independent subscriber: it saw every change, nothing else, and the consumer's rule of docs/events.md (drop what is
-// not above the last one, hold what leaves a gap) makes versions 1..n of it. Without faults the order is right at once.
+// not above the last one, hold what leaves a gap) makes versions 0..n of it. Without faults the order is right at once.
 import { wasWiped } from '../faults/fault.ts';
 import type { Entry } from '../final-state.ts';
+import type { SeenEvent } from '../subscriber.ts';
+import { eventIdOf } from '../updates.ts';
 import type { Cases, CheckInput, Violation, Window } from './evidence.ts';
 
 export function checkEvents(input: CheckInput, cases: Cases): Violation[] {
@@ -9,9 +11,10 @@ export function checkEvents(input: CheckInput, cases: Cases): Violation[] {
   const violations: Violation[] = subscriber.broken.map((what) => ({ check: 'events', what }));
   for (const { event, atMs } of subscriber.events) {
     const { accountId, version } = event.data;
-    const entry = final.ledger.get(accountId)?.[version - 1];
-    const seen: Entry = { ...event.data, reference: event.data.reference ?? null, createdAt: event.time };
-    if (entry && SAME.every((member) => entry[member] === seen[member])) continue;
+    const entry = final.ledger.get(accountId)?.[version];
+    const seen = entryIn(event);
+    const isIdRight = event.id === eventIdOf(accountId, version, event.data.epoch);
+    if (entry && seen && isIdRight && isSame(entry, seen)) continue;
     const what = `the event ${JSON.stringify(event)} does not fit the entry ${JSON.stringify(entry)}`;
     violations.push({ check: 'events', accountId, atMs, what });
   }
@@ -24,14 +27,36 @@ export function checkEvents(input: CheckInput, cases: Cases): Violation[] {
   ];
 }
 
-const SAME = ['accountId', 'version', 'amount', 'balance', 'reference', 'createdAt'] as const;
+/** Undefined where it says more than an entry here can. */
+function entryIn({ type, time, data }: SeenEvent['event']): Entry | undefined {
+  const {
+    previousEpoch = null,
+    reference = null,
+    actor = null,
+    limits,
+    metadata,
+    transferId,
+    reverses,
+    hold,
+    ...rest
+  } = data;
+  if (metadata ?? transferId ?? reverses ?? hold) return undefined;
+  const { overdraftLimit = null, maxBalance = null, status = null } = limits ?? {};
+  return { ...rest, previousEpoch, type, reference, actor, overdraftLimit, maxBalance, status, createdAt: time };
+}
+
+function isSame(one: Entry, other: Entry): boolean {
+  const members = Object.keys(one) as (keyof Entry)[];
+  return members.length === Object.keys(other).length && members.every((member) => one[member] === other[member]);
+}
 
 /** Changes whose event the subscriber has not seen, but for what a wipe took away. */
 function missing({ final, subscriber, evidence }: CheckInput): Entry[] {
   const seen = new Set(subscriber.events.map(({ event }) => event.id));
   return [...final.ledger.values()].flatMap((entries) =>
     entries.filter(
-      ({ accountId, version }) => !seen.has(`${accountId}:${version}`) && !wasWiped(evidence, accountId, version),
+      ({ accountId, version, epoch }) =>
+        !seen.has(eventIdOf(accountId, version, epoch)) && !wasWiped(evidence, accountId, version),
     ),
   );
 }
@@ -40,20 +65,40 @@ function asLost({ accountId, version }: Entry): Violation {
   return { check: 'never lost', accountId, what: `the subscriber never saw the event of version ${version}` };
 }
 
-/** Only where no wipe took events away, which nobody can put back. */
+/** Versions where no wipe took events away, which nobody can put back; cuts and forks always. */
 function checkRule({ final, subscriber, evidence }: CheckInput): Violation[] {
-  if (evidence.wipes.length > 0) return [];
-  const accounts = new Map<string, { version: number; early: Set<number> }>();
-  for (const { event } of subscriber.events) {
-    const { accountId, version } = event.data;
-    const account = accounts.get(accountId) ?? { version: 0, early: new Set() };
-    accounts.set(accountId, account);
-    if (version <= account.version) continue;
-    account.early.add(version);
-    while (account.early.delete(account.version + 1)) account.version += 1;
+  interface Followed {
+    version: number;
+    epoch: number | undefined;
+    balance: number;
+    held: number;
+    early: Map<number, SeenEvent['event']['data']>;
   }
-  return [...final.accounts].flatMap(([accountId, { version }]) => {
-    const followed = accounts.get(accountId)?.version ?? 0;
+  const violations: Violation[] = [];
+  const accounts = new Map<string, Followed>();
+  for (const { event, atMs } of subscriber.events) {
+    const { accountId, version, epoch } = event.data;
+    const report = (what: string) => violations.push({ check: 'events', accountId, atMs, what });
+    const account = accounts.get(accountId) ?? { version: -1, epoch: undefined, balance: 0, held: 0, early: new Map() };
+    accounts.set(accountId, account);
+    if (version <= account.version) {
+      if (epoch > (account.epoch ?? 0)) report(`version ${version} of epoch ${epoch} cuts a history that nobody cut`);
+      continue;
+    }
+    account.early.set(version, event.data);
+    for (let next = account.early.get(account.version + 1); next; next = account.early.get(account.version + 1)) {
+      account.early.delete(next.version);
+      if (next.previousEpoch !== account.epoch)
+        report(`version ${next.version} follows the epoch ${next.previousEpoch}, and it was ${account.epoch}`);
+      if (next.balance - next.amount !== account.balance || next.held - next.heldChange !== account.held)
+        report(`version ${next.version} does not follow the balance of the one before`);
+      const { balance, held } = next;
+      Object.assign(account, { version: next.version, epoch: next.epoch, balance, held });
+    }
+  }
+  if (evidence.wipes.length > 0) return violations;
+  const behind = [...final.accounts].flatMap(([accountId, { version }]) => {
+    const followed = accounts.get(accountId)?.version ?? -1;
     return followed === version
       ? []
       : [
@@ -64,6 +109,7 @@ function checkRule({ final, subscriber, evidence }: CheckInput): Violation[] {
           },
         ];
   });
+  return [...violations, ...behind];
 }
 
 /** Of what was asked for and seen within one time without faults, no later version may come first. */
@@ -76,7 +122,7 @@ function checkCalmOrder({ subscriber, calm }: CheckInput, cases: Cases): Violati
       if (seen.has(event.id) || redelivered || !isWithin(window, cases.byId.get(reference ?? '')?.startMs, atMs))
         return [];
       seen.add(event.id);
-      const before = latest.get(accountId) ?? 0;
+      const before = latest.get(accountId) ?? -1;
       latest.set(accountId, Math.max(before, version));
       if (version > before) return [];
       const what = `without any fault, the event of version ${version} came after that of ${before}`;

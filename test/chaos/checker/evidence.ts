@@ -1,8 +1,8 @@
 // What the checks look at, and how it is sorted for them: by operation, by account.
-import { ACCOUNTS } from '../accounts.ts';
+import { AMOUNT_MAX } from '../accounts.ts';
 import type { Evidence } from '../faults/fault.ts';
 import type { Entry, FinalState } from '../final-state.ts';
-import type { Attempt, History, Operation, PolicyChange } from '../history.ts';
+import type { AccountState, Attempt, History, Opening, Operation, PolicyChange, Status } from '../history.ts';
 import type { SubscriberRecord } from '../subscriber.ts';
 
 /** One thing that does not hold. */
@@ -34,6 +34,15 @@ export type Remembered = Attempt & {
   result: { kind: 'applied' | 'declined'; replayed: boolean; balance: number; version: number };
 };
 
+/** What is known of an account's opening from the clients alone. */
+export interface Birth {
+  /** All requests for it. */
+  openings: Opening[];
+  /** It was opened between the start of the first request and the first answer that knows about it. */
+  startMs: number;
+  endMs: number;
+}
+
 export interface Case {
   operation: Operation;
   /** In order of their start; those that misuse its key are not among them. */
@@ -49,6 +58,7 @@ export interface Cases {
   byId: ReadonlyMap<string, Case>;
   byAccount: ReadonlyMap<string, Case[]>;
   misuses: Attempt[];
+  births: ReadonlyMap<string, Birth>;
 }
 
 export function isRemembered(attempt: Attempt): attempt is Remembered {
@@ -83,19 +93,46 @@ export function casesOf({ history, final }: Pick<CheckInput, 'history' | 'final'
     if (ofAccount) ofAccount.push(one);
     else byAccount.set(accountId, [one]);
   }
-  return { byId, byAccount, misuses };
+  return { byId, byAccount, misuses, births: birthsOf(history) };
 }
 
-/** The balance that a version left; undefined when there is no such version. */
-export function balanceAt(final: FinalState, accountId: string, version: number): number | undefined {
-  return version === 0 ? 0 : final.ledger.get(accountId)?.[version - 1]?.balance;
+function birthsOf({ openings }: History): Map<string, Birth> {
+  const births = new Map<string, Birth>();
+  for (const opening of openings) {
+    const birth = births.get(opening.accountId) ?? { openings: [], startMs: Infinity, endMs: Infinity };
+    births.set(opening.accountId, birth);
+    birth.openings.push(opening);
+    birth.startMs = Math.min(birth.startMs, opening.startMs);
+    if (opening.result !== 'unknown') birth.endMs = Math.min(birth.endMs, opening.endMs);
+  }
+  return births;
 }
 
-/** Status and limit that an account may have had at some moment of a window. */
+/** The account as a version left it; undefined when there is no such version. */
+export type StateAt = (accountId: string, version: number) => AccountState | undefined;
+
+export function statesOf(final: FinalState): StateAt {
+  const changes = new Map(
+    [...final.ledger].map(([id, entries]) => [id, entries.filter(({ status }) => status !== null)]),
+  );
+  return (accountId, version) => {
+    const entry = final.ledger.get(accountId)?.[version];
+    const limits = changes.get(accountId)?.findLast((change) => change.version <= version);
+    if (!entry || !limits) return undefined;
+    const { asset, balance, held } = entry;
+    const { overdraftLimit, maxBalance, status } = limits as Entry & AccountState;
+    return { asset, balance, held, version: entry.version, overdraftLimit, maxBalance, status };
+  };
+}
+
+/** Status and limits that an account may have had at some moment of a window. */
 export interface PossiblePolicies {
-  statuses: ReadonlySet<'open' | 'frozen'>;
+  statuses: ReadonlySet<Status>;
   limitMin: number;
   limitMax: number;
+  /** The highest balance. */
+  ceilingMin: number;
+  ceilingMax: number;
 }
 
 /**
@@ -107,15 +144,12 @@ export function policiesOf(history: History): (accountId: string, window: Window
   for (const change of history.policyChanges) {
     byAccount.set(change.accountId, [...(byAccount.get(change.accountId) ?? []), change]);
   }
+  const openings = new Map(history.openings.map((opening) => [opening.accountId, opening]));
   return (accountId, { startMs, endMs }) => {
-    const overdraftLimit = history.accounts.get(accountId) ?? ACCOUNTS.get(accountId) ?? 0;
+    const { overdraftLimit = 0, maxBalance = null } = openings.get(accountId) ?? {};
     const created = {
-      accountId,
-      startMs: -Infinity,
-      endMs: -Infinity,
-      isCertain: true,
-      status: 'open' as const,
-      overdraftLimit,
+      ...{ startMs: -Infinity, endMs: -Infinity, isCertain: true, status: 'open' as const },
+      ...{ overdraftLimit, maxBalance },
     };
     const changes = byAccount.get(accountId) ?? [];
     const base = changes.findLast((change) => change.isCertain && change.endMs <= startMs) ?? created;
@@ -127,10 +161,13 @@ export function policiesOf(history: History): (accountId: string, window: Window
       ),
     ];
     const limits = possible.map((change) => change.overdraftLimit);
+    const ceilings = possible.map((change) => change.maxBalance ?? AMOUNT_MAX);
     return {
       statuses: new Set(possible.map((change) => change.status)),
       limitMin: Math.min(...limits),
       limitMax: Math.max(...limits),
+      ceilingMin: Math.min(...ceilings),
+      ceilingMax: Math.max(...ceilings),
     };
   };
 }

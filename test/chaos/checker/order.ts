@@ -2,8 +2,10 @@
 // and a reading show the account as one of its versions within their window was, and updates of one bulk request keep
 // their order.
 import { AMOUNT_MAX } from '../accounts.ts';
-import type { Cases, CheckInput, Remembered, Violation } from './evidence.ts';
-import { balanceAt, policiesOf } from './evidence.ts';
+import type { AccountState } from '../history.ts';
+import { changesOf } from './changes.ts';
+import type { Cases, CheckInput, Remembered, StateAt, Violation } from './evidence.ts';
+import { policiesOf, statesOf } from './evidence.ts';
 
 interface Point {
   startMs: number;
@@ -27,13 +29,23 @@ export function checkOrder(input: CheckInput, cases: Cases): Violation[] {
     if (entry) add(accountId, { startMs, endMs, version: entry.version, writes: true, name });
     else if (declined) add(accountId, { startMs, endMs, version: declined.result.version, writes: false, name });
   }
-  for (const { accountId, startMs, endMs, version } of input.history.readings) {
-    add(accountId, { startMs, endMs, version, writes: false, name: 'a reading' });
+  for (const [accountId, { startMs, endMs }] of cases.births) {
+    if (input.final.ledger.has(accountId))
+      add(accountId, { startMs, endMs, version: 0, writes: true, name: 'the opening' });
   }
+  for (const { accountId, entries, startMs, endMs, name } of changesOf(input)) {
+    // A late first attempt may bring it into force again: then the first time is the one that was answered.
+    const [entry] = entries;
+    if (entry) add(accountId, { startMs, endMs, version: entry.version, writes: true, name });
+  }
+  for (const { accountId, startMs, endMs, state } of input.history.readings) {
+    add(accountId, { startMs, endMs, version: state.version, writes: false, name: 'a reading' });
+  }
+  const stateAt = statesOf(input.final);
   return [
     ...[...points].flatMap(([accountId, ofAccount]) => checkRealTime(accountId, ofAccount)),
-    ...checkDeclines(input, cases),
-    ...checkReadings(input),
+    ...checkDeclines(input, cases, stateAt),
+    ...checkReadings(input, stateAt),
     ...checkBulk(cases),
   ];
 }
@@ -56,8 +68,8 @@ function checkRealTime(accountId: string, points: Point[]): Violation[] {
   return violations;
 }
 
-/** There is a version at which the balance was as the decline says, and it did not cover the update. */
-function checkDeclines({ final, history }: CheckInput, cases: Cases): Violation[] {
+/** At the version that the decline names, the balance was as it says, and the limits did not allow the update. */
+function checkDeclines({ history }: CheckInput, cases: Cases, stateAt: StateAt): Violation[] {
   const violations: Violation[] = [];
   const policies = policiesOf(history);
   for (const { operation, remembered, startMs, endMs } of cases.byId.values()) {
@@ -67,25 +79,40 @@ function checkDeclines({ final, history }: CheckInput, cases: Cases): Violation[
     const { balance, version } = declined.result;
     const report = (what: string) =>
       violations.push({ check: 'declines', accountId, atMs: startMs, what: `${id}: ${what}` });
-    const real = balanceAt(final, accountId, version);
-    if (real !== balance) report(`was declined with balance ${balance} at version ${version}; it was ${real}`);
-    if ((declined.result as { code?: string }).code === 'balance_out_of_range') {
-      if (Math.abs(balance + amount) <= AMOUNT_MAX) report(`${balance} and ${amount} are not out of range`);
-    } else if (amount > 0 || balance + amount >= -policies(accountId, { startMs, endMs }).limitMin) {
-      report(`the balance ${balance} covered ${amount}`);
+    const real = stateAt(accountId, version);
+    if (real?.balance !== balance)
+      report(`was declined with balance ${balance} at version ${version}; it was ${real?.balance}`);
+    if (!real) continue;
+    const { limitMin, ceilingMin } = policies(accountId, { startMs, endMs });
+    const after = balance + amount;
+    switch (declined.result.kind === 'declined' && declined.result.code) {
+      case 'balance_out_of_range':
+        if (Math.abs(after) <= AMOUNT_MAX) report(`${balance} and ${amount} are not out of range`);
+        break;
+      case 'max_balance_exceeded':
+        if (amount < 0 || after <= Math.max(ceilingMin, real.maxBalance ?? Infinity))
+          report(`the balance ${balance} with ${amount} was not above ${real.maxBalance}`);
+        break;
+      default:
+        if (amount > 0 || after >= -Math.min(limitMin, real.overdraftLimit))
+          report(`the balance ${balance} covered ${amount}`);
     }
   }
   return violations;
 }
 
-function checkReadings({ final, history }: CheckInput): Violation[] {
-  return history.readings.flatMap(({ accountId, startMs, balance, version }) => {
-    const real = balanceAt(final, accountId, version);
-    if (real === balance) return [];
-    const what = `a reading showed the balance ${balance} at version ${version}; it was ${real}`;
+function checkReadings({ history }: CheckInput, stateAt: StateAt): Violation[] {
+  return history.readings.flatMap(({ accountId, startMs, state }) => {
+    const real = stateAt(accountId, state.version);
+    if (real && SHOWN.every((member) => real[member] === state[member])) return [];
+    const what = `an answer showed ${JSON.stringify(state)}; it was ${JSON.stringify(real)}`;
     return [{ check: 'order', accountId, atMs: startMs, what }];
   });
 }
+
+const SHOWN = Object.keys({
+  ...{ asset: '', balance: 0, held: 0, version: 0, overdraftLimit: 0, maxBalance: null, status: 'open' },
+} satisfies AccountState) as (keyof AccountState)[];
 
 function checkBulk(cases: Cases): Violation[] {
   const firsts = new Map<string, Remembered[]>();

@@ -24,6 +24,8 @@ export interface FaultContext {
 export interface Evidence {
   /** Each time the broker lost its disk: by account, the version up to which the subscriber had read, and the account's own. */
   wipes: { atMs: number; read: ReadonlyMap<string, number>; accepted: ReadonlyMap<string, number> }[];
+  /** Each time the database was down: from its stop until it had started again. */
+  stops: { startMs: number; endMs: number }[];
   /** Message ids of what the suite forged and the broker confirmed. */
   forged: { atMs: number; messageId: string }[];
   /** Promises that were broken under the eyes of a fault, such as an exit code after SIGTERM. */
@@ -35,7 +37,7 @@ export interface Evidence {
 /** What was in the subscriber's queue when the broker lost its disk is not missed: nobody promised that. */
 export function wasWiped({ wipes }: Pick<Evidence, 'wipes'>, accountId: string, version: number): boolean {
   return wipes.some(
-    ({ read, accepted }) => version > (read.get(accountId) ?? 0) && version <= (accepted.get(accountId) ?? 0),
+    ({ read, accepted }) => version > (read.get(accountId) ?? -1) && version <= (accepted.get(accountId) ?? -1),
   );
 }
 

@@ -3,8 +3,10 @@ import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Channel, ChannelModel, ConsumeMessage } from 'amqplib';
 import { closeConnection, connect } from '../../../src/shared/broker.ts';
+import { type Change, eventId, SELECT_CHANGE } from '../../../src/shared/change.ts';
 import type { Pool } from '../../../src/shared/database.ts';
-import { decodeEvents, encodeEvent, eventId, eventType } from '../../../src/shared/events.ts';
+import { decodeEvents, encodeEvent } from '../../../src/shared/events.ts';
+import { ALL_EVENTS } from '../../../src/shared/topology.ts';
 import { now } from '../history.ts';
 import { FORGED_HEADER } from '../subscriber.ts';
 import { type Fault, type FaultContext, holds, relayOf, wasWiped } from './fault.ts';
@@ -41,10 +43,12 @@ export const serverFaults: Fault[] = [
   {
     name: 'database-stop',
     track,
-    async inject({ postgres, random }) {
+    async inject({ postgres, random, evidence }) {
+      const startMs = now();
       await postgres.stopImmediately();
       await delay(random.between(0, 2000));
       await postgres.start();
+      evidence.stops.push({ startMs, endMs: now() });
       return true;
     },
   },
@@ -105,7 +109,7 @@ export const serverFaults: Fault[] = [
         const channel = await connection.createChannel();
         const limits = { 'x-max-length': FULL_QUEUE_LENGTH, 'x-overflow': 'reject-publish' };
         const { queue } = await channel.assertQueue('', { exclusive: true, arguments: limits });
-        await channel.bindQueue(queue, context.topology.eventsExchange, 'balance.*');
+        await channel.bindQueue(queue, context.topology.eventsExchange, ALL_EVENTS);
         const bound = await versionsOf(context.pool, ACCOUNT_VERSIONS);
         let roomAtMs = now();
         const isFull = await holds(async () => {
@@ -150,17 +154,19 @@ async function missNothing(
   const accepted = await versionsOf(pool, ACCOUNT_VERSIONS).catch(() => bound); // the database is away
   const note = (message: ConsumeMessage | null) => {
     for (const { accountId, version } of (message && decodeEvents(message.content)) ?? [])
-      got.add(eventId(accountId, version));
+      got.add(`${accountId}:${version}`);
   };
   await channel.consume(queue, note, { noAck: true });
   if (now() - roomAtMs > REFUSED_MS_MAX) return; // busy machine: what was refused for that long may have been given up
   const wanted = [...accepted].flatMap(([accountId, last]) => {
-    const first = (bound.get(accountId) ?? 0) + 1;
-    return Array.from({ length: Math.max(0, last - first + 1) }, (_, index) => eventId(accountId, first + index));
+    const first = (bound.get(accountId) ?? -1) + 1;
+    return Array.from({ length: Math.max(0, last - first + 1) }, (_, index) => `${accountId}:${first + index}`);
   });
   if (await holds(() => wanted.every((id) => got.has(id)), MISSED_TIMEOUT_MS)) return;
   const elsewhere = new Set(
-    subscriber.record.events.flatMap(({ event, atMs }) => (atMs < now() - AGAIN_MS_MAX ? event.id : [])),
+    subscriber.record.events.flatMap(({ event: { data }, atMs }) =>
+      atMs < now() - AGAIN_MS_MAX ? `${data.accountId}:${data.version}` : [],
+    ),
   );
   const missed = wanted.filter((id) => !got.has(id) && elsewhere.has(id));
   if (missed.length > 0)
@@ -189,7 +195,7 @@ export function forgeEvents(context: FaultContext): Promise<boolean> {
       return isTaken;
     };
     for (const lie of await lies(context)) {
-      if (!(await publish(eventId(lie.accountId, lie.version), eventType(lie.amount), encodeEvent(lie)))) return false;
+      if (!(await publish(eventId(lie), lie.type, encodeEvent(lie)))) return false;
     }
     return (
       (await publish('not JSON', 'balance.credited', Buffer.from('{"specversion":'))) &&
@@ -203,22 +209,51 @@ async function versionsOf(pool: Pool, query: string): Promise<Map<string, number
   return new Map(rows.map(({ id, version }) => [id, version]));
 }
 
-/** Well-formed events about changes that never were: of nobody, of the future, and of the past with another amount. */
-async function lies({ pool, random }: FaultContext) {
-  const { rows } = await pool.query<{ accountId: string; version: number; balance: number }>(
-    `SELECT account_id AS "accountId", version, balance FROM account WHERE version > 0 ORDER BY version DESC LIMIT 5`,
+/** Well-formed events about changes that never were: of nobody, of the future, of another past, and of another history. */
+async function lies({ pool, random }: FaultContext): Promise<Change[]> {
+  const { rows } = await pool.query<Change>(
+    `SELECT * FROM (SELECT ${SELECT_CHANGE} FROM ledger WHERE type LIKE 'balance.%' ORDER BY version DESC LIMIT 20) newest`,
   );
-  const { accountId = 'hot-0', version = 1, balance = 0 } = rows.length > 0 ? random.pick(rows) : {};
-  const change = {
+  const true1 = rows.length > 0 ? random.pick(rows) : NOBODYS;
+  const more = {
+    type: 'balance.credited',
     amount: 1_000_000,
-    actor: null,
-    balance: balance + 1_000_000,
+    balance: true1.balance + 1_000_000,
     reference: 'forged',
-    createdAt: new Date(),
-  };
+  } as const;
+  const limits = { overdraftLimit: 1_000_000, maxBalance: null, status: 'open' } as const;
+  const future = true1.version + random.between(1000, 2000);
   return [
-    { ...change, accountId: 'nobody', version: 1 },
-    { ...change, accountId, version: version + random.between(1, 5) },
-    { ...change, accountId, version: random.between(1, version) },
+    {
+      ...NOBODYS,
+      version: 0,
+      previousEpoch: null,
+      type: 'account.opened',
+      amount: 0,
+      balance: 0,
+      reference: null,
+      ...limits,
+    },
+    NOBODYS,
+    { ...true1, ...more, version: future },
+    { ...true1, type: 'account.changed', amount: 0, reference: null, version: future, ...limits },
+    { ...true1, ...more, version: random.between(1, true1.version) },
+    { ...true1, epoch: true1.epoch + 1 },
+    { ...true1, asset: 'FORGED' },
   ];
 }
+
+const NOBODYS: Change = {
+  ...{ accountId: 'nobody', version: 1, epoch: 1, previousEpoch: 1, type: 'balance.credited', asset: 'UNIT' },
+  ...{
+    amount: 1_000_000,
+    heldChange: 0,
+    balance: 1_000_000,
+    held: 0,
+    createdAt: new Date(),
+    reference: 'forged',
+    actor: null,
+  },
+  ...{ metadata: null, transferId: null, reverses: null, holdId: null, holdStatus: null, holdRemaining: null },
+  ...{ holdExpiresAt: null, overdraftLimit: null, maxBalance: null, status: null },
+};

@@ -1,5 +1,5 @@
 // The mutants: each breaks a guarantee in one place, and names the checks that have to notice. An edit whose text is not
-// found exactly as often as it says is an error, so that no mutant quietly becomes the original. Two that only a race
+// found exactly as often as it says is an error, so that no mutant quietly becomes the original. Those that only a race
 // brings out sleep in the middle of it, so that a short run meets it.
 
 export interface Edit {
@@ -21,7 +21,10 @@ export interface Mutant {
   expected: readonly string[];
 }
 
-const APPLY = 'migrations/009.do.accounts-created-meanwhile.sql';
+const APPLY = 'migrations/functions/apply_changes.sql';
+const CHANGE = 'migrations/functions/change_account.sql';
+const EPOCH = 'migrations/functions/current_epoch.sql';
+const VERDICT = 'migrations/functions/money_verdict.sql';
 const LANE = 'src/api/updates/lane.ts';
 const OUTBOX = 'src/api/relay/outbox.ts';
 const PUMP = 'src/api/relay/pump.ts';
@@ -35,21 +38,32 @@ const QUEUE_LOSS = ['queue-deleted', 'queue-purged'];
 
 const edit = (file: string, find: string, put: string, times = 1): Edit => ({ file, find, put, times });
 
+const FOUND_ALONE =
+  "found.account_id = p_accounts[1] AND found.key = p_keys[1] AND found.client = coalesce(p_actors[1], '')";
+const FOUND_BY_KEY = 'found.account_id = sent.account_id AND found.key = sent.key AND found.client = sent.client';
+/** So that a key that is written twice is not what stops them. */
+const DOUBLE_KEYS = [
+  edit(APPLY, 'WHERE rotation.only_row)\n        );', 'WHERE rotation.only_row)\n        ) ON CONFLICT DO NOTHING;'),
+  edit(
+    APPLY,
+    "'account_frozen', 'idempotency_key_reused'));",
+    "'account_frozen', 'idempotency_key_reused'))\n    ON CONFLICT DO NOTHING;",
+  ),
+];
+
 export const mutants: readonly Mutant[] = [
   {
     name: 'locks-unsorted',
-    breaks: 'accounts of a batch are locked in the order of the updates',
+    breaks: 'accounts of a batch are locked in another order by each batch',
     edits: [
       edit(
         APPLY,
-        `SELECT array_agg(locked.account_id) INTO held_ids FROM (
-    SELECT account_id FROM account WHERE account.account_id = ANY (p_account_ids) ORDER BY account.account_id FOR NO KEY UPDATE
-  ) locked;`,
-        `FOR item IN 1 .. cardinality(p_account_ids) LOOP
-           PERFORM FROM account WHERE account.account_id = p_account_ids[item] FOR NO KEY UPDATE;
-           PERFORM pg_sleep(0.002);
-         END LOOP;
-         held_ids := p_account_ids;`,
+        '  -- 1. The locks,',
+        `  FOR v_lone IN SELECT id FROM unnest(p_accounts) AS id ORDER BY random() LOOP
+    PERFORM FROM account WHERE account.account_id = v_lone.id FOR NO KEY UPDATE;
+    PERFORM pg_sleep(0.002);
+  END LOOP;
+  -- 1. The locks,`,
       ),
     ],
     faults: QUIET,
@@ -59,8 +73,8 @@ export const mutants: readonly Mutant[] = [
     name: 'no-lock',
     breaks: 'the balance is read without holding the account',
     edits: [
-      edit(APPLY, ' ORDER BY account.account_id FOR NO KEY UPDATE\n  ) locked;', ') locked;'),
-      edit(APPLY, 'WHERE account_id = p_account_ids[1] FOR NO KEY UPDATE;', 'WHERE account_id = p_account_ids[1];'),
+      edit(APPLY, ' ORDER BY account.account_id FOR NO KEY UPDATE\n', ' ORDER BY account.account_id\n'),
+      edit(APPLY, 'v_is_lone boolean := cardinality(p_item_accounts) = 1;', 'v_is_lone boolean := false;'),
     ],
     faults: QUIET,
     expected: ['conserved', 'gapless', 'answers'],
@@ -69,14 +83,19 @@ export const mutants: readonly Mutant[] = [
     name: 'key-not-looked-up',
     breaks: 'a key that was used is not looked up',
     edits: [
-      edit(APPLY, 'request.account_id = input.account_id AND request.key = input.key LIMIT 1', 'false LIMIT 1'),
-      edit(APPLY, 'WHERE account_id = p_account_ids[1] AND key = p_keys[1] LIMIT 1', 'WHERE false LIMIT 1'),
-      edit(APPLY, 'WHERE key IS NOT NULL\n  )', 'WHERE key IS NOT NULL\n    ON CONFLICT DO NOTHING\n  )'),
-      edit(
-        APPLY,
-        '(SELECT partition FROM request_rotation WHERE only_row));',
-        '(SELECT partition FROM request_rotation WHERE only_row)) ON CONFLICT DO NOTHING;',
-      ),
+      edit(APPLY, `WHERE ${FOUND_BY_KEY} LIMIT 1`, 'WHERE false LIMIT 1'),
+      edit(APPLY, `WHERE ${FOUND_ALONE} LIMIT 1`, 'WHERE false LIMIT 1'),
+      ...DOUBLE_KEYS,
+    ],
+    faults: QUIET,
+    expected: ['once'],
+  },
+  {
+    name: 'key-of-another-client',
+    breaks: 'a key is looked up without the client that used it',
+    edits: [
+      edit(APPLY, " AND found.client = coalesce(p_actors[1], '')", ''),
+      edit(APPLY, ' AND found.client = sent.client', ''),
     ],
     faults: QUIET,
     expected: ['once'],
@@ -85,37 +104,30 @@ export const mutants: readonly Mutant[] = [
     name: 'key-looked-up-before-the-lock',
     breaks: 'two copies of one request at the same time both find its key unused',
     edits: [
+      edit(APPLY, 'PERFORM FROM account WHERE account.account_id = p_accounts[1] FOR NO KEY UPDATE;', 'PERFORM 1;'),
       edit(
         APPLY,
-        'SELECT * INTO held FROM account WHERE account_id = p_account_ids[1] FOR NO KEY UPDATE;\n    IF p_keys[1]',
-        'IF p_keys[1]',
+        '    UPDATE account\n    SET balance = account.balance +',
+        '    IF p_keys[1] IS NOT NULL THEN PERFORM pg_sleep(0.01); END IF;\n    UPDATE account\n    SET balance = account.balance +',
       ),
-      edit(
-        APPLY,
-        'WHERE account_id = p_account_ids[1] AND key = p_keys[1] LIMIT 1;\n    END IF;',
-        `WHERE account_id = p_account_ids[1] AND key = p_keys[1] LIMIT 1;
-    END IF;
-    PERFORM pg_sleep(0.01);
-    SELECT * INTO held FROM account WHERE account_id = p_account_ids[1] FOR NO KEY UPDATE;`,
-      ),
-      edit(
-        APPLY,
-        '(SELECT partition FROM request_rotation WHERE only_row));',
-        '(SELECT partition FROM request_rotation WHERE only_row)) ON CONFLICT DO NOTHING;',
-      ),
+      ...DOUBLE_KEYS,
     ],
     faults: QUIET,
     expected: ['once'],
   },
   {
     name: 'declines-not-remembered',
-    breaks: 'a declined update is decided anew when it is repeated',
+    breaks: 'a declined update is decided again when it is retried',
     edits: [
-      edit(APPLY, 'WHERE key IS NOT NULL\n  )', "WHERE key IS NOT NULL AND outcome = 'applied'\n  )"),
       edit(
         APPLY,
-        'IF p_keys[1] IS NOT NULL THEN\n        INSERT',
-        "IF p_keys[1] IS NOT NULL AND outcome = 'applied' THEN\n        INSERT",
+        '      IF p_keys[1] IS NOT NULL THEN\n        INSERT',
+        '      IF p_keys[1] IS NOT NULL AND v_lone.verdict IS NULL THEN\n        INSERT',
+      ),
+      edit(
+        APPLY,
+        'WHERE item.key IS NOT NULL AND item.replayed IS NOT TRUE',
+        'WHERE item.key IS NOT NULL AND item.replayed IS NOT TRUE AND item.outcome IS NULL',
       ),
     ],
     faults: QUIET,
@@ -125,16 +137,9 @@ export const mutants: readonly Mutant[] = [
     name: 'fingerprint-ignored',
     breaks: 'another update under a used key gets the answer of the first',
     edits: [
-      edit(
-        APPLY,
-        'CASE WHEN request.amount = input.amount AND request.reference IS NOT DISTINCT FROM input.reference',
-        'CASE WHEN true',
-      ),
-      edit(
-        APPLY,
-        'IF known.amount = p_amounts[1] AND known.reference IS NOT DISTINCT FROM p_references[1] THEN',
-        'IF true THEN',
-      ),
+      edit(APPLY, 'v_found.fingerprint = p_fingerprints[1]', 'true'),
+      edit(APPLY, 'array_agg(known.fingerprint = sent.fingerprint)', 'array_agg(true)'),
+      edit(APPLY, 'IF p_fingerprints[v_twin] = p_fingerprints[i] THEN', 'IF true THEN'),
     ],
     faults: QUIET,
     expected: ['once'],
@@ -142,14 +147,20 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'replay-not-marked',
     breaks: 'a repeated answer looks like a first one',
-    edits: [edit(APPLY, 'SELECT item, known_outcome, true,', 'SELECT item, known_outcome, false,')],
+    edits: [edit('src/api/updates/batch.ts', "replayed: replayed?.[index] === 't',", 'replayed: false,')],
     faults: QUIET,
     expected: ['once'],
   },
   {
     name: 'version-skips',
-    breaks: 'each batch skips a version',
-    edits: [edit(APPLY, 'opening_version + count(*) FILTER', 'opening_version + 1 + count(*) FILTER')],
+    breaks: 'a batch skips a version',
+    edits: [
+      edit(
+        APPLY,
+        'v_versions[a] := v_versions[a] + 1;',
+        'v_versions[a] := v_versions[a] + CASE WHEN i = 2 THEN 2 ELSE 1 END;',
+      ),
+    ],
     faults: QUIET,
     expected: ['conserved', 'gapless'],
   },
@@ -157,57 +168,110 @@ export const mutants: readonly Mutant[] = [
     name: 'overdrawn-by-one',
     breaks: 'a debit may go one below the limit',
     edits: [
-      edit(
-        'migrations/003.do.apply-balance-updates.sql',
-        'ELSIF amount >= -overdraft_limit - balance THEN',
-        'ELSIF amount >= -overdraft_limit - balance - 1 THEN',
-      ),
+      edit(VERDICT, 'WHEN amount >= floor - balance THEN NULL', 'WHEN amount >= floor - balance - 1 THEN NULL'),
       edit(
         'migrations/001.do.tables.sql',
-        'CHECK (balance >= -overdraft_limit)',
-        'CHECK (balance >= -overdraft_limit - 1)',
+        'CHECK (balance - held >= -overdraft_limit)',
+        'CHECK (balance - held >= -overdraft_limit - 1)',
       ),
     ],
     faults: QUIET,
     expected: ['never overdrawn'],
   },
   {
+    name: 'max-balance-ignored',
+    breaks: 'a credit may leave more than the highest balance of the account',
+    edits: [
+      edit(APPLY, 'coalesce(account.max_balance, 9007199254740991)', '9007199254740991', 2),
+      edit(APPLY, 'coalesce(l.max_balance, 9007199254740991)', '9007199254740991'),
+    ],
+    faults: QUIET,
+    expected: ['never above'],
+  },
+  {
     name: 'frozen-ignored',
     breaks: 'a frozen account takes updates',
     edits: [
-      edit(APPLY, "WHEN account.status = 'frozen' THEN 'account_frozen'", "WHEN false THEN 'account_frozen'"),
-      edit(APPLY, "ELSIF held.status = 'frozen' THEN", 'ELSIF false THEN'),
+      edit(APPLY, "account.status = 'open' AND account.held = 0", 'account.held = 0', 2),
+      edit(APPLY, "bool_and(l.status = 'open')", 'true'),
+      edit(APPLY, "nullif(v_statuses[p.place], 'open')", "nullif('open', 'open')"),
     ],
     faults: QUIET,
     expected: ['answers'],
   },
   {
-    name: 'time-runs-backwards',
-    breaks: "an account's history follows the clocks of its callers",
+    name: 'change-without-an-entry',
+    breaks: 'limits and status change without a version, an event and an entry',
     edits: [
-      edit(APPLY, 'greatest(p_now, account.updated_at)', 'p_now'),
-      edit(APPLY, 'greatest(p_now, held.updated_at)', 'p_now'),
+      edit(CHANGE, 'status = v_status, version = one.version + 1,', 'status = v_status,'),
+      edit(CHANGE, '  INSERT INTO outbox (', '  IF false THEN INSERT INTO outbox ('),
+      edit(
+        CHANGE,
+        'v_overdraft_limit, v_max_balance, v_status\n  );\n',
+        'v_overdraft_limit, v_max_balance, v_status\n  ); END IF;\n',
+      ),
     ],
-    faults: ['clock-step'],
+    faults: QUIET,
+    expected: ['conserved', 'never lost', 'order'],
+  },
+  {
+    name: 'epoch-not-raised',
+    breaks: 'after a start of the database changes carry the epoch from before it',
+    edits: [
+      edit(APPLY, 'newest.timeline = substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)', 'true', 2),
+      edit(APPLY, 'newest.server_started_at = pg_postmaster_start_time()', 'true', 2),
+      edit(EPOCH, 'newest.timeline = v_timeline AND newest.server_started_at = pg_postmaster_start_time()', 'true'),
+    ],
+    faults: ['database-stop'],
+    expected: ['epochs'],
+  },
+  {
+    name: 'epoch-not-stored',
+    breaks: 'after a start of the database an account keeps its epoch, though its events carry the new one',
+    edits: [edit(APPLY, 'epoch = coalesce(after.epoch, batch_epoch),', '')],
+    faults: ['database-stop'],
+    expected: ['epochs', 'conserved'],
+  },
+  {
+    name: 'time-runs-backwards',
+    breaks: 'a change has the time from before it waited for its account',
+    edits: [
+      edit(
+        APPLY,
+        "greatest(date_trunc('milliseconds', clock_timestamp()), account.updated_at)",
+        "date_trunc('milliseconds', now())",
+        2,
+      ),
+      edit(
+        APPLY,
+        "v_now := date_trunc('milliseconds', clock_timestamp());",
+        "v_now := date_trunc('milliseconds', now());",
+      ),
+      edit(APPLY, 'greatest(o.at, v_now)', 'v_now'),
+    ],
+    faults: QUIET,
     expected: ['gapless'],
   },
   {
     name: 'balance-of-the-batch',
-    breaks: 'an answer has the highest balance of its batch instead of its own',
+    breaks: 'an answer has the balance that its batch left instead of its own',
     edits: [
       edit(
         APPLY,
-        'SELECT item, outcome, false, balance_after, version_after, applied_at\n  FROM decided',
-        'SELECT item, outcome, false, max(balance_after) OVER (PARTITION BY account_id), version_after, applied_at\n  FROM decided',
+        '  -- 6. What changed,',
+        `  FOR i IN 1..v_items LOOP
+    IF balances[i] IS NOT NULL THEN balances[i] := v_balances[p_item_accounts[i]]; END IF;
+  END LOOP;
+  -- 6. What changed,`,
       ),
     ],
     faults: QUIET,
-    expected: ['gapless', 'declines', 'once'],
+    expected: ['gapless', 'declines', 'once', 'conserved'],
   },
   {
     name: 'answers-swapped',
     breaks: 'the answers of a batch reach the wrong requests',
-    edits: [edit(LANE, 'batch[item - 1]?.resolve(', 'batch[batch.length - item]?.resolve(')],
+    edits: [edit(LANE, 'batch[index]?.resolve(', 'batch[batch.length - 1 - index]?.resolve(')],
     faults: QUIET,
     expected: ['once', 'never lost', 'gapless', 'answers'],
   },
@@ -341,17 +405,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'conflict-taken-for-a-duplicate',
     breaks: 'an event that contradicts its entry counts as a repeat of it',
-    edits: [
-      edit(
-        LEDGER,
-        `  WHERE ledger.amount = delivered.amount
-    AND ledger.balance = delivered.balance
-    AND ledger.reference IS NOT DISTINCT FROM delivered.reference
-    AND ledger.actor IS NOT DISTINCT FROM delivered.actor
-    AND ledger.created_at = delivered.created_at\`;`,
-        '`;',
-      ),
-    ],
+    edits: [edit(LEDGER, `\n  WHERE \${changeRow('ledger')} IS NOT DISTINCT FROM \${changeRow('delivered')}\`;`, '`;')],
     faults: ['forged-events'],
     expected: ['forgeries'],
   },
@@ -364,11 +418,7 @@ export const mutants: readonly Mutant[] = [
         `    CROSS JOIN LATERAL (
       SELECT * FROM outbox WHERE outbox.account_id = delivered.account_id AND outbox.version = delivered.version LIMIT 1
     ) outbox
-    WHERE outbox.amount = delivered.amount
-      AND outbox.balance = delivered.balance
-      AND outbox.reference IS NOT DISTINCT FROM delivered.reference
-      AND outbox.actor IS NOT DISTINCT FROM delivered.actor
-      AND outbox.created_at = delivered.created_at
+    WHERE \${changeRow('outbox')} IS NOT DISTINCT FROM \${changeRow('delivered')}
 `,
         '',
       ),
