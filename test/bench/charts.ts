@@ -161,7 +161,7 @@ function drawings({ summaries, memory, growth, sql }: Results): Drawing[] {
     })),
     {
       file: 'sql.svg',
-      title: 'apply_balance_updates alone, one connection',
+      title: 'apply_changes alone, one connection',
       rows: (sql?.rows ?? []).map(({ batch, accounts, keys, updatesPerSecond }) => ({
         batch,
         rate: updatesPerSecond,

@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
 import { openClient } from '../../src/shared/database.ts';
 import { migrate } from '../../src/shared/migrations.ts';
-import { EVEN_ACCOUNTS, HOT_ACCOUNT } from './accounts.ts';
+import { accountId, EVEN_ACCOUNTS, HOT_ACCOUNT } from './accounts.ts';
 import type { Variant } from './variants.ts';
 
 const TEMPLATE = 'bench_template';
@@ -25,9 +25,22 @@ export async function administer(serverUrl: string, ...statements: string[]): Pr
   }
 }
 
+/** In one statement: their openings are entries of the ledger already, as if they were from long ago. */
 const INSERT_ACCOUNTS = `
-  INSERT INTO account (account_id, created_at, updated_at)
-  SELECT 'a' || number, now(), now() FROM generate_series($1::integer, $2::integer) AS number`;
+  WITH opened AS (
+    INSERT INTO account (account_id, epoch, created_at, updated_at)
+    SELECT id, (SELECT current_epoch()), now(), now() FROM unnest($1::text[]) AS id
+    RETURNING *
+  )
+  INSERT INTO ledger (
+    account_id, version, epoch, amount, held_change, balance, held, created_at, type, asset, overdraft_limit, max_balance, status
+  )
+  SELECT account_id, 0, epoch, 0, 0, 0, 0, created_at, 'account.opened', asset, overdraft_limit, max_balance, status
+  FROM opened ORDER BY account_id`;
+
+async function insertAccounts(client: pg.Client, first: number, count: number): Promise<void> {
+  await client.query(INSERT_ACCOUNTS, [Array.from({ length: count }, (_, index) => accountId(first + index))]);
+}
 
 /** Makes what {@link createDatabase} copies: the schema, the even accounts and the hot one. */
 export async function createTemplate(serverUrl: string): Promise<void> {
@@ -35,12 +48,10 @@ export async function createTemplate(serverUrl: string): Promise<void> {
   const url = urlOf(serverUrl, TEMPLATE);
   await migrate(url);
   const client = await openClient(url, 'bench');
-  await client.query(INSERT_ACCOUNTS, [0, EVEN_ACCOUNTS - 1]);
-  await client.query(
-    `INSERT INTO account (account_id, created_at, updated_at) VALUES ('${HOT_ACCOUNT}', now(), now())`,
-  );
+  await insertAccounts(client, 0, EVEN_ACCOUNTS);
+  await client.query(INSERT_ACCOUNTS, [[HOT_ACCOUNT]]);
   // Not the empty tables: their statistics are those of a new installation, none.
-  await client.query('VACUUM ANALYZE account');
+  await client.query('VACUUM ANALYZE account, ledger');
   await client.end();
 }
 
@@ -52,7 +63,7 @@ export interface BenchDatabase {
 
 let made = 0;
 
-/** Starts behind a checkpoint, as every run does, and with what the variant wants to be there. */
+/** Starts after a checkpoint, as every run does, and with what the variant wants to be there. */
 export async function createDatabase(
   serverUrl: string,
   { extraAccounts, ledgerRows }: Pick<Variant, 'extraAccounts' | 'ledgerRows'>,
@@ -74,13 +85,17 @@ export async function createDatabase(
 }
 
 async function setAccounts(client: pg.Client, count: number): Promise<void> {
-  if (count > EVEN_ACCOUNTS) await client.query(INSERT_ACCOUNTS, [EVEN_ACCOUNTS, count - 1]);
-  else
-    await client.query(
-      `DELETE FROM account WHERE account_id <> '${HOT_ACCOUNT}' AND substr(account_id, 2)::integer >= $1`,
-      [count],
-    );
-  await client.query('VACUUM ANALYZE account');
+  if (count > EVEN_ACCOUNTS) await insertAccounts(client, EVEN_ACCOUNTS, count - EVEN_ACCOUNTS);
+  else {
+    const surplus = `account_id <> '${HOT_ACCOUNT}' AND substr(account_id, 2)::integer >= ${count}`;
+    await client.query('ALTER TABLE ledger DISABLE TRIGGER USER');
+    await client.query(`DELETE FROM ledger WHERE ${surplus}`);
+    await client.query(`DELETE FROM account WHERE ${surplus}`);
+    for (const trigger of ['ledger_rows_are_final', 'ledger_is_append_only']) {
+      await client.query(`ALTER TABLE ledger ENABLE ALWAYS TRIGGER ${trigger}`);
+    }
+  }
+  await client.query('VACUUM ANALYZE account, ledger');
   await client.query('CHECKPOINT');
 }
 
@@ -88,8 +103,10 @@ async function setAccounts(client: pg.Client, count: number): Promise<void> {
 async function fillLedger(client: pg.Client, rows: number): Promise<void> {
   const versions = Math.ceil(rows / EVEN_ACCOUNTS);
   await client.query(
-    `INSERT INTO ledger (account_id, version, amount, balance, created_at)
-     SELECT account_id, number, 1, number, now()
+    `INSERT INTO ledger (
+       account_id, version, epoch, previous_epoch, amount, held_change, balance, held, created_at, type, asset
+     )
+     SELECT account_id, number, epoch, epoch, 1, 0, number, 0, now(), 'balance.credited', asset
      FROM account CROSS JOIN generate_series(1, $1::integer) AS number
      WHERE account_id <> '${HOT_ACCOUNT}'
      ORDER BY account_id, number`,
@@ -159,7 +176,7 @@ const HOLDS: Record<Exclude<Variant['hold'], 'nothing'>, string[]> = {
   snapshot: ['BEGIN ISOLATION LEVEL REPEATABLE READ', 'SELECT count(*) FROM pg_class'],
   dump: [
     'BEGIN ISOLATION LEVEL REPEATABLE READ',
-    'LOCK TABLE account, request, outbox, relay_progress, ledger IN ACCESS SHARE MODE',
+    'LOCK TABLE account, idempotency_key, outbox, relay_progress, ledger IN ACCESS SHARE MODE',
     'SELECT count(*) FROM pg_class',
   ],
   write: ['CREATE TABLE IF NOT EXISTS unrelated (number integer)', 'BEGIN', 'INSERT INTO unrelated VALUES (1)'],

@@ -31,10 +31,14 @@ if (!(Number.isInteger(count) && count >= 1000 && count <= 10_000_000)) {
 const BEGAN_AT_MS = Date.parse('2026-01-01T00:00:00Z');
 const EVERY_MS = 10;
 const FILL = `
-  INSERT INTO ledger (account_id, version, amount, balance, reference, actor, created_at)
-  SELECT $1, version, CASE WHEN version % 2 = 1 THEN 2 ELSE -1 END, version / 2 + version % 2 * 2,
-    'order ' || version, 'shop', to_timestamp(($4::bigint + version * ${EVERY_MS}) / 1000.0)
-  FROM generate_series($2::integer, $3::integer) AS version`;
+  INSERT INTO ledger (
+    account_id, version, epoch, previous_epoch, type, asset, amount, held_change, balance, held, reference, actor, created_at
+  )
+  SELECT account_id, number, epoch, epoch, CASE WHEN number % 2 = 1 THEN 'balance.credited' ELSE 'balance.debited' END, asset,
+    CASE WHEN number % 2 = 1 THEN 2 ELSE -1 END, 0, number / 2 + number % 2 * 2, 0,
+    'order ' || number, 'shop', to_timestamp(($4::bigint + number * ${EVERY_MS}) / 1000.0)
+  FROM account CROSS JOIN generate_series($2::integer, $3::integer) AS number
+  WHERE account_id = $1`;
 
 async function fill({ client }: BenchDatabase): Promise<void> {
   for (let first = 1; first <= count; first += FILL_STEP) {
@@ -102,7 +106,7 @@ async function measureExport(account: string, format: string, apiPid: number, re
     `export as ${format}`,
     `${whole(lines)} entries, ${whole(bytes / MEGABYTE)} MB, ${short(seconds)} s, ${whole(lines / seconds)}/s`,
     'all of them',
-    lines === count && last.includes(`${HOT_ACCOUNT}:${count}`),
+    lines === count + 1 && last.includes(`${HOT_ACCOUNT}:${count}:`), // and the opening
   );
   judge(
     `memory of the API meanwhile; before`,

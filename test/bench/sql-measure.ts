@@ -1,5 +1,7 @@
 // The SQL function alone: batches through one connection, as a lane sends them.
 import { setTimeout as delay } from 'node:timers/promises';
+import { APPLY, type ApplyAnswer, parametersOf, resultsOf } from '../../src/api/updates/batch.ts';
+import { fingerprintOf } from '../../src/api/updates/fingerprint.ts';
 import { verify } from '../../src/shared/verification.ts';
 import { accountId, EVEN_ACCOUNTS, HOT_ACCOUNT } from './accounts.ts';
 import { createDatabase } from './database.ts';
@@ -8,11 +10,6 @@ import { median } from './numbers.ts';
 const BATCHES = [1, 16, 128, 1000];
 const WARM_UP_MS = 300;
 const PAUSE_MS = 50;
-
-const APPLY = {
-  name: 'apply_balance_updates',
-  text: 'SELECT item, outcome, replayed, balance, version, created_at FROM apply_balance_updates($1, $2, $3, $4, $5, $6, $7)',
-};
 
 export interface SqlRow {
   batch: number;
@@ -48,25 +45,21 @@ async function measureBatches(
   const { client } = database;
   let sent = 0;
   const apply = async () => {
-    const items = Array.from({ length: batch }, () => ++sent);
-    // A step that has no factor in common with the count visits all accounts, far from each other.
-    const ids = items.map((item) => (accounts === 'hot' ? HOT_ACCOUNT : accountId((item * 7919) % EVEN_ACCOUNTS)));
-    const none = items.map(() => null);
-    const startedAtMs = performance.now();
-    const { rows } = await client.query({
-      ...APPLY,
-      values: [
-        ids,
-        items.map(() => 1),
-        none,
-        keys ? items.map((item) => `key-${item}`) : none,
-        none,
-        none,
-        new Date().toISOString(),
-      ],
+    const updates = Array.from({ length: batch }, () => {
+      sent += 1;
+      // A step that has no factor in common with the count visits all accounts, far from each other.
+      const id = accounts === 'hot' ? HOT_ACCOUNT : accountId((sent * 7919) % EVEN_ACCOUNTS);
+      return {
+        ...{ accountId: id, amount: 1, reference: null, traceparent: null, actor: null },
+        idempotencyKey: keys ? `key-${sent}` : null,
+        fingerprint: keys ? fingerprintOf('balance-update', { accountId: id, amount: 1 }) : null,
+      };
     });
+    const startedAtMs = performance.now();
+    const { rows } = await client.query<ApplyAnswer>({ ...APPLY, values: parametersOf(updates) });
+    const results = resultsOf(rows[0] as ApplyAnswer);
     const elapsedMs = performance.now() - startedAtMs;
-    if (rows.some(({ outcome }) => outcome !== 'applied')) throw new Error('an update was not applied');
+    if (results.some(({ outcome }) => outcome !== 'applied')) throw new Error('an update was not applied');
     return elapsedMs;
   };
   try {

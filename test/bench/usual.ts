@@ -18,10 +18,11 @@ const UPDATE_VERSION = `
   UPDATE account
   SET balance = balance + $2, version = version + 1, updated_at = greatest(clock_timestamp(), updated_at)
   WHERE account_id = $1 AND balance + $2 >= 0
-  RETURNING balance, version, updated_at`;
+  RETURNING balance, version, epoch, asset, updated_at`;
 
 const INSERT_OUTBOX = `
-  INSERT INTO outbox (account_id, version, amount, balance, created_at) VALUES ($1, $2, $3, $4, $5)`;
+  INSERT INTO outbox (account_id, version, epoch, previous_epoch, amount, balance, created_at, type, asset)
+  VALUES ($1, $2, $3, $3, $4::bigint, $5, $6, CASE WHEN $4::bigint > 0 THEN 'balance.credited' ELSE 'balance.debited' END, $7)`;
 
 const pool = new pg.Pool({ connectionString: process.env.DATABASE_URL, max: POOL_MAX });
 
@@ -39,7 +40,10 @@ const updateWithOutbox: RequestHandler = async (request, response) => {
     await client.query('BEGIN');
     const { rows } = await client.query(UPDATE_VERSION, [accountId, amount]);
     const [row] = rows;
-    if (row) await client.query(INSERT_OUTBOX, [accountId, row.version, amount, row.balance, row.updated_at]);
+    if (row) {
+      const values = [accountId, row.version, row.epoch, amount, row.balance, row.updated_at, row.asset];
+      await client.query(INSERT_OUTBOX, values);
+    }
     await client.query('COMMIT');
     if (row) response.json({ accountId, amount, balance: Number(row.balance), version: Number(row.version) });
     else response.status(400).json({ code: 'insufficient_funds' });
