@@ -66,6 +66,8 @@ CREATE TABLE hold (
   CONSTRAINT hold_active_while_remaining CHECK ((status = 'active') = (remaining > 0))
 ) WITH (fillfactor = 80);
 CREATE INDEX hold_active ON hold (account_id, expires_at) WHERE status = 'active';
+-- For the sweep, whatever the account.
+CREATE INDEX hold_due ON hold (expires_at) WHERE status = 'active' AND expires_at IS NOT NULL;
 
 COMMENT ON TABLE hold IS 'One row a hold, permanently. client and fingerprint are those of the request that placed it: a retry finds them equal.';
 
@@ -88,11 +90,14 @@ CREATE TABLE epoch (
   epoch bigint CONSTRAINT epoch_pk PRIMARY KEY,
   timeline text NOT NULL,
   server_started_at timestamptz NOT NULL,
+  database_name text COLLATE "C" NOT NULL,
+  table_oid oid NOT NULL,
   raised_at timestamptz NOT NULL DEFAULT clock_timestamp(),
   CONSTRAINT epoch_in_range CHECK (epoch BETWEEN 1 AND 9007199254740991)
 );
 
-COMMENT ON TABLE epoch IS 'Append-only. epoch is the later of the clock in milliseconds since 1970 and the last epoch + 1. Written by current_epoch() and by highload-balance restored.';
+COMMENT ON TABLE epoch IS 'Append-only. epoch is the later of the clock in milliseconds since 1970 and the last epoch + 1. Written by current_epoch().';
+COMMENT ON COLUMN epoch.table_oid IS 'Of this table. Another one has the rows of a dump.';
 
 -- Changes on their way to RabbitMQ and the ledger. position is given under the account's lock, so within one account
 -- it rises with version; across accounts it is neither gapless nor in commit order (the relay copes with both).
@@ -141,6 +146,10 @@ CREATE TABLE outbox_odd PARTITION OF outbox (
   CONSTRAINT outbox_odd_position_unique UNIQUE (position)
 ) FOR VALUES IN (1) WITH (autovacuum_enabled = false);
 -- autovacuum: nothing is ever deleted, and truncation starts them afresh.
+
+-- The legs of a transfer are in several accounts. Partial: an update of one account pays nothing for them.
+CREATE INDEX outbox_even_transfer ON outbox_even (transfer_id) WHERE transfer_id IS NOT NULL;
+CREATE INDEX outbox_odd_transfer ON outbox_odd (transfer_id) WHERE transfer_id IS NOT NULL;
 
 COMMENT ON TABLE outbox IS 'Accepted changes, until their event is both confirmed by RabbitMQ and recorded in the ledger, and a little longer. The columns are those of ledger.';
 

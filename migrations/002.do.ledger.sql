@@ -39,6 +39,11 @@ CREATE TABLE ledger (
   )
 );
 
+-- Partial: what has none of these is entered into the key alone.
+CREATE INDEX ledger_transfer ON ledger (transfer_id) WHERE transfer_id IS NOT NULL;
+CREATE INDEX ledger_hold ON ledger (account_id, hold_id, version) WHERE hold_id IS NOT NULL;
+CREATE INDEX ledger_reference ON ledger (account_id, reference, version) WHERE reference IS NOT NULL;
+
 COMMENT ON TABLE ledger IS 'Append-only audit trail. balance, held and the hold are as this entry left them; overdraft_limit, max_balance and status are given by account.* alone.';
 COMMENT ON COLUMN ledger.created_at IS 'When the change was accepted, by the clock of the database; never before the entry of the version before.';
 COMMENT ON COLUMN ledger.recorded_at IS 'When the entry was written here.';

@@ -72,6 +72,7 @@ CREATE TABLE hold (
   CONSTRAINT hold_active_while_remaining CHECK ((status = 'active'::text) = (remaining > 0))
 ) WITH (fillfactor=80);
 CREATE INDEX hold_active ON hold USING btree (account_id, expires_at) WHERE status = 'active'::text;
+CREATE INDEX hold_due ON hold USING btree (expires_at) WHERE status = 'active'::text AND expires_at IS NOT NULL;
 GRANT INSERT, SELECT, UPDATE (amount, captured, remaining, status, expires_at, updated_at) ON hold TO balance_api;
 GRANT SELECT ON hold TO balance_auditor;
 
@@ -88,12 +89,13 @@ CREATE TABLE reversal (
 GRANT INSERT, SELECT, UPDATE (reversed) ON reversal TO balance_api;
 GRANT SELECT ON reversal TO balance_auditor;
 
--- Append-only. epoch is the later of the clock in milliseconds since 1970 and the last epoch + 1. Written by current_epoch()
--- and by highload-balance restored.
+-- Append-only. epoch is the later of the clock in milliseconds since 1970 and the last epoch + 1. Written by current_epoch().
 CREATE TABLE epoch (
   epoch bigint NOT NULL,
   timeline text NOT NULL,
   server_started_at timestamp with time zone NOT NULL,
+  database_name text COLLATE "C" NOT NULL,
+  table_oid oid NOT NULL, -- Of this table. Another one has the rows of a dump.
   raised_at timestamp with time zone NOT NULL DEFAULT clock_timestamp(),
   CONSTRAINT epoch_pk PRIMARY KEY (epoch),
   CONSTRAINT epoch_in_range CHECK (epoch >= 1 AND epoch <= '9007199254740991'::bigint)
@@ -146,12 +148,14 @@ CREATE TABLE outbox_even PARTITION OF outbox (
   CONSTRAINT outbox_even_pk PRIMARY KEY (account_id, version),
   CONSTRAINT outbox_even_position_unique UNIQUE ("position")
 ) FOR VALUES IN ('0') WITH (autovacuum_enabled=false);
+CREATE INDEX outbox_even_transfer ON outbox_even USING btree (transfer_id) WHERE transfer_id IS NOT NULL;
 GRANT SELECT, TRUNCATE ON outbox_even TO balance_api;
 
 CREATE TABLE outbox_odd PARTITION OF outbox (
   CONSTRAINT outbox_odd_pk PRIMARY KEY (account_id, version),
   CONSTRAINT outbox_odd_position_unique UNIQUE ("position")
 ) FOR VALUES IN ('1') WITH (autovacuum_enabled=false);
+CREATE INDEX outbox_odd_transfer ON outbox_odd USING btree (transfer_id) WHERE transfer_id IS NOT NULL;
 GRANT SELECT, TRUNCATE ON outbox_odd TO balance_api;
 
 -- ledger: published to the ledger queue, confirmed and recorded. subscribers: confirmed by every queue that subscribers bound,
@@ -215,6 +219,9 @@ CREATE TABLE ledger (
   CONSTRAINT ledger_type_known CHECK (type = ANY (ARRAY['account.opened'::text, 'account.changed'::text, 'balance.credited'::text, 'balance.debited'::text, 'hold.placed'::text, 'hold.changed'::text, 'hold.released'::text, 'hold.expired'::text])),
   CONSTRAINT ledger_type_says_the_sign CHECK ((amount > 0) = (type = 'balance.credited'::text) AND (amount < 0) = (type = 'balance.debited'::text))
 );
+CREATE INDEX ledger_transfer ON ledger USING btree (transfer_id) WHERE transfer_id IS NOT NULL;
+CREATE INDEX ledger_hold ON ledger USING btree (account_id, hold_id, version) WHERE hold_id IS NOT NULL;
+CREATE INDEX ledger_reference ON ledger USING btree (account_id, reference, version) WHERE reference IS NOT NULL;
 CREATE TRIGGER ledger_is_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON ledger FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_of_history();
 ALTER TABLE ledger ENABLE ALWAYS TRIGGER ledger_is_append_only;
 CREATE TRIGGER ledger_rows_are_final BEFORE DELETE OR UPDATE ON ledger FOR EACH ROW EXECUTE FUNCTION refuse_change_of_history();
@@ -253,7 +260,8 @@ CREATE TABLE idempotency_key (
   balance bigint NOT NULL,
   version bigint NOT NULL,
   epoch bigint NOT NULL,
-  other_legs bigint[], -- Of a transfer: balance, version and epoch of each further leg, in the order of its accounts.
+  other_legs bigint[], -- Balance, version and epoch of each further leg; of a refusal that a further leg caused, its number.
+  hold_state text, -- The hold after it, as the answer had it.
   created_at timestamp(3) with time zone NOT NULL,
   partition smallint NOT NULL
 ) PARTITION BY LIST (partition);
@@ -325,7 +333,7 @@ GRANT SELECT ON schemaversion TO balance_auditor;
 
 -- Functions -------------------------------------------------------------------------------------------
 
-CREATE OR REPLACE FUNCTION apply_changes(p_accounts text[], p_item_accounts integer[], p_amounts bigint[], p_references text[], p_actors text[], p_traceparents text[], p_keys text[], p_fingerprints bytea[], p_same integer[], OUT outcomes text[], OUT replayed boolean[], OUT balances bigint[], OUT versions bigint[], OUT epochs bigint[], OUT times timestamp with time zone[], OUT batch_epoch bigint, OUT batch_time timestamp with time zone)
+CREATE OR REPLACE FUNCTION apply_changes(p_accounts text[], p_leg_accounts integer[], p_amounts bigint[], p_references text[], p_metadata text[], p_actors text[], p_traceparents text[], p_expected_versions bigint[], p_up_to boolean[], p_keys text[], p_fingerprints bytea[], p_same integer[], p_kinds text[], p_first_legs integer[], p_key_accounts integer[], p_objects integer[], p_hold_seconds integer[], p_hold_accounts integer[], p_hold_ids text[], p_reversal_accounts integer[], p_reversal_versions bigint[], p_reversal_epochs bigint[], p_reversal_originals bigint[], p_reversal_ids text[], OUT outcomes text[], OUT replayed boolean[], OUT failed_legs integer[], OUT hold_states text[], OUT balances bigint[], OUT versions bigint[], OUT epochs bigint[], OUT times timestamp with time zone[], OUT amounts bigint[], OUT batch_epoch bigint, OUT batch_time timestamp with time zone)
  RETURNS record
  LANGUAGE plpgsql
  SET plan_cache_mode TO 'force_generic_plan'
@@ -335,49 +343,10 @@ CREATE OR REPLACE FUNCTION apply_changes(p_accounts text[], p_item_accounts inte
  SET jit TO 'off'
 AS $function$
 DECLARE
-  v_items CONSTANT integer := cardinality(p_item_accounts);
-  v_now timestamptz;
-  v_latest timestamptz;
-  -- Of each account. v_refusals: why it takes nothing, filled where v_is_troubled.
-  v_ids text[];
-  v_balances bigint[];
-  v_held bigint[];
-  v_versions bigint[];
-  v_floors bigint[];
-  v_ceilings bigint[];
-  v_assets text[];
-  v_old_versions bigint[];
-  v_old_epochs bigint[];
-  v_epochs bigint[];
-  v_times timestamptz[];
-  v_refusals text[];
-  v_places integer[]; -- of each account that was sent: where it is among those that were locked
-  v_statuses text[];
-  v_are_open boolean;
-  v_is_troubled boolean := false;
-  v_oldest_epoch bigint;
-  v_newest_epoch bigint;
-  v_is_even boolean; -- one epoch and one time for all accounts
-  -- Of each item.
-  v_known integer[]; -- its place in the v_known_ arrays, where its key was answered before
-  v_known_items integer[];
-  v_known_same boolean[];
-  v_known_outcomes text[];
-  v_known_balances bigint[];
-  v_known_versions bigint[];
-  v_known_epochs bigint[];
-  v_known_times timestamptz[];
-  v_is_settled boolean := false; -- some item may get an answer that was given before
-  v_is_applied boolean[]; -- null: all are
-  v_is_changed boolean := false;
-  a integer;
-  k integer;
-  v_twin integer;
-  v_balance bigint;
-  v_verdict text;
-  v_is_lone boolean := cardinality(p_item_accounts) = 1;
-  v_lone record;
-  v_found idempotency_key%ROWTYPE;
+  v_is_locked boolean;
+  v_asset text;
+  v_held_now bigint;
+  v_found record;
 BEGIN
   -- Above READ COMMITTED the look-ups below would use a snapshot older than the lock, and one key could apply twice.
   IF current_setting('transaction_isolation') <> 'read committed' THEN
@@ -385,51 +354,60 @@ BEGIN
       USING ERRCODE = 'feature_not_supported';
   END IF;
 
-  -- A lone item, which is the usual batch: a few statements instead of all below, which cost twice as much. What is unusual
-  -- in any way matches nothing here and is decided below.
-  IF v_is_lone AND p_keys[1] IS NOT NULL THEN
-    PERFORM FROM account WHERE account.account_id = p_accounts[1] FOR NO KEY UPDATE;
-    v_is_lone := FOUND; -- an account that appears only now was not locked: the path below locks it, then looks up the key
-    SELECT found.* INTO v_found FROM idempotency_key found
-    WHERE found.account_id = p_accounts[1] AND found.key = p_keys[1] AND found.client = coalesce(p_actors[1], '') LIMIT 1;
-    IF FOUND THEN
-      replayed := ARRAY[v_found.fingerprint = p_fingerprints[1]];
-      outcomes := ARRAY[CASE WHEN replayed[1] THEN nullif(v_found.outcome, 'applied') ELSE 'idempotency_key_reused' END];
-      balances := ARRAY[CASE WHEN replayed[1] THEN v_found.balance END];
-      versions := ARRAY[CASE WHEN replayed[1] THEN v_found.version END];
-      batch_epoch := v_found.epoch;
-      batch_time := v_found.created_at;
-      RETURN;
+  -- A lone update, which is the usual batch: a few statements instead of all below, which cost twice as much. What is unusual
+  -- in any way matches nothing here and is decided below. Statements fill the OUT parameters themselves, and what only other
+  -- batches need is declared below: PL/pgSQL prepares each expression again in each transaction.
+  IF cardinality(p_leg_accounts) = 1 AND p_first_legs IS NULL AND p_expected_versions IS NULL AND p_up_to IS NULL THEN
+    IF p_keys[1] IS NOT NULL THEN
+      SELECT true INTO v_is_locked FROM account WHERE account.account_id = p_accounts[1] FOR NO KEY UPDATE;
+      SELECT found.fingerprint, found.outcome, found.balance, found.version, found.epoch, found.created_at INTO v_found
+      FROM idempotency_key found
+      WHERE found.account_id = p_accounts[1] AND found.key = p_keys[1] AND found.client = coalesce(p_actors[1], '');
+      IF FOUND THEN
+        replayed := ARRAY[v_found.fingerprint = p_fingerprints[1]];
+        outcomes := ARRAY[CASE WHEN replayed[1] THEN nullif(v_found.outcome, 'applied') ELSE 'idempotency_key_reused' END];
+        balances := ARRAY[CASE WHEN replayed[1] THEN v_found.balance END];
+        versions := ARRAY[CASE WHEN replayed[1] THEN v_found.version END];
+        batch_epoch := v_found.epoch;
+        batch_time := v_found.created_at;
+        RETURN;
+      END IF;
     END IF;
-  END IF;
-  IF v_is_lone THEN
+    -- With a key, only an account that was locked before the key was looked up, not one that was opened since.
     UPDATE account
     SET balance = account.balance + p_amounts[1], version = account.version + 1,
         updated_at = greatest(date_trunc('milliseconds', clock_timestamp()), account.updated_at)
-    WHERE account.account_id = p_accounts[1] AND account.status = 'open' AND account.held = 0
+    WHERE account.account_id = p_accounts[1] AND account.status = 'open' AND (v_is_locked OR p_keys[1] IS NULL)
+      AND (account.held = 0 OR NOT EXISTS (
+        SELECT FROM hold WHERE hold.account_id = p_accounts[1] AND hold.status = 'active' AND hold.expires_at <= clock_timestamp()
+      ))
       AND account.epoch = (
         SELECT CASE WHEN newest.timeline = substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)
-                     AND newest.server_started_at = pg_postmaster_start_time() THEN newest.epoch END
+                     AND newest.server_started_at = pg_postmaster_start_time() AND newest.database_name = current_database()
+                     AND newest.table_oid = newest.tableoid THEN newest.epoch END
         FROM epoch newest ORDER BY newest.epoch DESC LIMIT 1
       )
-      AND money_verdict(p_amounts[1], account.balance, -account.overdraft_limit, coalesce(account.max_balance, 9007199254740991)) IS NULL
-    RETURNING account.balance, account.version, account.epoch, account.asset, account.updated_at, NULL::text AS verdict INTO v_lone;
+      AND money_verdict(
+        p_amounts[1], account.balance, account.held - account.overdraft_limit, coalesce(account.max_balance, 9007199254740991)
+      ) IS NULL
+    RETURNING ARRAY[account.balance], ARRAY[account.version], account.epoch, account.updated_at, account.asset, account.held
+      INTO balances, versions, batch_epoch, batch_time, v_asset, v_held_now;
     IF FOUND THEN
       INSERT INTO outbox (
-        account_id, version, epoch, previous_epoch, amount, balance, created_at, type, asset, reference, actor, traceparent
+        account_id, version, epoch, previous_epoch, amount, balance, held, created_at, type, asset, reference, actor, traceparent, metadata
       ) VALUES (
-        p_accounts[1], v_lone.version, v_lone.epoch, v_lone.epoch, p_amounts[1], v_lone.balance, v_lone.updated_at,
-        CASE WHEN p_amounts[1] > 0 THEN 'balance.credited' ELSE 'balance.debited' END, v_lone.asset,
-        p_references[1], p_actors[1], p_traceparents[1]
+        p_accounts[1], versions[1], batch_epoch, batch_epoch, p_amounts[1], balances[1], v_held_now, batch_time,
+        CASE WHEN p_amounts[1] > 0 THEN 'balance.credited' ELSE 'balance.debited' END, v_asset,
+        p_references[1], p_actors[1], p_traceparents[1], p_metadata[1]
       );
     ELSE
-      SELECT * INTO v_lone
+      SELECT ARRAY[declined.verdict], ARRAY[declined.balance], ARRAY[declined.version], declined.epoch,
+             greatest(date_trunc('milliseconds', clock_timestamp()), declined.updated_at)
+        INTO outcomes, balances, versions, batch_epoch, batch_time
       FROM (
-        SELECT account.balance, account.version, account.epoch, account.asset,
-               greatest(date_trunc('milliseconds', clock_timestamp()), account.updated_at) AS updated_at,
-               money_verdict(p_amounts[1], account.balance, -account.overdraft_limit, coalesce(account.max_balance, 9007199254740991)) AS verdict
+        SELECT account.*, money_verdict(p_amounts[1], account.balance, -account.overdraft_limit, coalesce(account.max_balance, 9007199254740991)) AS verdict
         FROM account
-        WHERE account.account_id = p_accounts[1] AND account.status = 'open' AND account.held = 0
+        WHERE account.account_id = p_accounts[1] AND account.status = 'open' AND account.held = 0 AND (v_is_locked OR p_keys[1] IS NULL)
       ) declined
       WHERE declined.verdict IS NOT NULL;
     END IF;
@@ -438,204 +416,682 @@ BEGIN
         INSERT INTO idempotency_key (
           account_id, key, client, fingerprint, outcome, balance, version, epoch, created_at, partition
         ) VALUES (
-          p_accounts[1], p_keys[1], coalesce(p_actors[1], ''), p_fingerprints[1], coalesce(v_lone.verdict, 'applied'),
-          v_lone.balance, v_lone.version, v_lone.epoch, v_lone.updated_at,
+          p_accounts[1], p_keys[1], coalesce(p_actors[1], ''), p_fingerprints[1], coalesce(outcomes[1], 'applied'),
+          balances[1], versions[1], batch_epoch, batch_time,
           (SELECT rotation.partition FROM idempotency_rotation rotation WHERE rotation.only_row)
         );
       END IF;
-      IF v_lone.verdict IS NOT NULL THEN outcomes := ARRAY[v_lone.verdict]; END IF;
-      balances := ARRAY[v_lone.balance];
-      versions := ARRAY[v_lone.version];
-      batch_epoch := v_lone.epoch;
-      batch_time := v_lone.updated_at;
       RETURN;
     END IF;
   END IF;
 
-  -- 1. The locks, in one order, so that batches over the same accounts queue instead of deadlocking.
-  SELECT array_agg(l.account_id), array_agg(l.balance), array_agg(l.held), array_agg(l.version), array_agg(l.held - l.overdraft_limit),
-         array_agg(coalesce(l.max_balance, 9007199254740991)), array_agg(l.asset), array_agg(l.epoch), array_agg(l.updated_at),
-         bool_and(l.status = 'open'), max(l.updated_at), min(l.epoch), max(l.epoch)
-    INTO v_ids, v_balances, v_held, v_versions, v_floors, v_ceilings, v_assets, v_old_epochs, v_times,
-         v_are_open, v_latest, v_oldest_epoch, v_newest_epoch
-  FROM (
-    SELECT account.* FROM account WHERE account.account_id = ANY (p_accounts) ORDER BY account.account_id FOR NO KEY UPDATE
-  ) l;
-
-  -- 2. Time and epoch. Neither runs backwards within an account, whatever the clock of the machine does.
-  v_now := date_trunc('milliseconds', clock_timestamp());
-  batch_time := v_now;
-  SELECT newest.epoch INTO batch_epoch
-  FROM (SELECT * FROM epoch ORDER BY epoch.epoch DESC LIMIT 1) newest
-  WHERE newest.timeline = substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)
-    AND newest.server_started_at = pg_postmaster_start_time();
-  IF NOT FOUND THEN batch_epoch := current_epoch(); END IF;
-  v_is_even := v_latest <= v_now AND v_oldest_epoch = batch_epoch AND v_newest_epoch = batch_epoch;
-  v_old_versions := v_versions;
-
-  -- 3. Accounts that are missing or barred, or that came in another order than they were sent. An account that was created
-  -- while this waited was not locked, so it is not there: compared with what was locked, never read again.
-  IF v_ids IS DISTINCT FROM p_accounts OR NOT v_are_open THEN
-    v_is_troubled := true;
-    SELECT array_agg(locked.status ORDER BY locked.account_id) INTO v_statuses
-    FROM account locked WHERE locked.account_id = ANY (v_ids);
-    -- A walk through both, which are in one order: a join of arrays would compare each with each.
-    v_places := array_fill(NULL::integer, ARRAY[cardinality(p_accounts)]);
-    k := 1;
-    FOR i IN 1..cardinality(p_accounts) LOOP
-      IF p_accounts[i - 1] COLLATE "C" >= p_accounts[i] COLLATE "C" THEN
-        RAISE EXCEPTION 'apply_changes needs each account once, in byte order' USING ERRCODE = 'invalid_parameter_value';
-      END IF;
-      IF v_ids[k] = p_accounts[i] THEN
-        v_places[i] := k;
-        k := k + 1;
-      END IF;
+  -- Any other batch.
+  DECLARE
+    v_max CONSTANT bigint := 9007199254740991; -- 2^53 - 1
+    v_expiries_max CONSTANT integer := 1000;
+    v_precedence CONSTANT text[] := ARRAY[
+      'account_not_found', 'account_closed', 'account_frozen', 'asset_mismatch', 'balance_out_of_range', 'max_balance_exceeded',
+      'insufficient_funds'
+    ];
+    v_legs CONSTANT integer := cardinality(p_leg_accounts);
+    v_items CONSTANT integer := CASE WHEN p_first_legs IS NULL THEN v_legs ELSE cardinality(p_first_legs) - 1 END;
+    v_now timestamptz;
+    v_latest timestamptz;
+    -- Of each account. v_refusals: why it takes nothing, filled where v_is_troubled.
+    v_ids text[];
+    v_balances bigint[];
+    v_held bigint[];
+    v_versions bigint[];
+    v_floors bigint[];
+    v_ceilings bigint[];
+    v_assets text[];
+    v_old_versions bigint[];
+    v_old_epochs bigint[];
+    v_epochs bigint[];
+    v_times timestamptz[];
+    v_refusals text[];
+    v_places integer[]; -- of each account that was sent: where it is among those that were locked
+    v_statuses text[];
+    v_are_open boolean;
+    v_are_holding boolean;
+    v_is_expired boolean := false;
+    v_more_due text[] := '{}'; -- accounts with more due holds than were expired
+    v_is_troubled boolean := false;
+    v_oldest_epoch bigint;
+    v_newest_epoch bigint;
+    v_is_even boolean; -- one epoch and one time for all accounts
+    -- Of each item.
+    v_known integer[]; -- its place in the v_known_ arrays, where its key was answered before
+    v_known_items integer[];
+    v_known_same boolean[];
+    v_known_outcomes text[];
+    v_known_amounts bigint[];
+    v_known_balances bigint[];
+    v_known_versions bigint[];
+    v_known_epochs bigint[];
+    v_known_legs text[];
+    v_known_holds text[];
+    v_known_times timestamptz[];
+    v_is_settled boolean := false; -- some item may get an answer that was given before
+    v_keepers integer[]; -- of the first item with a key: the one whose answer is remembered under it
+    v_is_new boolean[]; -- of each item: it was decided here, so its answer is remembered; null: all were
+    -- Of each leg.
+    v_is_applied boolean[]; -- null: all are
+    v_types text[];
+    v_held_changes bigint[];
+    v_helds bigint[];
+    v_transfer_ids text[];
+    v_reverses text[];
+    v_leg_holds integer[];
+    v_leg_statuses text[];
+    v_leg_remaining bigint[];
+    v_leg_expires timestamptz[];
+    -- Of each hold, and of each reversal.
+    v_hold_statuses text[];
+    v_hold_amounts bigint[];
+    v_hold_captured bigint[];
+    v_hold_remaining bigint[];
+    v_hold_expires timestamptz[];
+    v_hold_clients text[];
+    v_hold_fingerprints bytea[];
+    v_hold_created timestamptz[];
+    v_hold_updated timestamptz[];
+    v_hold_items integer[]; -- the item that made it
+    v_hold_is_changed boolean[];
+    v_reversed bigint[];
+    v_old_reversed bigint[];
+    v_is_changed boolean := false;
+    a integer;
+    b integer;
+    h integer;
+    k integer;
+    leg integer;
+    v_kind text;
+    v_first integer;
+    v_last integer;
+    v_failed integer;
+    v_twin integer;
+    v_amount bigint;
+    v_rest bigint;
+    v_balance bigint;
+    v_time timestamptz;
+    v_verdict text;
+    v_other text;
+    v_transfer_id text;
+    v_other_leg record;
+  BEGIN
+    -- 1. The locks, in one order, so that batches over the same accounts queue instead of deadlocking. Once more where holds were due.
+    LOOP
+      SELECT array_agg(l.account_id), array_agg(l.balance), array_agg(l.held), array_agg(l.version), array_agg(l.held - l.overdraft_limit),
+             array_agg(coalesce(l.max_balance, 9007199254740991)), array_agg(l.asset), array_agg(l.epoch), array_agg(l.updated_at),
+             bool_and(l.status = 'open'), bool_or(l.held > 0), max(l.updated_at), min(l.epoch), max(l.epoch)
+        INTO v_ids, v_balances, v_held, v_versions, v_floors, v_ceilings, v_assets, v_old_epochs, v_times,
+             v_are_open, v_are_holding, v_latest, v_oldest_epoch, v_newest_epoch
+      FROM (
+        SELECT account.* FROM account WHERE account.account_id = ANY (p_accounts) ORDER BY account.account_id FOR NO KEY UPDATE
+      ) l;
+      v_now := coalesce(v_now, date_trunc('milliseconds', clock_timestamp()));
+      EXIT WHEN v_is_expired OR NOT v_are_holding;
+      v_is_expired := true;
+      EXIT WHEN NOT EXISTS (
+        SELECT FROM unnest(v_ids, v_held) AS locked (account_id, held)
+        WHERE locked.held > 0 AND EXISTS (
+          SELECT FROM hold
+          WHERE hold.account_id = locked.account_id COLLATE "C" AND hold.status = 'active' AND hold.expires_at <= v_now
+        )
+      );
+      v_more_due := (SELECT done.more_due FROM expire_due_holds(v_ids, v_now, v_expiries_max) AS done);
     END LOOP;
-    SELECT array_agg(v_balances[p.place] ORDER BY p.i), array_agg(v_held[p.place] ORDER BY p.i), array_agg(v_versions[p.place] ORDER BY p.i),
-           array_agg(v_floors[p.place] ORDER BY p.i), array_agg(v_ceilings[p.place] ORDER BY p.i), array_agg(v_assets[p.place] ORDER BY p.i),
-           array_agg(v_old_epochs[p.place] ORDER BY p.i), array_agg(v_times[p.place] ORDER BY p.i),
-           array_agg(CASE WHEN p.place IS NULL THEN 'account_not_found' ELSE 'account_' || nullif(v_statuses[p.place], 'open') END ORDER BY p.i)
-      INTO v_balances, v_held, v_versions, v_floors, v_ceilings, v_assets, v_old_epochs, v_times, v_refusals
-    FROM unnest(v_places) WITH ORDINALITY AS p (place, i);
+
+    -- 2. Time and epoch. Neither runs backwards within an account, whatever the clock of the machine does.
+    batch_time := v_now;
+    SELECT newest.epoch INTO batch_epoch
+    FROM (SELECT epoch.*, epoch.tableoid FROM epoch ORDER BY epoch.epoch DESC LIMIT 1) newest
+    WHERE newest.timeline = substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)
+      AND newest.server_started_at = pg_postmaster_start_time() AND newest.database_name = current_database()
+      AND newest.table_oid = newest.tableoid;
+    IF NOT FOUND THEN batch_epoch := current_epoch(); END IF;
+    v_is_even := v_latest <= v_now AND v_oldest_epoch = batch_epoch AND v_newest_epoch = batch_epoch;
     v_old_versions := v_versions;
-  END IF;
 
-  IF NOT v_is_even THEN
-    SELECT array_agg(greatest(o.epoch, batch_epoch) ORDER BY o.i), array_agg(greatest(o.at, v_now) ORDER BY o.i)
-      INTO v_epochs, v_times
-    FROM unnest(v_old_epochs, v_times) WITH ORDINALITY AS o (epoch, at, i);
-  END IF;
-
-  -- 4. Keys that were answered before.
-  IF p_keys IS NOT NULL THEN
-    SELECT array_agg(sent.item), array_agg(known.fingerprint = sent.fingerprint), array_agg(known.outcome), array_agg(known.balance),
-           array_agg(known.version), array_agg(known.epoch), array_agg(known.created_at)
-      INTO v_known_items, v_known_same, v_known_outcomes, v_known_balances, v_known_versions, v_known_epochs, v_known_times
-    FROM (
-      SELECT u.key, u.fingerprint, coalesce(u.actor, '') AS client, p_accounts[u.account] AS account_id, u.item::integer AS item
-      FROM unnest(p_keys, p_fingerprints, p_actors, p_item_accounts) WITH ORDINALITY AS u (key, fingerprint, actor, account, item)
-    ) sent
-    -- LATERAL with LIMIT 1 is a look-up by key whatever the statistics say.
-    CROSS JOIN LATERAL (
-      SELECT * FROM idempotency_key found
-      WHERE found.account_id = sent.account_id AND found.key = sent.key AND found.client = sent.client LIMIT 1
-    ) known;
-    IF v_known_items IS NOT NULL THEN
-      v_known := array_fill(NULL::integer, ARRAY[v_items]);
-      FOR i IN 1..cardinality(v_known_items) LOOP v_known[v_known_items[i]] := i; END LOOP;
-      v_is_settled := true;
-    ELSIF p_same IS NOT NULL THEN
-      v_is_settled := true;
+    -- 3. Accounts that are missing or barred, or that came in another order than they were sent. An account that was created
+    -- while this waited was not locked, so it is not there: compared with what was locked, never read again.
+    IF v_ids IS DISTINCT FROM p_accounts OR NOT v_are_open THEN
+      v_is_troubled := true;
+      SELECT array_agg(locked.status ORDER BY locked.account_id) INTO v_statuses
+      FROM account locked WHERE locked.account_id = ANY (v_ids);
+      -- A walk through both, which are in one order: a join of arrays would compare each with each.
+      v_places := array_fill(NULL::integer, ARRAY[cardinality(p_accounts)]);
+      k := 1;
+      FOR i IN 1..cardinality(p_accounts) LOOP
+        IF p_accounts[i - 1] COLLATE "C" >= p_accounts[i] COLLATE "C" THEN
+          RAISE EXCEPTION 'apply_changes needs each account once, in byte order' USING ERRCODE = 'invalid_parameter_value';
+        END IF;
+        IF v_ids[k] = p_accounts[i] THEN
+          v_places[i] := k;
+          k := k + 1;
+        END IF;
+      END LOOP;
+      SELECT array_agg(v_balances[p.place] ORDER BY p.i), array_agg(v_held[p.place] ORDER BY p.i), array_agg(v_versions[p.place] ORDER BY p.i),
+             array_agg(v_floors[p.place] ORDER BY p.i), array_agg(v_ceilings[p.place] ORDER BY p.i), array_agg(v_assets[p.place] ORDER BY p.i),
+             array_agg(v_old_epochs[p.place] ORDER BY p.i), array_agg(v_times[p.place] ORDER BY p.i),
+             array_agg(CASE WHEN p.place IS NULL THEN 'account_not_found' ELSE 'account_' || nullif(v_statuses[p.place], 'open') END ORDER BY p.i)
+        INTO v_balances, v_held, v_versions, v_floors, v_ceilings, v_assets, v_old_epochs, v_times, v_refusals
+      FROM unnest(v_places) WITH ORDINALITY AS p (place, i);
+      v_old_versions := v_versions;
     END IF;
-  END IF;
 
-  -- 5. One item after the other. Every array is filled first: an element put into a null array at 3 makes one that starts at 3.
-  balances := array_fill(NULL::bigint, ARRAY[v_items]);
-  versions := balances;
-  IF v_is_settled THEN
-    outcomes := array_fill(NULL::text, ARRAY[v_items]);
-    replayed := array_fill(false, ARRAY[v_items]);
-    v_is_applied := array_fill(true, ARRAY[v_items]);
-    v_is_even := false;
-  END IF;
-  IF NOT v_is_even THEN
-    epochs := array_fill(batch_epoch, ARRAY[v_items]);
-    times := array_fill(v_now, ARRAY[v_items]);
-  END IF;
-  FOR i IN 1..v_items LOOP
-    a := p_item_accounts[i];
-    IF v_is_settled THEN
-      k := v_known[i];
-      IF k IS NOT NULL THEN
-        v_is_applied[i] := false;
-        IF v_known_same[k] THEN
+    IF NOT v_is_even THEN
+      SELECT array_agg(greatest(o.epoch, batch_epoch) ORDER BY o.i), array_agg(greatest(o.at, v_now) ORDER BY o.i)
+        INTO v_epochs, v_times
+      FROM unnest(v_old_epochs, v_times) WITH ORDINALITY AS o (epoch, at, i);
+    END IF;
+
+    -- 4. Keys that were answered before, and the holds and reversals that the batch names.
+    IF p_keys IS NOT NULL THEN
+      SELECT array_agg(sent.item), array_agg(known.fingerprint = sent.fingerprint), array_agg(known.outcome), array_agg(known.amount),
+             array_agg(known.balance), array_agg(known.version), array_agg(known.epoch), array_agg(known.other_legs::text),
+             array_agg(known.hold_state), array_agg(known.created_at)
+        INTO v_known_items, v_known_same, v_known_outcomes, v_known_amounts, v_known_balances, v_known_versions, v_known_epochs,
+             v_known_legs, v_known_holds, v_known_times
+      FROM (
+        SELECT u.key, u.fingerprint, u.item::integer AS item,
+               coalesce(p_actors[coalesce(p_first_legs[u.item], u.item)], '') AS client,
+               p_accounts[coalesce(p_key_accounts[u.item], p_leg_accounts[coalesce(p_first_legs[u.item], u.item)])] AS account_id
+        FROM unnest(p_keys, p_fingerprints) WITH ORDINALITY AS u (key, fingerprint, item)
+        WHERE u.key IS NOT NULL
+      ) sent
+      -- LATERAL with LIMIT 1 is a look-up by key whatever the statistics say.
+      CROSS JOIN LATERAL (
+        SELECT * FROM idempotency_key found
+        WHERE found.account_id = sent.account_id AND found.key = sent.key AND found.client = sent.client LIMIT 1
+      ) known;
+      IF v_known_items IS NOT NULL THEN
+        v_known := array_fill(NULL::integer, ARRAY[v_items]);
+        FOR i IN 1..cardinality(v_known_items) LOOP v_known[v_known_items[i]] := i; END LOOP;
+        v_is_settled := true;
+      END IF;
+      IF p_same IS NOT NULL THEN
+        v_keepers := array_fill(NULL::integer, ARRAY[v_items]);
+        v_is_settled := true;
+      END IF;
+    END IF;
+    IF p_hold_ids IS NOT NULL THEN
+      SELECT array_agg(CASE WHEN r.status = 'active' AND r.expires_at <= v_now THEN 'expired' ELSE r.status END ORDER BY u.i),
+             array_agg(r.amount ORDER BY u.i), array_agg(r.captured ORDER BY u.i), array_agg(r.remaining ORDER BY u.i),
+             array_agg(r.expires_at ORDER BY u.i), array_agg(r.client ORDER BY u.i), array_agg(r.fingerprint ORDER BY u.i),
+             array_agg(r.created_at ORDER BY u.i), array_agg(r.updated_at ORDER BY u.i)
+        INTO v_hold_statuses, v_hold_amounts, v_hold_captured, v_hold_remaining, v_hold_expires, v_hold_clients, v_hold_fingerprints,
+             v_hold_created, v_hold_updated
+      FROM unnest(p_hold_accounts, p_hold_ids) WITH ORDINALITY AS u (account, hold_id, i)
+      LEFT JOIN LATERAL (
+        SELECT * FROM hold WHERE hold.account_id = p_accounts[u.account] AND hold.hold_id = u.hold_id LIMIT 1
+      ) r ON true;
+      v_hold_items := array_fill(NULL::integer, ARRAY[cardinality(p_hold_ids)]);
+      v_hold_is_changed := array_fill(false, ARRAY[cardinality(p_hold_ids)]);
+      hold_states := array_fill(NULL::text, ARRAY[v_items]);
+      v_held_changes := array_fill(0::bigint, ARRAY[v_legs]);
+      v_helds := array_fill(NULL::bigint, ARRAY[v_legs]);
+      v_types := array_fill(NULL::text, ARRAY[v_legs]);
+      v_leg_holds := array_fill(NULL::integer, ARRAY[v_legs]);
+      v_leg_statuses := v_types;
+      v_leg_remaining := v_helds;
+      v_leg_expires := array_fill(NULL::timestamptz, ARRAY[v_legs]);
+    END IF;
+    IF p_reversal_ids IS NOT NULL THEN
+      SELECT array_agg(coalesce(r.reversed, 0) ORDER BY u.i) INTO v_reversed
+      FROM unnest(p_reversal_accounts, p_reversal_versions, p_reversal_epochs) WITH ORDINALITY AS u (account, version, epoch, i)
+      LEFT JOIN LATERAL (
+        SELECT * FROM reversal
+        WHERE reversal.account_id = p_accounts[u.account] AND reversal.version = u.version AND reversal.epoch = u.epoch LIMIT 1
+      ) r ON true;
+      v_old_reversed := v_reversed;
+      v_reverses := array_fill(NULL::text, ARRAY[v_legs]);
+    END IF;
+
+    -- 5. One item after the other. Every array is filled first: an element put into a null array at 3 makes one that starts at 3.
+    balances := array_fill(NULL::bigint, ARRAY[v_legs]);
+    versions := balances;
+    IF p_kinds IS NOT NULL OR p_up_to IS NOT NULL THEN amounts := p_amounts; END IF;
+    IF p_kinds IS NOT NULL THEN v_transfer_ids := array_fill(NULL::text, ARRAY[v_legs]); END IF;
+    IF v_is_settled OR p_hold_ids IS NOT NULL THEN
+      outcomes := array_fill(NULL::text, ARRAY[v_items]);
+      failed_legs := array_fill(NULL::integer, ARRAY[v_items]);
+      replayed := array_fill(false, ARRAY[v_items]);
+      v_is_new := array_fill(true, ARRAY[v_items]);
+      v_is_applied := array_fill(true, ARRAY[v_legs]);
+      v_is_even := false;
+    END IF;
+    IF NOT v_is_even THEN
+      epochs := array_fill(batch_epoch, ARRAY[v_legs]);
+      times := array_fill(v_now, ARRAY[v_legs]);
+    END IF;
+    FOR i IN 1..v_items LOOP
+      v_kind := p_kinds[i];
+      IF p_first_legs IS NULL THEN
+        v_first := i;
+        v_last := i;
+      ELSE
+        v_first := p_first_legs[i];
+        v_last := p_first_legs[i + 1] - 1;
+      END IF;
+
+      IF v_is_settled THEN
+        k := v_known[i];
+        IF k IS NOT NULL THEN
+          v_is_new[i] := false;
+          FOR l IN v_first..v_last LOOP v_is_applied[l] := false; END LOOP;
+          IF NOT v_known_same[k] THEN
+            outcomes[i] := 'idempotency_key_reused';
+            CONTINUE;
+          END IF;
           outcomes[i] := nullif(v_known_outcomes[k], 'applied');
           replayed[i] := true;
-          balances[i] := v_known_balances[k];
-          versions[i] := v_known_versions[k];
-          epochs[i] := v_known_epochs[k];
-          times[i] := v_known_times[k];
-        ELSE
-          outcomes[i] := 'idempotency_key_reused';
+          IF hold_states IS NOT NULL THEN hold_states[i] := v_known_holds[k]; END IF;
+          leg := v_first;
+          IF outcomes[i] IS NOT NULL AND v_known_legs[k] IS NOT NULL THEN
+            failed_legs[i] := v_first + (v_known_legs[k]::bigint[])[1];
+            leg := failed_legs[i];
+          END IF;
+          balances[leg] := v_known_balances[k];
+          versions[leg] := v_known_versions[k];
+          epochs[leg] := v_known_epochs[k];
+          times[leg] := v_known_times[k];
+          IF v_known_amounts[k] IS NOT NULL THEN
+            amounts[leg] := v_known_amounts[k];
+            IF v_last > v_first AND v_kind <> 'atomic' THEN amounts[v_last] := -v_known_amounts[k]; END IF;
+          END IF;
+          IF outcomes[i] IS NULL AND v_known_legs[k] IS NOT NULL THEN
+            FOR v_other_leg IN
+              SELECT v_first + place.leg AS leg, o.legs[place.leg * 3 - 2] AS balance, o.legs[place.leg * 3 - 1] AS version, o.legs[place.leg * 3] AS epoch
+              FROM (SELECT v_known_legs[k]::bigint[] AS legs) o, generate_series(1, v_last - v_first) AS place (leg)
+            LOOP
+              balances[v_other_leg.leg] := v_other_leg.balance;
+              versions[v_other_leg.leg] := v_other_leg.version;
+              epochs[v_other_leg.leg] := v_other_leg.epoch;
+              times[v_other_leg.leg] := v_known_times[k];
+            END LOOP;
+          END IF;
+          CONTINUE;
         END IF;
-        CONTINUE;
-      END IF;
-      v_twin := p_same[i];
-      IF v_twin < i AND (outcomes[v_twin] IS NULL OR outcomes[v_twin] NOT IN ('account_not_found', 'account_closed', 'account_frozen')) THEN
-        v_is_applied[i] := false;
-        IF p_fingerprints[v_twin] = p_fingerprints[i] THEN
+        v_twin := v_keepers[p_same[i]];
+        IF v_twin IS NOT NULL THEN
+          v_is_new[i] := false;
+          FOR l IN v_first..v_last LOOP v_is_applied[l] := false; END LOOP;
+          IF p_fingerprints[v_twin] IS DISTINCT FROM p_fingerprints[i] THEN
+            outcomes[i] := 'idempotency_key_reused';
+            CONTINUE;
+          END IF;
           outcomes[i] := outcomes[v_twin];
           replayed[i] := true;
-          balances[i] := balances[v_twin];
-          versions[i] := versions[v_twin];
-          epochs[i] := epochs[v_twin];
-          times[i] := times[v_twin];
-        ELSE
-          outcomes[i] := 'idempotency_key_reused';
+          IF hold_states IS NOT NULL THEN hold_states[i] := hold_states[v_twin]; END IF;
+          leg := coalesce(p_first_legs[v_twin], v_twin);
+          failed_legs[i] := failed_legs[v_twin] - leg + v_first;
+          FOR l IN v_first..v_last LOOP
+            balances[l] := balances[leg];
+            versions[l] := versions[leg];
+            epochs[l] := epochs[leg];
+            times[l] := times[leg];
+            IF amounts IS NOT NULL THEN amounts[l] := amounts[leg]; END IF;
+            leg := leg + 1;
+          END LOOP;
+          CONTINUE;
         END IF;
-        CONTINUE;
+      END IF;
+
+      v_failed := v_first;
+      a := p_leg_accounts[v_first];
+      IF v_kind IS NULL THEN
+        v_amount := p_amounts[v_first];
+        IF p_up_to[v_first] THEN v_amount := least(-1, greatest(v_amount, v_floors[a] - v_balances[a])); END IF;
+        v_verdict := money_verdict(v_amount, v_balances[a], v_floors[a], v_ceilings[a]);
+        IF v_versions[a] <> p_expected_versions[v_first] THEN v_verdict := 'version_mismatch'; END IF;
+        IF v_is_troubled AND v_refusals[a] IS NOT NULL THEN v_verdict := v_refusals[a]; END IF;
+        IF v_verdict IS NULL THEN
+          v_balances[a] := v_balances[a] + v_amount;
+          v_versions[a] := v_versions[a] + 1;
+          IF amounts IS NOT NULL THEN amounts[v_first] := v_amount; END IF;
+        END IF;
+
+      ELSIF v_kind IN ('transfer', 'reversal', 'reversal_rest') THEN
+        -- The accounts of its legs differ, so no leg depends on another: all are looked at, and then all take effect.
+        v_verdict := NULL;
+        v_rest := NULL;
+        IF v_kind <> 'transfer' THEN
+          h := p_objects[i];
+          v_rest := p_reversal_originals[h] - v_reversed[h];
+          v_amount := CASE v_kind WHEN 'reversal_rest' THEN v_rest ELSE abs(p_amounts[v_first]) END;
+          IF p_reversal_originals[h] IS NULL THEN v_verdict := 'not_reversible';
+          ELSIF v_rest = 0 THEN v_verdict := 'already_reversed';
+          ELSIF v_amount > v_rest THEN v_verdict := 'reversal_exceeds';
+          ELSIF v_kind = 'reversal_rest' AND v_last - v_first < 2 THEN
+            FOR l IN v_first..v_last LOOP amounts[l] := sign(p_amounts[l]) * v_amount; END LOOP;
+          END IF;
+        END IF;
+        FOR l IN v_first..v_last LOOP
+          b := p_leg_accounts[l];
+          v_other := CASE
+            WHEN v_is_troubled AND v_refusals[b] IS NOT NULL THEN v_refusals[b]
+            WHEN v_assets[b] <> v_assets[a] THEN 'asset_mismatch'
+            WHEN v_verdict IN ('not_reversible', 'already_reversed', 'reversal_exceeds') THEN NULL
+            -- The limit of what an account may hold is not for what it gets back.
+            ELSE money_verdict(amounts[l], v_balances[b], v_floors[b], CASE WHEN v_rest IS NULL THEN v_ceilings[b] ELSE v_max END)
+          END;
+          IF v_other IS NOT NULL AND (v_verdict IS NULL OR v_verdict IN ('not_reversible', 'already_reversed', 'reversal_exceeds')
+              OR array_position(v_precedence, v_other) < array_position(v_precedence, v_verdict)) THEN
+            v_verdict := v_other;
+            v_failed := l;
+          END IF;
+        END LOOP;
+        IF v_verdict IS NULL THEN
+          v_transfer_id := NULL;
+          FOR l IN v_first..v_last LOOP
+            b := p_leg_accounts[l];
+            v_balances[b] := v_balances[b] + amounts[l];
+            v_versions[b] := v_versions[b] + 1;
+            IF v_transfer_id IS NULL AND amounts[l] < 0 AND v_last > v_first THEN
+              v_transfer_id := event_id(p_accounts[b], v_versions[b], coalesce(v_epochs[b], batch_epoch));
+            END IF;
+            balances[l] := v_balances[b];
+            versions[l] := v_versions[b];
+          END LOOP;
+          FOR l IN v_first..v_last LOOP
+            v_transfer_ids[l] := v_transfer_id;
+            IF v_rest IS NOT NULL THEN v_reverses[l] := p_reversal_ids[h]; END IF;
+          END LOOP;
+          IF v_rest IS NOT NULL THEN v_reversed[h] := v_reversed[h] + v_amount; END IF;
+        END IF;
+
+      ELSIF v_kind = 'atomic' THEN
+        -- Each update sees what the one before left, and all are undone where one fails.
+        v_verdict := NULL;
+        FOR l IN v_first..v_last LOOP
+          b := p_leg_accounts[l];
+          v_amount := p_amounts[l];
+          IF p_up_to[l] THEN v_amount := least(-1, greatest(v_amount, v_floors[b] - v_balances[b])); END IF;
+          v_verdict := CASE
+            WHEN v_is_troubled AND v_refusals[b] IS NOT NULL THEN v_refusals[b]
+            WHEN v_versions[b] <> p_expected_versions[l] THEN 'version_mismatch'
+            ELSE money_verdict(v_amount, v_balances[b], v_floors[b], v_ceilings[b])
+          END;
+          IF v_verdict IS NOT NULL THEN
+            v_failed := l;
+            EXIT;
+          END IF;
+          v_balances[b] := v_balances[b] + v_amount;
+          v_versions[b] := v_versions[b] + 1;
+          balances[l] := v_balances[b];
+          versions[l] := v_versions[b];
+          amounts[l] := v_amount;
+        END LOOP;
+        IF v_verdict IS NOT NULL THEN
+          FOR l IN REVERSE v_failed - 1..v_first LOOP
+            b := p_leg_accounts[l];
+            v_balances[b] := v_balances[b] - amounts[l];
+            v_versions[b] := v_versions[b] - 1;
+            balances[l] := NULL;
+            versions[l] := NULL;
+          END LOOP;
+        END IF;
+
+      ELSIF v_kind = 'hold' THEN
+        h := p_objects[i];
+        v_amount := p_amounts[v_first];
+        v_verdict := NULL;
+        IF v_hold_statuses[h] IS NOT NULL THEN
+          -- The hold itself remembers its request, permanently.
+          v_is_new[i] := false;
+          v_is_applied[v_first] := false;
+          IF v_hold_clients[h] = coalesce(p_actors[v_first], '') AND v_hold_fingerprints[h] = p_fingerprints[i] THEN
+            replayed[i] := true;
+            hold_states[i] := hold_state(
+              v_hold_amounts[h], v_hold_captured[h], v_hold_remaining[h], v_hold_statuses[h], v_hold_expires[h], v_hold_created[h], v_hold_updated[h]
+            );
+          ELSE
+            outcomes[i] := 'hold_exists';
+          END IF;
+          CONTINUE;
+        END IF;
+        v_verdict := CASE
+          WHEN v_is_troubled AND v_refusals[a] IS NOT NULL THEN v_refusals[a]
+          WHEN v_amount > v_balances[a] - v_floors[a] THEN 'insufficient_funds'
+        END;
+        IF v_verdict IS NULL THEN
+          v_time := CASE WHEN v_epochs IS NULL THEN v_now ELSE v_times[a] END;
+          v_hold_statuses[h] := 'active';
+          v_hold_amounts[h] := v_amount;
+          v_hold_captured[h] := 0;
+          v_hold_remaining[h] := v_amount;
+          v_hold_expires[h] := v_now + make_interval(secs => p_hold_seconds[i]);
+          v_hold_clients[h] := coalesce(p_actors[v_first], '');
+          v_hold_fingerprints[h] := p_fingerprints[i];
+          v_hold_created[h] := v_time;
+          v_hold_items[h] := i;
+          v_types[v_first] := 'hold.placed';
+          v_held_changes[v_first] := v_amount;
+          amounts[v_first] := 0;
+        END IF;
+
+      ELSE -- capture, capture_final, release, hold_change
+        h := p_objects[i];
+        v_rest := v_hold_remaining[h];
+        v_verdict := CASE
+          WHEN v_is_troubled AND v_refusals[a] IS NOT NULL AND (v_kind <> 'release' OR v_refusals[a] <> 'account_frozen') THEN v_refusals[a]
+        END;
+        IF v_last > v_first THEN
+          -- What is captured goes to another account: what refuses there leaves the hold as it is.
+          b := p_leg_accounts[v_last];
+          v_other := CASE
+            WHEN v_is_troubled AND v_refusals[b] IS NOT NULL THEN v_refusals[b]
+            WHEN v_assets[b] <> v_assets[a] THEN 'asset_mismatch'
+          END;
+          IF v_other IS NOT NULL AND (v_verdict IS NULL OR array_position(v_precedence, v_other) < array_position(v_precedence, v_verdict)) THEN
+            v_verdict := v_other;
+            v_failed := v_last;
+          END IF;
+        END IF;
+        v_amount := CASE v_kind
+          WHEN 'hold_change' THEN coalesce(p_amounts[v_first], v_hold_amounts[h]) - v_hold_amounts[h] -- by how much it is raised
+          WHEN 'release' THEN coalesce(p_amounts[v_first], v_rest)
+          ELSE coalesce(-p_amounts[v_first], v_rest)
+        END;
+        v_verdict := CASE
+          WHEN v_verdict IS NOT NULL THEN v_verdict
+          WHEN v_hold_statuses[h] IS NULL THEN 'hold_not_found'
+          WHEN v_hold_statuses[h] IN ('captured', 'released') THEN 'hold_closed'
+          WHEN v_hold_statuses[h] = 'expired' THEN 'hold_expired'
+          WHEN v_amount > v_rest AND v_kind <> 'hold_change' THEN 'hold_amount_exceeded'
+          WHEN v_kind = 'hold_change' AND v_rest + v_amount <= 0 THEN 'hold_amount_exceeded'
+          WHEN v_kind = 'hold_change' AND v_amount > v_balances[a] - v_floors[a] THEN 'insufficient_funds'
+        END;
+        IF v_verdict IS NULL AND v_last > v_first THEN
+          v_verdict := money_verdict(v_amount, v_balances[b], v_floors[b], v_ceilings[b]);
+          IF v_verdict IS NOT NULL THEN v_failed := v_last; END IF;
+        END IF;
+        IF v_verdict IN ('hold_closed', 'hold_expired') THEN
+          hold_states[i] := hold_state(
+            v_hold_amounts[h], v_hold_captured[h], CASE v_hold_statuses[h] WHEN 'expired' THEN 0 ELSE v_rest END, v_hold_statuses[h],
+            v_hold_expires[h], v_hold_created[h], v_hold_updated[h]
+          );
+        END IF;
+        IF v_verdict IS NULL THEN
+          IF v_kind = 'hold_change' THEN
+            v_types[v_first] := 'hold.changed';
+            v_held_changes[v_first] := v_amount;
+            v_hold_amounts[h] := v_hold_amounts[h] + v_amount;
+            amounts[v_first] := 0;
+            IF p_hold_seconds[i] IS NOT NULL THEN
+              v_hold_expires[h] := CASE WHEN p_hold_seconds[i] > 0 THEN v_now + make_interval(secs => p_hold_seconds[i]) END;
+            END IF;
+          ELSIF v_kind = 'release' THEN
+            v_types[v_first] := 'hold.released';
+            v_held_changes[v_first] := -v_amount;
+            amounts[v_first] := 0;
+            IF v_amount = v_rest THEN v_hold_statuses[h] := 'released'; END IF;
+          ELSE
+            v_held_changes[v_first] := CASE v_kind WHEN 'capture_final' THEN -v_rest ELSE -v_amount END;
+            v_hold_captured[h] := v_hold_captured[h] + v_amount;
+            amounts[v_first] := -v_amount;
+            v_balances[a] := v_balances[a] - v_amount;
+            IF v_held_changes[v_first] = -v_rest THEN v_hold_statuses[h] := 'captured'; END IF;
+            IF v_last > v_first THEN
+              amounts[v_last] := v_amount;
+              v_balances[b] := v_balances[b] + v_amount;
+              v_versions[b] := v_versions[b] + 1;
+              v_transfer_ids[v_first] := event_id(p_accounts[a], v_versions[a] + 1, coalesce(v_epochs[a], batch_epoch));
+              v_transfer_ids[v_last] := v_transfer_ids[v_first];
+              balances[v_last] := v_balances[b];
+              versions[v_last] := v_versions[b];
+              v_helds[v_last] := v_held[b];
+            END IF;
+          END IF;
+          v_hold_remaining[h] := v_rest + v_held_changes[v_first];
+          v_hold_is_changed[h] := true;
+        END IF;
+      END IF;
+
+      -- What the kinds have in common.
+      IF v_verdict IS NULL THEN
+        v_is_changed := true;
+        IF v_types[v_first] IS NOT NULL OR v_held_changes[v_first] <> 0 THEN
+          v_time := CASE WHEN v_epochs IS NULL THEN v_now ELSE v_times[a] END;
+          v_held[a] := v_held[a] + v_held_changes[v_first];
+          v_floors[a] := v_floors[a] + v_held_changes[v_first];
+          v_versions[a] := v_versions[a] + 1;
+          v_hold_updated[h] := v_time;
+          v_leg_holds[v_first] := h;
+          v_leg_statuses[v_first] := v_hold_statuses[h];
+          v_leg_remaining[v_first] := v_hold_remaining[h];
+          v_leg_expires[v_first] := v_hold_expires[h];
+          hold_states[i] := hold_state(
+            v_hold_amounts[h], v_hold_captured[h], v_hold_remaining[h], v_hold_statuses[h], v_hold_expires[h], v_hold_created[h], v_time
+          );
+        END IF;
+        IF v_last = v_first OR v_kind LIKE 'capture%' THEN
+          balances[v_first] := v_balances[a];
+          versions[v_first] := v_versions[a];
+        END IF;
+        IF v_helds IS NOT NULL THEN
+          FOR l IN v_first..v_last LOOP v_helds[l] := v_held[p_leg_accounts[l]]; END LOOP;
+        END IF;
+      ELSE
+        IF outcomes IS NULL THEN
+          outcomes := array_fill(NULL::text, ARRAY[v_items]);
+          failed_legs := array_fill(NULL::integer, ARRAY[v_items]);
+          v_is_new := array_fill(true, ARRAY[v_items]);
+          v_is_applied := array_fill(true, ARRAY[v_legs]);
+        END IF;
+        a := p_leg_accounts[v_failed];
+        IF v_verdict = 'insufficient_funds' AND v_more_due <> '{}' AND p_accounts[a] = ANY (v_more_due) THEN v_verdict := 'overloaded'; END IF;
+        outcomes[i] := v_verdict;
+        failed_legs[i] := v_failed;
+        FOR l IN v_first..v_last LOOP v_is_applied[l] := false; END LOOP;
+        v_is_new[i] := v_verdict IN (
+          'version_mismatch', 'hold_amount_exceeded', 'reversal_exceeds', 'balance_out_of_range', 'max_balance_exceeded', 'insufficient_funds'
+        );
+        CONTINUE WHEN NOT v_is_new[i];
+        balances[v_failed] := v_balances[a];
+        versions[v_failed] := v_versions[a];
+      END IF;
+      IF v_keepers IS NOT NULL THEN v_keepers[p_same[i]] := i; END IF;
+      IF NOT v_is_even THEN
+        FOR l IN v_first..v_last LOOP
+          b := p_leg_accounts[l];
+          epochs[l] := coalesce(v_epochs[b], batch_epoch);
+          times[l] := CASE WHEN v_epochs IS NULL THEN v_now ELSE v_times[b] END;
+        END LOOP;
+      END IF;
+    END LOOP;
+
+    -- 6. What changed, each table once.
+    IF v_is_changed THEN
+      UPDATE account
+      SET balance = after.balance, held = after.held, version = after.version, epoch = coalesce(after.epoch, batch_epoch),
+          updated_at = CASE WHEN v_epochs IS NULL THEN v_now ELSE after.at END
+      FROM unnest(p_accounts, v_balances, v_held, v_versions, v_epochs, v_times) AS after (account_id, balance, held, version, epoch, at)
+      WHERE account.account_id = after.account_id AND account.version <> after.version;
+
+      INSERT INTO outbox (
+        account_id, version, epoch, previous_epoch, amount, held_change, balance, held, created_at, type, asset, reference, actor,
+        traceparent, metadata, transfer_id, reverses, hold_id, hold_status, hold_remaining, hold_expires_at
+      )
+      SELECT p_accounts[leg.account], leg.version, coalesce(leg.epoch, batch_epoch),
+             CASE WHEN v_epochs IS NULL OR leg.version > v_old_versions[leg.account] + 1 THEN coalesce(leg.epoch, batch_epoch)
+                  ELSE v_old_epochs[leg.account] END,
+             coalesce(leg.moved, leg.amount), coalesce(leg.held_change, 0), leg.balance, coalesce(leg.held, v_held[leg.account]),
+             coalesce(leg.at, v_now),
+             coalesce(leg.type, CASE WHEN coalesce(leg.moved, leg.amount) > 0 THEN 'balance.credited' ELSE 'balance.debited' END),
+             v_assets[leg.account], leg.reference, leg.actor, leg.traceparent, leg.metadata, leg.transfer_id, leg.reverses,
+             p_hold_ids[leg.hold], leg.hold_status, leg.hold_remaining, leg.hold_expires
+      FROM unnest(
+        p_leg_accounts, p_amounts, amounts, v_held_changes, balances, v_helds, versions, epochs, times, v_is_applied, v_types, p_references,
+        p_actors, p_traceparents, p_metadata, v_transfer_ids, v_reverses, v_leg_holds, v_leg_statuses, v_leg_remaining, v_leg_expires
+      ) WITH ORDINALITY AS leg (
+        account, amount, moved, held_change, balance, held, version, epoch, at, is_applied, type, reference,
+        actor, traceparent, metadata, transfer_id, reverses, hold, hold_status, hold_remaining, hold_expires, i
+      )
+      WHERE leg.is_applied IS NOT FALSE
+      ORDER BY leg.i;
+
+      IF p_hold_ids IS NOT NULL THEN
+        INSERT INTO hold (
+          account_id, hold_id, amount, captured, remaining, status, expires_at, client, fingerprint, reference, metadata, created_at, updated_at
+        )
+        SELECT p_accounts[h.account], h.hold_id, h.amount, h.captured, h.remaining, h.status, h.expires_at, h.client, h.fingerprint,
+               p_references[p_first_legs[h.item]], p_metadata[p_first_legs[h.item]], h.created_at, h.updated_at
+        FROM unnest(
+          p_hold_accounts, p_hold_ids, v_hold_amounts, v_hold_captured, v_hold_remaining, v_hold_statuses, v_hold_expires, v_hold_clients,
+          v_hold_fingerprints, v_hold_created, v_hold_updated, v_hold_items
+        ) AS h (account, hold_id, amount, captured, remaining, status, expires_at, client, fingerprint, created_at, updated_at, item)
+        WHERE h.item IS NOT NULL;
+
+        UPDATE hold
+        SET amount = after.amount, captured = after.captured, remaining = after.remaining, status = after.status,
+            expires_at = after.expires_at, updated_at = after.updated_at
+        FROM unnest(
+          p_hold_accounts, p_hold_ids, v_hold_amounts, v_hold_captured, v_hold_remaining, v_hold_statuses, v_hold_expires, v_hold_updated,
+          v_hold_items, v_hold_is_changed
+        ) AS after (account, hold_id, amount, captured, remaining, status, expires_at, updated_at, item, is_changed)
+        WHERE hold.account_id = p_accounts[after.account] AND hold.hold_id = after.hold_id AND after.is_changed AND after.item IS NULL;
+      END IF;
+
+      IF p_reversal_ids IS NOT NULL THEN
+        INSERT INTO reversal AS known (account_id, version, epoch, original, reversed)
+        SELECT p_accounts[r.account], r.version, r.epoch, r.original, r.reversed
+        FROM unnest(p_reversal_accounts, p_reversal_versions, p_reversal_epochs, p_reversal_originals, v_reversed, v_old_reversed)
+          AS r (account, version, epoch, original, reversed, old_reversed)
+        WHERE r.reversed > r.old_reversed
+        ON CONFLICT (account_id, version, epoch) DO UPDATE SET reversed = excluded.reversed;
       END IF;
     END IF;
 
-    v_balance := v_balances[a];
-    v_verdict := money_verdict(p_amounts[i], v_balance, v_floors[a], v_ceilings[a]);
-    IF v_is_troubled AND v_refusals[a] IS NOT NULL THEN v_verdict := v_refusals[a]; END IF;
-    IF v_verdict IS NULL THEN
-      v_balance := v_balance + p_amounts[i];
-      v_balances[a] := v_balance;
-      v_versions[a] := v_versions[a] + 1;
-      v_is_changed := true;
-    ELSE
-      IF outcomes IS NULL THEN
-        outcomes := array_fill(NULL::text, ARRAY[v_items]);
-        v_is_applied := array_fill(true, ARRAY[v_items]);
-      END IF;
-      outcomes[i] := v_verdict;
-      v_is_applied[i] := false;
-      CONTINUE WHEN v_is_troubled AND v_refusals[a] IS NOT NULL;
+    IF p_keys IS NOT NULL THEN
+      INSERT INTO idempotency_key (
+        account_id, key, client, fingerprint, outcome, amount, balance, version, epoch, other_legs, hold_state, created_at, partition
+      )
+      SELECT p_accounts[coalesce(p_key_accounts[item.i], p_leg_accounts[item.leg])], item.key, coalesce(p_actors[item.leg], ''),
+             item.fingerprint, coalesce(item.outcome, 'applied'),
+             nullif(amounts[item.answering], p_amounts[item.answering]), balances[item.answering], versions[item.answering],
+             coalesce(epochs[item.answering], batch_epoch),
+             CASE
+               WHEN item.last = item.leg THEN NULL
+               WHEN item.outcome IS NOT NULL THEN ARRAY[item.answering - item.leg]
+               ELSE (
+                 SELECT array_agg(CASE n % 3 WHEN 1 THEN balances[l] WHEN 2 THEN versions[l] ELSE coalesce(epochs[l], batch_epoch) END ORDER BY n)
+                 FROM generate_series(1, 3 * (item.last - item.leg)) AS n CROSS JOIN LATERAL (SELECT item.leg + (n + 2) / 3 AS l) place
+               )
+             END,
+             item.hold_state, coalesce(times[item.answering], v_now),
+             (SELECT rotation.partition FROM idempotency_rotation rotation WHERE rotation.only_row)
+      FROM (
+        SELECT one.*, coalesce(p_first_legs[one.i], one.i)::integer AS leg, coalesce(p_first_legs[one.i + 1] - 1, one.i)::integer AS last,
+               coalesce(one.failed_leg, p_first_legs[one.i], one.i)::integer AS answering
+        FROM unnest(p_keys, p_fingerprints, outcomes, failed_legs, hold_states, v_is_new)
+          WITH ORDINALITY AS one (key, fingerprint, outcome, failed_leg, hold_state, is_new, i)
+        WHERE one.key IS NOT NULL AND one.is_new IS NOT FALSE
+      ) item;
     END IF;
-    balances[i] := v_balance;
-    versions[i] := v_versions[a];
-    IF NOT v_is_even THEN
-      epochs[i] := coalesce(v_epochs[a], batch_epoch);
-      times[i] := CASE WHEN v_epochs IS NULL THEN v_now ELSE v_times[a] END;
-    END IF;
-  END LOOP;
-
-  -- 6. What changed, each table once.
-  IF v_is_changed THEN
-    UPDATE account
-    SET balance = after.balance, version = after.version, epoch = coalesce(after.epoch, batch_epoch),
-        updated_at = CASE WHEN v_epochs IS NULL THEN v_now ELSE after.at END
-    FROM unnest(p_accounts, v_balances, v_versions, v_epochs, v_times) AS after (account_id, balance, version, epoch, at)
-    WHERE account.account_id = after.account_id AND account.version <> after.version;
-
-    INSERT INTO outbox (
-      account_id, version, epoch, previous_epoch, amount, balance, held, created_at, type, asset, reference, actor, traceparent
-    )
-    SELECT p_accounts[item.account], item.version, coalesce(item.epoch, batch_epoch),
-           CASE WHEN v_epochs IS NULL OR item.version > v_old_versions[item.account] + 1 THEN coalesce(item.epoch, batch_epoch)
-                ELSE v_old_epochs[item.account] END,
-           item.amount, item.balance, v_held[item.account], coalesce(item.at, v_now),
-           CASE WHEN item.amount > 0 THEN 'balance.credited' ELSE 'balance.debited' END,
-           v_assets[item.account], item.reference, item.actor, item.traceparent
-    FROM unnest(p_item_accounts, p_amounts, balances, versions, epochs, times, v_is_applied, p_references, p_actors, p_traceparents)
-      WITH ORDINALITY AS item (account, amount, balance, version, epoch, at, is_applied, reference, actor, traceparent, i)
-    WHERE item.is_applied IS NOT FALSE
-    ORDER BY item.i;
-  END IF;
-
-  IF p_keys IS NOT NULL THEN
-    INSERT INTO idempotency_key (account_id, key, client, fingerprint, outcome, balance, version, epoch, created_at, partition)
-    SELECT p_accounts[item.account], item.key, coalesce(item.actor, ''), item.fingerprint, coalesce(item.outcome, 'applied'),
-           item.balance, item.version, coalesce(item.epoch, batch_epoch), coalesce(item.at, v_now),
-           (SELECT rotation.partition FROM idempotency_rotation rotation WHERE rotation.only_row)
-    FROM unnest(p_item_accounts, p_keys, p_actors, p_fingerprints, outcomes, replayed, balances, versions, epochs, times)
-      AS item (account, key, actor, fingerprint, outcome, replayed, balance, version, epoch, at)
-    WHERE item.key IS NOT NULL AND item.replayed IS NOT TRUE
-      AND (item.outcome IS NULL
-           OR item.outcome NOT IN ('account_not_found', 'account_closed', 'account_frozen', 'idempotency_key_reused'));
-  END IF;
+  END;
 END
 $function$;
 
@@ -648,12 +1104,19 @@ DECLARE
   v_max_balance bigint;
   v_status text;
   v_previous_epoch bigint;
+  v_now timestamptz;
 BEGIN
   -- A statement of its own: what follows sees what the previous holder of the lock committed.
   SELECT locked.* INTO account FROM account locked WHERE locked.account_id = p_account_id FOR NO KEY UPDATE;
   IF NOT FOUND THEN
     outcome := 'account_not_found';
     RETURN;
+  END IF;
+  -- What has expired is no longer held. Limits and status, which are looked at below, are not changed by that.
+  v_now := date_trunc('milliseconds', clock_timestamp());
+  IF account.held > 0 THEN
+    PERFORM expire_due_holds(ARRAY[p_account_id], v_now, 1000);
+    SELECT locked.* INTO account FROM account locked WHERE locked.account_id = p_account_id;
   END IF;
   v_overdraft_limit := coalesce((p_change ->> 'overdraftLimit')::bigint, account.overdraft_limit);
   v_max_balance := CASE WHEN p_change ? 'maxBalance' THEN (p_change ->> 'maxBalance')::bigint ELSE account.max_balance END;
@@ -672,7 +1135,7 @@ BEGIN
   UPDATE account AS one
   SET overdraft_limit = v_overdraft_limit, max_balance = v_max_balance, status = v_status, version = one.version + 1,
       epoch = greatest(current_epoch(), one.epoch),
-      updated_at = greatest(date_trunc('milliseconds', clock_timestamp()), one.updated_at)
+      updated_at = greatest(v_now, one.updated_at)
   WHERE one.account_id = p_account_id
   RETURNING one.* INTO account;
   INSERT INTO outbox (
@@ -698,16 +1161,17 @@ DECLARE
 BEGIN
   FOR attempt IN 1..2 LOOP
     SELECT newest.epoch INTO v_epoch
-    FROM (SELECT * FROM epoch ORDER BY epoch.epoch DESC LIMIT 1) newest
-    WHERE newest.timeline = v_timeline AND newest.server_started_at = pg_postmaster_start_time();
+    FROM (SELECT epoch.*, epoch.tableoid FROM epoch ORDER BY epoch.epoch DESC LIMIT 1) newest
+    WHERE newest.timeline = v_timeline AND newest.server_started_at = pg_postmaster_start_time()
+      AND newest.database_name = current_database() AND newest.table_oid = newest.tableoid;
     IF FOUND THEN RETURN v_epoch; END IF;
     -- One at a time, and the second look sees what the one before committed. Whoever waits here holds locks on accounts, and
     -- whoever has this lock waits for no other. Any number, the same for everyone.
     IF attempt = 1 THEN PERFORM pg_advisory_xact_lock(7252310004); END IF;
   END LOOP;
-  INSERT INTO epoch (epoch, timeline, server_started_at)
+  INSERT INTO epoch (epoch, timeline, server_started_at, database_name, table_oid)
   SELECT greatest(coalesce(max(epoch.epoch), 0) + 1, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint),
-         v_timeline, pg_postmaster_start_time()
+         v_timeline, pg_postmaster_start_time(), current_database(), 'epoch'::regclass
   FROM epoch
   RETURNING epoch.epoch INTO v_epoch;
   RETURN v_epoch;
@@ -715,6 +1179,97 @@ END
 $function$;
 GRANT EXECUTE ON FUNCTION current_epoch TO balance_api;
 GRANT EXECUTE ON FUNCTION current_epoch TO balance_worker;
+
+CREATE OR REPLACE FUNCTION event_id(account_id text, version bigint, epoch bigint)
+ RETURNS text
+ LANGUAGE plpgsql
+ IMMUTABLE PARALLEL SAFE
+AS $function$
+DECLARE
+  v_digits text := '';
+  v_rest bigint := epoch;
+BEGIN
+  LOOP
+    v_digits := substr('0123456789abcdefghijklmnopqrstuvwxyz', (v_rest % 36)::integer + 1, 1) || v_digits;
+    v_rest := v_rest / 36;
+    EXIT WHEN v_rest = 0;
+  END LOOP;
+  RETURN account_id || ':' || version || ':' || v_digits;
+END
+$function$;
+GRANT EXECUTE ON FUNCTION event_id TO balance_api;
+GRANT EXECUTE ON FUNCTION event_id TO balance_auditor;
+
+CREATE OR REPLACE FUNCTION expire_due_holds(p_account_ids text[], p_now timestamp with time zone, p_holds_max integer, OUT expired integer, OUT more_due text[])
+ RETURNS record
+ LANGUAGE plpgsql
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+AS $function$
+BEGIN
+  WITH due AS MATERIALIZED (
+    SELECT hold.account_id, hold.hold_id, hold.remaining, hold.expires_at,
+           row_number() OVER in_order AS place, sum(hold.remaining) OVER in_order AS released
+    FROM (
+      SELECT one.* FROM unnest(p_account_ids) AS wanted (account_id)
+      CROSS JOIN LATERAL (
+        SELECT * FROM hold
+        WHERE hold.account_id = wanted.account_id COLLATE "C" AND hold.status = 'active' AND hold.expires_at <= p_now
+        ORDER BY hold.expires_at LIMIT p_holds_max
+      ) one
+      LIMIT p_holds_max
+    ) hold
+    WINDOW in_order AS (PARTITION BY hold.account_id ORDER BY hold.expires_at, hold.hold_id)
+  ),
+  before AS MATERIALIZED (
+    SELECT account.account_id, account.asset, account.balance, account.held, account.version, account.epoch,
+           greatest(current.epoch, account.epoch) AS new_epoch, greatest(p_now, account.updated_at) AS at
+    FROM (SELECT DISTINCT due.account_id FROM due) one
+    CROSS JOIN LATERAL (SELECT * FROM account WHERE account.account_id = one.account_id LIMIT 1) account
+    CROSS JOIN (SELECT current_epoch() AS epoch) current
+  ),
+  ended AS (
+    UPDATE hold SET status = 'expired', remaining = 0, updated_at = before.at
+    FROM due JOIN before ON before.account_id = due.account_id
+    WHERE hold.account_id = due.account_id AND hold.hold_id = due.hold_id
+  ),
+  queued AS (
+    INSERT INTO outbox (
+      account_id, version, epoch, previous_epoch, held_change, balance, held, created_at, type, asset,
+      hold_id, hold_status, hold_remaining, hold_expires_at
+    )
+    SELECT due.account_id, before.version + due.place, before.new_epoch, CASE due.place WHEN 1 THEN before.epoch ELSE before.new_epoch END,
+           -due.remaining, before.balance, before.held - due.released, before.at, 'hold.expired', before.asset,
+           due.hold_id, 'expired', 0, due.expires_at
+    FROM due JOIN before ON before.account_id = due.account_id
+    ORDER BY due.account_id, due.place
+    RETURNING 1
+  ),
+  changed AS (
+    UPDATE account
+    SET held = account.held - total.released, version = account.version + total.holds, epoch = total.new_epoch, updated_at = total.at
+    FROM (
+      SELECT due.account_id, sum(due.remaining) AS released, count(*) AS holds, min(before.new_epoch) AS new_epoch, min(before.at) AS at
+      FROM due JOIN before ON before.account_id = due.account_id
+      GROUP BY due.account_id
+    ) total
+    WHERE account.account_id = total.account_id
+  )
+  SELECT count(*) INTO expired FROM queued;
+
+  more_due := '{}';
+  IF expired = p_holds_max THEN
+    SELECT coalesce(array_agg(wanted.account_id), '{}') INTO more_due
+    FROM unnest(p_account_ids) AS wanted (account_id)
+    WHERE EXISTS (
+      SELECT FROM hold
+      WHERE hold.account_id = wanted.account_id COLLATE "C" AND hold.status = 'active' AND hold.expires_at <= p_now
+    );
+  END IF;
+END
+$function$;
+GRANT EXECUTE ON FUNCTION expire_due_holds TO balance_api;
 
 CREATE OR REPLACE FUNCTION expire_idempotency_keys(p_kept interval)
  RETURNS boolean
@@ -862,6 +1417,19 @@ END
 $function$;
 GRANT EXECUTE ON FUNCTION extend_ledger_chain TO balance_worker;
 
+CREATE OR REPLACE FUNCTION hold_state(amount bigint, captured bigint, remaining bigint, status text, expires_at timestamp with time zone, created_at timestamp with time zone, updated_at timestamp with time zone)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+AS $function$
+  SELECT concat(
+    '{"amount":', amount, ',"captured":', captured, ',"remaining":', remaining, ',"status":"', status,
+    '","expiresAt":', coalesce((extract(epoch FROM expires_at) * 1000)::bigint::text, 'null'),
+    ',"createdAt":', (extract(epoch FROM created_at) * 1000)::bigint,
+    ',"updatedAt":', (extract(epoch FROM updated_at) * 1000)::bigint, '}'
+  )
+$function$;
+
 CREATE OR REPLACE FUNCTION ledger_entry_text(entry ledger)
  RETURNS text
  LANGUAGE sql
@@ -982,3 +1550,32 @@ BEGIN
           HINT = 'Correct an account with a further balance update, never by changing its history.';
 END
 $function$;
+
+CREATE OR REPLACE FUNCTION sweep_due_holds(p_holds_max integer)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+AS $function$
+DECLARE
+  v_account_ids text[];
+BEGIN
+  SELECT array_agg(due.account_id) INTO v_account_ids
+  FROM (
+    SELECT hold.account_id FROM hold
+    WHERE hold.status = 'active' AND hold.expires_at <= clock_timestamp()
+    ORDER BY hold.expires_at LIMIT p_holds_max
+  ) due;
+  IF v_account_ids IS NULL THEN RETURN 0; END IF;
+  -- A statement of its own: expire_due_holds sees what the previous holder of a lock committed.
+  SELECT array_agg(locked.account_id) INTO v_account_ids
+  FROM (
+    SELECT account.account_id FROM account WHERE account.account_id = ANY (v_account_ids)
+    ORDER BY account.account_id FOR NO KEY UPDATE SKIP LOCKED
+  ) locked;
+  IF v_account_ids IS NULL THEN RETURN 0; END IF;
+  RETURN (SELECT done.expired FROM expire_due_holds(v_account_ids, date_trunc('milliseconds', clock_timestamp()), p_holds_max) AS done);
+END
+$function$;
+GRANT EXECUTE ON FUNCTION sweep_due_holds TO balance_api;

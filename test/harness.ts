@@ -8,6 +8,7 @@ import type { ChannelModel } from 'amqplib';
 import type pg from 'pg';
 import { inject } from 'vitest';
 import { startApi } from '../src/api/api.ts';
+import type { Operation } from '../src/api/updates/operation.ts';
 import { createKey } from '../src/cli/api-keys.ts';
 import { SCOPES, type Scope } from '../src/shared/api-key.ts';
 import { closeConnection, connect } from '../src/shared/broker.ts';
@@ -225,10 +226,24 @@ export async function applyDirectly(
 ): Promise<void> {
   const { rows } = await client.query(
     `SELECT (array_remove(outcomes, NULL))[1] AS refusal FROM apply_changes(
-       ARRAY[$1], array_fill(1, ARRAY[$3::integer]), array_fill($2::bigint, ARRAY[$3::integer]), NULL, NULL, NULL, NULL, NULL, NULL)`,
+       ARRAY[$1], array_fill(1, ARRAY[$3::integer]), array_fill($2::bigint, ARRAY[$3::integer])${', NULL'.repeat(21)})`,
     [accountId, amount, times],
   );
   if (rows[0].refusal !== null) throw new Error(`not applied: ${rows[0].refusal}`);
+}
+
+/** As the API gives it to a lane. */
+export function updateOperation(
+  accountId: string,
+  amount: number,
+  given: Partial<Pick<Operation, 'actor' | 'idempotencyKey' | 'fingerprint'>> & { reference?: string | null } = {},
+): Operation {
+  const { reference = null, ...its } = given;
+  const leg = { accountId, amount, reference, metadata: null, expectedVersion: null, upTo: false };
+  return {
+    ...{ kind: 'update', legs: [leg], keyAccountId: accountId },
+    ...{ idempotencyKey: null, fingerprint: null, actor: null, traceparent: null, ...its },
+  };
 }
 
 export async function insertAccounts({ pool }: Database, ...ids: string[]): Promise<void> {

@@ -12,12 +12,19 @@ DECLARE
   v_max_balance bigint;
   v_status text;
   v_previous_epoch bigint;
+  v_now timestamptz;
 BEGIN
   -- A statement of its own: what follows sees what the previous holder of the lock committed.
   SELECT locked.* INTO account FROM account locked WHERE locked.account_id = p_account_id FOR NO KEY UPDATE;
   IF NOT FOUND THEN
     outcome := 'account_not_found';
     RETURN;
+  END IF;
+  -- What has expired is no longer held. Limits and status, which are looked at below, are not changed by that.
+  v_now := date_trunc('milliseconds', clock_timestamp());
+  IF account.held > 0 THEN
+    PERFORM expire_due_holds(ARRAY[p_account_id], v_now, 1000);
+    SELECT locked.* INTO account FROM account locked WHERE locked.account_id = p_account_id;
   END IF;
   v_overdraft_limit := coalesce((p_change ->> 'overdraftLimit')::bigint, account.overdraft_limit);
   v_max_balance := CASE WHEN p_change ? 'maxBalance' THEN (p_change ->> 'maxBalance')::bigint ELSE account.max_balance END;
@@ -36,7 +43,7 @@ BEGIN
   UPDATE account AS one
   SET overdraft_limit = v_overdraft_limit, max_balance = v_max_balance, status = v_status, version = one.version + 1,
       epoch = greatest(current_epoch(), one.epoch),
-      updated_at = greatest(date_trunc('milliseconds', clock_timestamp()), one.updated_at)
+      updated_at = greatest(v_now, one.updated_at)
   WHERE one.account_id = p_account_id
   RETURNING one.* INTO account;
   INSERT INTO outbox (

@@ -15,6 +15,7 @@ import { startServer } from './http/server.ts';
 import { createApiMetrics } from './metrics.ts';
 import { readMetrics } from './metrics-of-all.ts';
 import { startRelay } from './relay/relay.ts';
+import { startHoldSweep } from './updates/hold-sweep.ts';
 import { startKeyExpiry } from './updates/key-expiry.ts';
 import { createLanes } from './updates/lanes.ts';
 
@@ -36,6 +37,7 @@ export async function startApi(settings: ApiSettings, log: Logger): Promise<Runn
   metrics.watch({ lanes, relay, pool, healthPool });
   const stopKeyExpiry =
     settings.relay === 'only' ? () => {} : startKeyExpiry(pool, settings.idempotencyKeysKeptMs, log);
+  const stopHoldSweep = settings.relay === 'only' ? async () => {} : startHoldSweep(pool, () => relay?.wake(), log);
   let stopping: Promise<void> | undefined;
   const health = {
     pool,
@@ -60,7 +62,7 @@ export async function startApi(settings: ApiSettings, log: Logger): Promise<Runn
 
   async function stopRest(): Promise<void> {
     stopKeyExpiry();
-    await Promise.all([access?.stop(), lanes.stop()]);
+    await Promise.all([access?.stop(), lanes.stop(), stopHoldSweep()]);
     await relay?.stop();
     await Promise.all([pool.end(), healthPool.end()]);
     await tracing?.stop();

@@ -14,28 +14,22 @@ import type { HttpServer } from './http/server.ts';
 import { answerPrimary } from './metrics-of-all.ts';
 import { type OutboxBacklog, readBacklog } from './relay/outbox-backlog.ts';
 import type { Relay } from './relay/relay.ts';
-import type { UpdateResult } from './updates/balance-update.ts';
-import type { BatchObserver } from './updates/lane.ts';
+import { type BatchObserver, COUNTED_AS } from './updates/lane.ts';
 import type { Lanes } from './updates/lanes.ts';
+import type { Outcome } from './updates/operation.ts';
 
 /** How long a reading of the backlog serves all gauges that are made of it. */
 const BACKLOG_MS = 500;
+/** Outcomes that any operation can have; the others show when there is one. */
+const USUAL: readonly (Outcome | 'replayed')[] = [
+  ...(['applied', 'replayed', 'insufficient_funds', 'balance_out_of_range', 'max_balance_exceeded'] as const),
+  ...(['account_not_found', 'account_closed', 'account_frozen', 'idempotency_key_reused'] as const),
+  ...(['overloaded', 'unavailable', 'outcome_unknown', 'internal'] as const),
+];
 /** A counter that appears with its first count has not increased for Prometheus: each is there from the start. */
-const NO_OUTCOMES: Record<UpdateResult['outcome'] | 'replayed', number> = {
-  applied: 0,
-  replayed: 0,
-  insufficient_funds: 0,
-  balance_out_of_range: 0,
-  max_balance_exceeded: 0,
-  account_not_found: 0,
-  account_closed: 0,
-  account_frozen: 0,
-  idempotency_key_reused: 0,
-  overloaded: 0,
-  unavailable: 0,
-  outcome_unknown: 0,
-  internal: 0,
-};
+const NO_OUTCOMES = Object.fromEntries(
+  Object.values(COUNTED_AS).flatMap((operation) => USUAL.map((outcome) => [`${operation} ${outcome}`, 0])),
+);
 
 export interface ApiMetrics {
   batches: BatchObserver;
@@ -57,13 +51,13 @@ export function createApiMetrics(): ApiMetrics {
     ...{ labelNames: ['method', 'route', 'status'] as const, buckets: SECONDS, registers },
   });
   const sizes = new Histogram({
-    name: 'balance_batch_updates',
-    help: 'Balance updates in one SQL statement.',
+    name: 'balance_batch_changes',
+    help: 'Changes of accounts in one SQL statement.',
     ...{ buckets: BATCH_SIZES, registers },
   });
   const waits = new Histogram({
     name: 'balance_batch_wait_seconds',
-    help: 'How long the first update of a batch waited in its queue.',
+    help: 'How long the first operation of a batch waited in its queue.',
     ...{ buckets: SECONDS, registers },
   });
   const durations = new Histogram({
@@ -76,8 +70,8 @@ export function createApiMetrics(): ApiMetrics {
 
   return {
     registry,
-    batches(updates, waitedMs, tookMs) {
-      sizes.observe(updates);
+    batches(changes, waitedMs, tookMs) {
+      sizes.observe(changes);
       waits.observe(waitedMs / 1000);
       durations.observe(tookMs / 1000);
     },
@@ -97,12 +91,16 @@ export function createApiMetrics(): ApiMetrics {
     watch({ lanes, relay, pool, healthPool }) {
       addCounter(
         registry,
-        { name: 'balance_updates_total', help: 'Balance updates answered, by outcome.', label: 'outcome' },
+        {
+          name: 'balance_operations_total',
+          help: 'Operations answered: updates, transfers, holds.',
+          label: 'operation outcome',
+        },
         () => ({ ...NO_OUTCOMES, ...lanes.outcomes() }),
       );
       addGauge(
         registry,
-        { name: 'balance_updates_waiting', help: 'Balance updates in the queues of the lanes.' },
+        { name: 'balance_changes_waiting', help: 'Changes of accounts in the queues of the lanes.' },
         () => lanes.counts().waiting,
       );
       addGauge(

@@ -17,6 +17,11 @@ export const amount = z
   .int({ error: `must be a whole number of minor units from -${AMOUNT_MAX} to ${AMOUNT_MAX}` })
   .refine((value) => value !== 0, 'must not be 0');
 
+/** Minor units of what moves, where the call says which way. */
+export const positiveAmount = z
+  .int({ error: `must be a whole number of minor units from 1 to ${AMOUNT_MAX}` })
+  .min(1, `must be from 1 to ${AMOUNT_MAX}`);
+
 /** The caller's own note on a change, such as an order number. */
 export const reference = z
   .string()
@@ -27,6 +32,23 @@ export const reference = z
     (value) => value.isWellFormed() && !/\p{Cc}/u.test(value),
     'must be well-formed text without control characters',
   );
+
+const METADATA_NAMES_MAX = 16;
+const METADATA_BYTES_MAX = 1024;
+const METADATA = `must be up to ${METADATA_NAMES_MAX} texts by name, of ${METADATA_BYTES_MAX} bytes in all`;
+
+/** More notes on a change, by name. They are hashed into the ledger for good: no personal data. */
+export const metadata = z
+  // `__proto__` would set the prototype of what JSON.parse makes of it.
+  .record(
+    z.string().regex(/^(?!__proto__$)[a-z0-9_.-]{1,40}$/, 'must be named by 1 to 40 characters of a-z 0-9 _ . -'),
+    z.string().refine((value) => value.isWellFormed() && !value.includes('\0'), 'must be well-formed text without NUL'),
+  )
+  .refine((entries) => {
+    const names = Object.keys(entries);
+    return names.length >= 1 && names.length <= METADATA_NAMES_MAX;
+  }, METADATA)
+  .refine((entries) => Buffer.byteLength(Object.entries(entries).flat().join('')) <= METADATA_BYTES_MAX, METADATA);
 
 /** Name of a client, as its API key carries it. */
 export const actor = z.string().regex(/^[A-Za-z0-9._:-]{1,64}$/, 'must be 1 to 64 characters of A-Z a-z 0-9 . _ : -');
@@ -47,6 +69,12 @@ export const accountStatus = z.enum(ACCOUNT_STATUSES);
 
 /** Chosen by the client, within the account. */
 export const holdId = accountId;
+/** Whole seconds until a hold expires: a year at most. */
+export const expiresInSeconds = z
+  .int({ error: 'must be a whole number of seconds from 1 to 31536000' })
+  .min(1, 'must be from 1 to 31536000')
+  .max(31_536_000, 'must be from 1 to 31536000');
+
 export const HOLD_STATUSES = ['active', 'captured', 'released', 'expired'] as const;
 
 /** Counts the changes of an account: 0 is its opening, then 1, 2, 3, without a gap. */

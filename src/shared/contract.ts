@@ -2,8 +2,12 @@
 // not get zod. The schemas that check requests and events are compared with them by the compiler (test/unit/contract.test.ts),
 // the answers by tests that look at real ones.
 
-/** Updates in one bulk request. */
+/** Updates in one bulk request, or transfers. */
 export const BULK_UPDATES_MAX = 1000;
+/** Accounts of one transfer. */
+export const TRANSFER_LEGS_MAX = 100;
+/** Changes that one request makes at most, whatever it is of. */
+export const LEGS_MAX = 2000;
 
 export interface Account {
   id: string;
@@ -54,6 +58,12 @@ export interface BalanceUpdate {
   amount: number;
   /** 1 to 255 characters, your own note such as an order number. It comes back in the event and in the entry. */
   reference?: string | undefined;
+  /** Up to 16 texts by name, 1 KiB in all, kept for good: no personal data. Names are 1 to 40 of `a-z 0-9 _ . -`. */
+  metadata?: Record<string, string> | undefined;
+  /** The account has to be at this version, else the update is declined as `version_mismatch`. */
+  expectedVersion?: number | undefined;
+  /** Of a debit: take what is available, `amount` at most and 1 at least. */
+  upTo?: boolean | undefined;
 }
 
 /** An update of a bulk request; a single one has its key in a header. */
@@ -73,6 +83,141 @@ export interface AppliedUpdate {
   eventId: string;
   /** When it was accepted. */
   createdAt: string;
+}
+
+/** What goes to one account or comes from it, in a transfer. */
+export interface TransferLeg {
+  accountId: string;
+  /** Minor units: a credit is positive. */
+  amount: number;
+  /** What this leg left; other changes may have followed. */
+  balance: number;
+  version: number;
+  eventId: string;
+}
+
+/** Either `from`, `to` and `amount`, or `legs`: 2 to 100, each account once, with the sum 0. */
+export interface NewTransfer {
+  from?: string | undefined;
+  to?: string | undefined;
+  /** Minor units, 1 or more. */
+  amount?: number | undefined;
+  legs?: { accountId: string; amount: number }[] | undefined;
+  reference?: string | undefined;
+  metadata?: Record<string, string> | undefined;
+}
+
+/** A transfer of a bulk request; a single one has its key in a header. */
+export interface BulkTransfer extends NewTransfer {
+  idempotencyKey?: string | undefined;
+}
+
+export interface Transfer {
+  /** Event id of its lowest debited leg. */
+  transferId: string;
+  /** In order of account, by bytes. */
+  legs: TransferLeg[];
+  createdAt: string;
+}
+
+/** As it was answered, with what its legs have in common. */
+export interface PastTransfer extends Transfer {
+  reference?: string | undefined;
+  metadata?: Record<string, string> | undefined;
+  /** The client that sent it. */
+  actor?: string | undefined;
+  /** Id of the transfer that it reverses. */
+  reverses?: string | undefined;
+}
+
+export interface NewReversal {
+  /** An eventId, or the transferId of a whole transfer. */
+  of: string;
+  /** Minor units, 1 or more; as much as is left when left out. */
+  amount?: number | undefined;
+  reference?: string | undefined;
+  metadata?: Record<string, string> | undefined;
+}
+
+export interface Reversal {
+  /** What was reversed, as it was sent. */
+  reverses: string;
+  /** Where a transfer was reversed: the reversal is one as well. */
+  transferId?: string | undefined;
+  legs: TransferLeg[];
+  createdAt: string;
+}
+
+export interface NewHold {
+  /** Yours, once for good within the account: a retry with the same one is harmless. */
+  holdId: string;
+  /** Minor units, 1 or more. */
+  amount: number;
+  /** 1 to 31,536,000; it does not expire when left out. */
+  expiresInSeconds?: number | undefined;
+  reference?: string | undefined;
+  metadata?: Record<string, string> | undefined;
+}
+
+/** Money of an account that is set aside. */
+export interface Hold {
+  accountId: string;
+  holdId: string;
+  status: 'active' | 'captured' | 'released' | 'expired';
+  /** Minor units that it was placed with, or changed to. */
+  amount: number;
+  captured: number;
+  /** What is still set aside. */
+  remaining: number;
+  /** null: it does not expire. */
+  expiresAt: string | null;
+  createdAt: string;
+  updatedAt: string;
+}
+
+export interface HoldsPage {
+  /** In order of id, by bytes. */
+  holds: Hold[];
+  nextCursor: string | null;
+}
+
+export interface HoldCapture {
+  /** Minor units, 1 or more; all that is left when left out. */
+  amount?: number | undefined;
+  /** Whether what is left after it is released; true when left out. */
+  final?: boolean | undefined;
+  /** The account that gets it: the capture is a transfer then. */
+  to?: string | undefined;
+  reference?: string | undefined;
+  metadata?: Record<string, string> | undefined;
+}
+
+export interface HoldRelease {
+  /** Minor units, 1 or more; all that is left when left out. */
+  amount?: number | undefined;
+  reference?: string | undefined;
+  metadata?: Record<string, string> | undefined;
+}
+
+/** At least one of amount and expiresInSeconds. */
+export interface HoldChange {
+  /** The new total, with what was captured and released of it. */
+  amount?: number | undefined;
+  /** From now on; null: it does not expire. */
+  expiresInSeconds?: number | null | undefined;
+  reference?: string | undefined;
+  metadata?: Record<string, string> | undefined;
+}
+
+/** What became of a hold: the change of the account, and the hold after it. */
+export interface HoldAnswer extends AppliedUpdate {
+  hold: Hold;
+}
+
+export interface CaptureAnswer extends HoldAnswer {
+  /** With `to`: the id of the transfer, and what the receiver got. */
+  transferId?: string | undefined;
+  to?: TransferLeg | undefined;
 }
 
 export interface AccountsPage {
@@ -179,6 +324,8 @@ export interface ProblemDetails {
   accountId?: string;
   balance?: number;
   version?: number;
+  /** As it is now, where the refusal is about it. */
+  hold?: Hold;
 }
 
 export interface EventData extends ChangeBody {

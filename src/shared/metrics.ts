@@ -12,7 +12,7 @@ type Reading = number | Record<string, number> | undefined;
 interface Described {
   name: string;
   help: string;
-  /** Of a reading with several numbers. */
+  /** Of a reading with several numbers. Several labels are apart by spaces, and so are their values. */
   label?: string;
   /** How readings of several processes become one. */
   aggregator?: 'sum' | 'max';
@@ -34,7 +34,7 @@ export const BATCH_SIZES = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000];
 export function addCounter(register: Registry, described: Described, read: () => Reading): void {
   const { name, help, label, aggregator = 'sum' } = described;
   new Counter({
-    ...{ name, help, aggregator, registers: [register], labelNames: label ? [label] : [] },
+    ...{ name, help, aggregator, registers: [register], labelNames: label?.split(' ') ?? [] },
     collect() {
       this.reset();
       set(read(), label, (labels, value) => this.inc(labels, value));
@@ -50,7 +50,7 @@ export function addGauge(register: Registry, described: Described, read: () => R
   const { name, help, label, aggregator = 'sum' } = described;
   const readInTime = inTime(async () => read(), READING_MS_MAX);
   new Gauge({
-    ...{ name, help, aggregator, registers: [register], labelNames: label ? [label] : [] },
+    ...{ name, help, aggregator, registers: [register], labelNames: label?.split(' ') ?? [] },
     async collect() {
       const reading = await readInTime();
       this.reset();
@@ -61,6 +61,13 @@ export function addGauge(register: Registry, described: Described, read: () => R
 }
 
 function set(reading: Reading, label: string | undefined, write: (labels: object, value: number) => void): void {
-  if (typeof reading === 'number') write({}, reading);
-  else for (const [key, value] of Object.entries(reading ?? {})) write({ [label as string]: key }, value);
+  if (typeof reading === 'number') {
+    write({}, reading);
+    return;
+  }
+  const labels = label?.split(' ') ?? [];
+  for (const [key, value] of Object.entries(reading ?? {})) {
+    const values = key.split(' ');
+    write(Object.fromEntries(labels.map((name, index) => [name, values[index]])), value);
+  }
 }

@@ -3,6 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { APPLY, type ApplyAnswer, parametersOf, resultsOf } from '../../src/api/updates/batch.ts';
 import { fingerprintOf } from '../../src/api/updates/fingerprint.ts';
 import { verify } from '../../src/shared/verification.ts';
+import { updateOperation } from '../harness.ts';
 import { accountId, EVEN_ACCOUNTS, HOT_ACCOUNT } from './accounts.ts';
 import { createDatabase } from './database.ts';
 import { median } from './numbers.ts';
@@ -49,15 +50,14 @@ async function measureBatches(
       sent += 1;
       // A step that has no factor in common with the count visits all accounts, far from each other.
       const id = accounts === 'hot' ? HOT_ACCOUNT : accountId((sent * 7919) % EVEN_ACCOUNTS);
-      return {
-        ...{ accountId: id, amount: 1, reference: null, traceparent: null, actor: null },
+      return updateOperation(id, 1, {
         idempotencyKey: keys ? `key-${sent}` : null,
         fingerprint: keys ? fingerprintOf('balance-update', { accountId: id, amount: 1 }) : null,
-      };
+      });
     });
     const startedAtMs = performance.now();
     const { rows } = await client.query<ApplyAnswer>({ ...APPLY, values: parametersOf(updates) });
-    const results = resultsOf(rows[0] as ApplyAnswer);
+    const results = resultsOf(updates, rows[0] as ApplyAnswer);
     const elapsedMs = performance.now() - startedAtMs;
     if (results.some(({ outcome }) => outcome !== 'applied')) throw new Error('an update was not applied');
     return elapsedMs;

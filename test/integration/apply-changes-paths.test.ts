@@ -2,11 +2,11 @@
 // says, and cost about as much.
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import type { BalanceUpdate, UpdateResult } from '../../src/api/updates/balance-update.ts';
 import { APPLY, type ApplyAnswer, parametersOf, resultsOf } from '../../src/api/updates/batch.ts';
 import { fingerprintOf } from '../../src/api/updates/fingerprint.ts';
+import type { Operation, OperationResult } from '../../src/api/updates/operation.ts';
 import { AMOUNT_MAX } from '../../src/shared/balance.ts';
-import { cleanUp, createDatabase, type Database, insertAccounts, verified } from '../harness.ts';
+import { cleanUp, createDatabase, type Database, insertAccounts, updateOperation, verified } from '../harness.ts';
 
 let database: Database;
 
@@ -15,9 +15,9 @@ beforeAll(async () => {
 });
 afterAll(cleanUp);
 
-async function apply(updates: readonly BalanceUpdate[]): Promise<UpdateResult[]> {
+async function apply(updates: readonly Operation[]): Promise<OperationResult[]> {
   const { rows } = await database.pool.query<ApplyAnswer>({ ...APPLY, values: parametersOf(updates) });
-  return resultsOf(rows[0] as ApplyAnswer);
+  return resultsOf(updates, rows[0] as ApplyAnswer);
 }
 
 interface Wanted {
@@ -28,13 +28,14 @@ interface Wanted {
   reference: string | null;
 }
 
-const updateOf = ({ account, amount, key, actor, reference }: Wanted, prefix: string): BalanceUpdate => ({
-  accountId: `${prefix}${account}`,
-  ...{ amount, actor, reference, idempotencyKey: key, traceparent: null },
-  fingerprint: key === null ? null : fingerprintOf('test', { account, amount, reference: reference ?? undefined }),
-});
+const updateOf = ({ account, amount, key, actor, reference }: Wanted, prefix: string) =>
+  updateOperation(`${prefix}${account}`, amount, {
+    ...{ actor, reference, idempotencyKey: key },
+    fingerprint: key === null ? null : fingerprintOf('test', { account, amount, reference: reference ?? undefined }),
+  });
 
-const untimed = (results: readonly UpdateResult[]) => results.map((one) => ({ ...one, createdAt: undefined }));
+const untimed = (results: readonly OperationResult[]): unknown =>
+  JSON.parse(JSON.stringify(results, (name, value) => (name === 'createdAt' ? undefined : value)));
 
 /** Each account with limits and a status that some update meets. */
 async function openAll(prefix: string): Promise<void> {
@@ -71,7 +72,7 @@ it('answers updates one by one as it answers them in one batch', async () => {
       const [lone, batch] = [`lone${run}-`, `batch${run}-`];
       await openAll(lone);
       await openAll(batch);
-      const oneByOne: UpdateResult[] = [];
+      const oneByOne: OperationResult[] = [];
       for (const one of list) oneByOne.push(...(await apply([updateOf(one, lone)])));
       expect(untimed(oneByOne)).toEqual(untimed(await apply(list.map((one) => updateOf(one, batch)))));
       expect(await changesOf(lone)).toEqual(await changesOf(batch));
@@ -88,7 +89,7 @@ it.each(['missing', 'frozen'])('decides a batch of 1,000 accounts as fast when o
   await database.pool.query(`SELECT change_account('frozen', '{"status": "frozen"}', NULL, NULL)`);
   const batch = (accounts: string[]) =>
     accounts.map((account) => updateOf({ account, amount: 1, key: null, actor: null, reference: null }, ''));
-  const fastest = async (updates: BalanceUpdate[]) => {
+  const fastest = async (updates: Operation[]) => {
     let least = Number.POSITIVE_INFINITY;
     for (let round = 0; round < 8; round += 1) {
       const startedAtMs = performance.now();

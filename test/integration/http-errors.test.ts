@@ -48,6 +48,17 @@ afterAll(cleanUp);
 const update = (accountId: string, amount: number, key?: string) =>
   send(url, 'POST', UPDATES, { accountId, amount }, key === undefined ? {} : { 'idempotency-key': key });
 
+/** Of an account of its own with 100. */
+async function placeHold(accountId: string, amount: number, expiresInSeconds?: number): Promise<void> {
+  await createAccount(url, accountId, 100);
+  const { status } = await send(url, 'POST', `/v1/accounts/${accountId}/holds`, {
+    holdId: 'h',
+    amount,
+    expiresInSeconds,
+  });
+  expect(status).toBe(201);
+}
+
 /** Ends the connection of the API whose statement waits for this account. */
 async function cutWhileWaiting(accountId: string, call: () => Promise<Answer>): Promise<Answer> {
   return cutBehind(await lockAccount(database, accountId), call);
@@ -128,6 +139,12 @@ const refusalOf: Record<ProblemCode, () => Promise<Answer>> = {
     await createAccount(url, 'taken');
     return send(url, 'POST', '/v1/accounts', { id: 'taken', overdraftLimit: 5 });
   },
+  async hold_exists() {
+    await placeHold('exists', 1);
+    return send(url, 'POST', '/v1/accounts/exists/holds', { holdId: 'h', amount: 2 });
+  },
+  change_not_found: () => send(url, 'POST', '/v1/reversals', { of: 'alice:99:mwtowow0' }),
+  transfer_not_found: () => send(url, 'GET', '/v1/transfers/alice:99:mwtowow0'),
   account_not_found: () => update('nobody', 1),
   async account_closed() {
     await createAccount(url, 'closed');
@@ -148,12 +165,61 @@ const refusalOf: Record<ProblemCode, () => Promise<Answer>> = {
     await send(url, 'PATCH', '/v1/accounts/frozen', { status: 'frozen' });
     return update('frozen', 1);
   },
+  async asset_mismatch() {
+    await send(url, 'POST', '/v1/accounts', { id: 'euros', asset: 'EUR/2' });
+    return send(url, 'POST', '/v1/transfers', { from: 'alice', to: 'euros', amount: 1 });
+  },
+  hold_not_found: () => send(url, 'POST', '/v1/accounts/alice/holds/none/capture', {}),
+  async hold_closed() {
+    await placeHold('closing', 5);
+    await send(url, 'POST', '/v1/accounts/closing/holds/h/capture', { amount: 2 });
+    const answer = await send(url, 'POST', '/v1/accounts/closing/holds/h/capture', {});
+    expect(answer.body.hold).toMatchObject({ holdId: 'h', status: 'captured', captured: 2, remaining: 0 });
+    return answer;
+  },
+  async hold_expired() {
+    await placeHold('expiring', 5, 1);
+    let answer = await send(url, 'PATCH', '/v1/accounts/expiring/holds/h', { expiresInSeconds: 1 });
+    await until('it has expired', async () => {
+      answer = await send(url, 'POST', '/v1/accounts/expiring/holds/h/capture', { amount: 6 });
+      return answer.body.code !== 'hold_amount_exceeded';
+    });
+    return answer;
+  },
+  async not_reversible() {
+    const { body } = await send(url, 'POST', '/v1/reversals', { of: (await update('alice', 1)).body.eventId });
+    return send(url, 'POST', '/v1/reversals', { of: body.legs[0].eventId });
+  },
+  async already_reversed() {
+    const of = (await update('alice', 1)).body.eventId;
+    await send(url, 'POST', '/v1/reversals', { of });
+    return send(url, 'POST', '/v1/reversals', { of });
+  },
+  version_mismatch: () => send(url, 'POST', UPDATES, { accountId: 'alice', amount: 1, expectedVersion: 0 }),
+  async hold_amount_exceeded() {
+    await placeHold('exceeded', 5);
+    return send(url, 'POST', '/v1/accounts/exceeded/holds/h/release', { amount: 6 });
+  },
+  async reversal_exceeds() {
+    return send(url, 'POST', '/v1/reversals', { of: (await update('alice', 1)).body.eventId, amount: 2 });
+  },
   balance_out_of_range: () => update('alice', AMOUNT_MAX),
   async max_balance_exceeded() {
     await send(url, 'POST', '/v1/accounts', { id: 'capped', maxBalance: 5 });
     return update('capped', 6);
   },
-  insufficient_funds: () => update('alice', -101),
+  insufficient_funds: () => update('alice', -101_000),
+  async linked_failed() {
+    const updates = [
+      { accountId: 'alice', amount: 1 },
+      { accountId: 'nobody', amount: 1 },
+    ];
+    const { headers, body } = await send(url, 'POST', `${UPDATES}/bulk`, { updates, atomic: true });
+    expect(body.results[1]).toMatchObject({ status: 404, code: 'account_not_found', accountId: 'nobody' });
+    expect(headers.get('content-type')).toMatch(/^application\/json/);
+    const [one] = body.results; // a part of an answer: only what it says is that of a problem document
+    return { status: one.status, headers: new Headers({ 'content-type': 'application/problem+json' }), body: one };
+  },
   async outcome_unknown() {
     await createAccount(url, 'cut', 10);
     return cutWhileWaiting('cut', () => update('cut', -1));

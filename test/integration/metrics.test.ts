@@ -53,13 +53,13 @@ it('counts requests, updates, batches and events', async () => {
 
   const api = await scrape(url);
   expect(api).toMatchObject({
-    'balance_updates_total{outcome="applied"}': 2,
-    'balance_updates_total{outcome="replayed"}': 1,
-    'balance_updates_total{outcome="insufficient_funds"}': 1,
-    'balance_updates_total{outcome="account_not_found"}': 1,
-    balance_updates_waiting: 0,
-    balance_batch_updates_sum: 5,
-    balance_batch_updates_count: 5,
+    'balance_operations_total{operation="update",outcome="applied"}': 2,
+    'balance_operations_total{operation="update",outcome="replayed"}': 1,
+    'balance_operations_total{operation="update",outcome="insufficient_funds"}': 1,
+    'balance_operations_total{operation="update",outcome="account_not_found"}': 1,
+    balance_changes_waiting: 0,
+    balance_batch_changes_sum: 5,
+    balance_batch_changes_count: 5,
     balance_batch_wait_seconds_count: 5,
     balance_batch_duration_seconds_count: 5,
     'http_request_duration_seconds_count{method="POST",route="/v1/balance-updates",status="200"}': 3,
@@ -102,7 +102,10 @@ it('counts a request whose client left before its answer, and its update all the
   await until('it is counted', async () => (await scrape(url))[gone] === 1);
   await lock.release();
   await until('it is applied', async () => (await send(url, 'GET', '/v1/accounts/a')).body.balance === 5);
-  expect(await scrape(url)).toMatchObject({ [gone]: 1, 'balance_updates_total{outcome="applied"}': 1 });
+  expect(await scrape(url)).toMatchObject({
+    [gone]: 1,
+    'balance_operations_total{operation="update",outcome="applied"}': 1,
+  });
 });
 
 it('shows how far the ledger is behind, and leaves out what cannot be read', async () => {
@@ -114,7 +117,7 @@ it('shows how far the ledger is behind, and leaves out what cannot be read', asy
   expect(await scrape(url)).toMatchObject({ outbox_pending_changes: 3 });
   await database.pool.query('ALTER TABLE outbox RENAME TO away');
   await until('it is left out', async () => (await scrape(url)).outbox_pending_changes === undefined);
-  expect(await scrape(url)).toMatchObject({ 'balance_updates_total{outcome="applied"}': 2 });
+  expect(await scrape(url)).toMatchObject({ 'balance_operations_total{operation="update",outcome="applied"}': 2 });
 });
 
 it('adds up what all processes behind the port count', async () => {
@@ -131,6 +134,6 @@ it('adds up what all processes behind the port count', async () => {
     Array.from({ length: 40 }, () => send(url, 'POST', '/v1/balance-updates', body, { connection: 'close' })),
   );
   for (let asked = 0; asked < 4; asked += 1) {
-    expect(await scrape(url)).toMatchObject({ 'balance_updates_total{outcome="applied"}': 40 });
+    expect(await scrape(url)).toMatchObject({ 'balance_operations_total{operation="update",outcome="applied"}': 40 });
   }
 });

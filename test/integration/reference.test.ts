@@ -79,6 +79,9 @@ function check(path: string, method: string, { status, headers, body }: Answer):
   expect(Object.keys(response?.content?.[type]?.examples ?? {}), where).toContain(body.code);
 }
 
+/** An id that no transfer has. */
+const NO_TRANSFER = 'alice:99:mwtowow0';
+
 describe('the documents', () => {
   it('are valid, says the validator of OpenAPI and the schema of AsyncAPI', async () => {
     expect(await new Validator().validate(structuredClone(openApi))).toEqual({ valid: true });
@@ -113,9 +116,17 @@ describe('the API answers as the document says', () => {
   async function call(
     method: 'get' | 'post' | 'patch',
     template: string,
-    options: { path?: string; query?: string; body?: unknown; headers?: Record<string, string>; as?: object } = {},
+    options: {
+      holdId?: string;
+      path?: string;
+      query?: string;
+      body?: unknown;
+      headers?: Record<string, string>;
+      as?: object;
+    } = {},
   ): Promise<Answer> {
-    const path = template.replace('{id}', options.path ?? 'alice') + (options.query ?? '');
+    const id = options.path ?? (template.includes('/transfers/') ? NO_TRANSFER : 'alice');
+    const path = template.replace('{id}', id).replace('{holdId}', options.holdId ?? 'h') + (options.query ?? '');
     const headers = { ...(options.as ?? everything), ...options.headers };
     const answer = await send(url, method.toUpperCase() as 'GET', path, options.body, headers);
     check(template, method, answer);
@@ -152,6 +163,29 @@ describe('the API answers as the document says', () => {
     await call('get', '/v1/accounts/{id}/chain-head');
     await call('get', '/v1/accounts/{id}/chain-segments', { query: '?limit=1' });
     await call('get', '/v1/accounts/{id}/verification');
+    expect((await call('post', '/v1/accounts', { body: { id: 'bob' } })).status).toBe(201);
+    const pair = { from: 'alice', to: 'bob', amount: 20 };
+    const transfer = await call('post', '/v1/transfers', {
+      body: { ...pair, reference: 'r', metadata: { order: '1' } },
+    });
+    await call('get', '/v1/transfers/{id}', { path: transfer.body.transferId });
+    const transfers = [pair, { ...pair, amount: 9999 }];
+    const many = await call('post', '/v1/transfers/bulk', { body: { transfers } });
+    expect(many.body.results.map((one: { status: number }) => one.status)).toEqual([200, 400]);
+    await call('post', '/v1/reversals', { body: { of: transfer.body.transferId, amount: 3 } });
+    await call('post', '/v1/reversals', { body: { of: `alice:1:${transfer.body.transferId.split(':')[2]}` } });
+    await call('post', '/v1/balance-updates', { body: update });
+    const hold = { holdId: 'h', amount: 30, expiresInSeconds: 60 };
+    expect((await call('post', '/v1/accounts/{id}/holds', { body: hold })).status).toBe(201);
+    expect((await call('post', '/v1/accounts/{id}/holds', { body: hold })).status).toBe(200);
+    await call('patch', '/v1/accounts/{id}/holds/{holdId}', { body: { amount: 40, expiresInSeconds: null } });
+    await call('get', '/v1/accounts/{id}/holds/{holdId}');
+    await call('get', '/v1/accounts/{id}/holds', { query: '?limit=1&status=active' });
+    await call('post', '/v1/accounts/{id}/holds/{holdId}/release', { body: { amount: 5 } });
+    await call('post', '/v1/accounts/{id}/holds/{holdId}/capture', { body: { amount: 5, final: false, to: 'bob' } });
+    await call('post', '/v1/accounts/{id}/holds/{holdId}/capture', { body: {} });
+    await drained(database);
+    await call('get', '/v1/accounts/{id}/entries');
     for (const format of ['csv', 'jsonl']) {
       const response = await fetch(`${url}/v1/accounts/alice/entries/export?format=${format}`, { headers: everything });
       const { status: exported, headers } = response;
@@ -169,17 +203,23 @@ describe('the API answers as the document says', () => {
   });
 
   it('to calls that are refused, whichever they are', async () => {
+    const writer = await createApiKey(database, 'writer', ['write']);
     for (const [template, method] of documented()) {
       const body = method === 'get' ? undefined : {};
       const one = (options: object) => call(method as 'get', template, { body, ...options });
       expect((await one({ as: {} })).body.code, template).toBe('unauthorized');
-      const needed =
-        method === 'get' ? (await createApiKey(database, `w-${template.length}`, ['write'])).headers : reader;
+      const needed = method === 'get' ? writer.headers : reader;
       expect((await one({ as: needed })).body.code).toBe('forbidden');
-      if (method === 'get' && template.includes('{id}')) {
+      if (method === 'get' && template.startsWith('/v1/accounts/{id}')) {
         const query = { balance: '?version=0', export: '?format=csv' }[template.split('/').at(-1) as string] ?? '';
         expect((await one({ path: 'nobody', query })).body.code).toBe('account_not_found');
         expect((await one({ path: 'a%20b', query })).body.code).toBe('invalid_request');
+      }
+      if (template.includes('{holdId}')) {
+        const body = template.endsWith('{holdId}') ? { amount: 1 } : {};
+        expect((await one(method === 'get' ? { holdId: 'none' } : { holdId: 'none', body })).body.code).toBe(
+          'hold_not_found',
+        );
       }
       if (method === 'get') continue;
       expect((await one({ body: '{' })).body.code).toBe('invalid_request');
@@ -201,7 +241,16 @@ describe('the API answers as the document says', () => {
     await call('patch', '/v1/accounts/{id}', { body: { status: 'frozen' } });
     expect(await update({})).toBe('account_frozen');
     await call('patch', '/v1/accounts/{id}', { body: { status: 'open' } });
-    await call('post', '/v1/balance-updates', { body: { accountId: 'alice', amount: -254 } });
+    await call('get', '/v1/transfers/{id}');
+    expect(await refusal('post', '/v1/transfers', { from: 'alice', to: 'bob', amount: 9999 })).toBe(
+      'insufficient_funds',
+    );
+    expect(await refusal('post', '/v1/reversals', { of: NO_TRANSFER })).toBe('change_not_found');
+    expect(await refusal('post', '/v1/accounts/{id}/holds', { holdId: 'h', amount: 1 })).toBe('hold_exists');
+    expect(await refusal('post', '/v1/accounts/{id}/holds/{holdId}/capture', {})).toBe('hold_closed');
+    await call('post', '/v1/balance-updates', {
+      body: { accountId: 'alice', amount: -(await call('get', '/v1/accounts/{id}')).body.balance - 6 },
+    });
     expect(await refusal('patch', '/v1/accounts/{id}', { overdraftLimit: 0 })).toBe('overdraft_limit_too_low');
   });
 

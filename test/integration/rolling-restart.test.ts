@@ -57,7 +57,7 @@ async function updatesOf(url: string): Promise<string> {
   const metrics = await (await fetch(`${url}/metrics`)).text();
   return metrics
     .split('\n')
-    .filter((line) => line.startsWith('balance_updates_total{'))
+    .filter((line) => line.startsWith('balance_operations_total{'))
     .join('\n');
 }
 

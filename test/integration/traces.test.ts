@@ -122,7 +122,7 @@ it('links a batch with each of the requests in it', async () => {
     answers.push(...Array.from({ length: 8 }, post));
     await until('the others wait behind it', async () => {
       const metrics = await (await fetch(`${traced}/metrics`)).text();
-      return Number(/^balance_updates_waiting (\d+)/m.exec(metrics)?.[1]) === 8;
+      return Number(/^balance_changes_waiting (\d+)/m.exec(metrics)?.[1]) === 8;
     });
   } finally {
     await lock.query('COMMIT');

@@ -5,6 +5,9 @@ import type { z } from 'zod';
 import type { changeAccountBody, createAccountBody } from '../../src/api/calls/account-calls.ts';
 import type * as answers from '../../src/api/calls/answers.ts';
 import type { balanceUpdateBody, bulkBody } from '../../src/api/calls/balance-update-calls.ts';
+import type { captureBody, holdBody, holdChangeBody, releaseBody } from '../../src/api/calls/hold-calls.ts';
+import type { reversalBody } from '../../src/api/calls/reversal-calls.ts';
+import type { bulkTransfersBody, transferBody } from '../../src/api/calls/transfer-calls.ts';
 import type { ChainHead } from '../../src/shared/chain-head.ts';
 import type {
   Account,
@@ -13,11 +16,25 @@ import type {
   AppliedUpdate,
   BalanceEvent,
   BalanceUpdate,
+  BulkTransfer,
   BulkUpdate,
+  CaptureAnswer,
   EntriesPage,
   Entry,
+  Hold,
+  HoldAnswer,
+  HoldCapture,
+  HoldChange,
+  HoldRelease,
+  HoldsPage,
   NewAccount,
+  NewHold,
+  NewReversal,
+  NewTransfer,
   PastBalance,
+  PastTransfer,
+  Reversal,
+  Transfer,
 } from '../../src/shared/contract.ts';
 import type { balanceEvent } from '../../src/shared/events.ts';
 import type { AccountVerification } from '../../src/shared/verification.ts';
@@ -27,12 +44,26 @@ it('is what the schemas of the requests take', () => {
   expectTypeOf<z.input<typeof changeAccountBody>>().toEqualTypeOf<AccountChange>();
   expectTypeOf<z.input<typeof balanceUpdateBody>>().toEqualTypeOf<BalanceUpdate>();
   expectTypeOf<z.input<typeof bulkBody>['updates'][number]>().toEqualTypeOf<BulkUpdate>();
+  expectTypeOf<z.input<typeof transferBody>>().toEqualTypeOf<NewTransfer>();
+  expectTypeOf<z.input<typeof bulkTransfersBody>['transfers'][number]>().toEqualTypeOf<BulkTransfer>();
+  expectTypeOf<z.input<typeof reversalBody>>().toEqualTypeOf<NewReversal>();
+  expectTypeOf<z.input<typeof holdBody>>().toEqualTypeOf<NewHold>();
+  expectTypeOf<z.input<typeof captureBody>>().toEqualTypeOf<HoldCapture>();
+  expectTypeOf<z.input<typeof releaseBody>>().toEqualTypeOf<HoldRelease>();
+  expectTypeOf<z.input<typeof holdChangeBody>>().toEqualTypeOf<HoldChange>();
 });
 
 it('is what the reference says of answers', () => {
   expectTypeOf<z.infer<typeof answers.account>>().toEqualTypeOf<Account>();
   expectTypeOf<z.infer<typeof answers.accountsPage>>().toEqualTypeOf<AccountsPage>();
   expectTypeOf<z.infer<typeof answers.appliedUpdate>>().toEqualTypeOf<AppliedUpdate>();
+  expectTypeOf<z.infer<typeof answers.transfer>>().toEqualTypeOf<Transfer>();
+  expectTypeOf<z.infer<typeof answers.pastTransfer>>().toEqualTypeOf<PastTransfer>();
+  expectTypeOf<z.infer<typeof answers.reversal>>().toEqualTypeOf<Reversal>();
+  expectTypeOf<z.infer<typeof answers.hold>>().toEqualTypeOf<Hold>();
+  expectTypeOf<z.infer<typeof answers.holdsPage>>().toEqualTypeOf<HoldsPage>();
+  expectTypeOf<z.infer<typeof answers.holdAnswer>>().toEqualTypeOf<HoldAnswer>();
+  expectTypeOf<z.infer<typeof answers.captureAnswer>>().toEqualTypeOf<CaptureAnswer>();
   expectTypeOf<z.infer<typeof answers.entry>>().toEqualTypeOf<Entry>();
   expectTypeOf<z.infer<typeof answers.entriesPage>>().toEqualTypeOf<EntriesPage>();
   expectTypeOf<z.infer<typeof answers.pastBalance>>().toEqualTypeOf<PastBalance>();

@@ -5,11 +5,17 @@ import {
   AMOUNT_MAX,
   accountId,
   accountStatus,
+  actor,
   amount,
   asset,
   epoch,
+  HOLD_STATUSES,
+  holdId,
   maxBalance,
+  metadata,
   overdraftLimit,
+  positiveAmount,
+  reference,
   timestamp,
   version,
 } from '../../shared/balance.ts';
@@ -24,9 +30,10 @@ const lastVersion = version.meta({ description: 'Number of its last change; the 
 const time = timestamp.meta({ description: 'UTC, in milliseconds.', example: '2026-11-23T20:24:34.540Z' });
 /** When the database of the examples began to speak for itself. */
 export const EXAMPLE_EPOCH = Date.parse('2026-11-23T20:00:00.000Z');
+export const EXAMPLE_EVENT_ID = eventIdOf({ accountId: 'alice', version: 1, epoch: EXAMPLE_EPOCH });
 const eventId = z.string().meta({
   description: '`<accountId>:<version>:<epoch in base 36>`, of event and entry.',
-  example: eventIdOf({ accountId: 'alice', version: 1, epoch: EXAMPLE_EPOCH }),
+  example: EXAMPLE_EVENT_ID,
 });
 const nextCursor = z.string().nullable().meta({
   description: 'Give it as `cursor` for the next page; null on the last one.',
@@ -69,6 +76,80 @@ export const appliedUpdate = z
   })
   .meta({ id: 'AppliedUpdate' });
 
+const transferLeg = z
+  .strictObject({
+    accountId: accountId.meta({ example: 'alice' }),
+    amount: amount.meta({ description: 'Minor units: a credit is positive, a debit negative.', example: -250 }),
+    balance: balance.meta({ description: 'What this leg left; other changes may have followed.' }),
+    version: version.meta({ description: 'Number of this change within its account, without a gap.', example: 1 }),
+    eventId,
+  })
+  .meta({ id: 'TransferLeg' });
+
+const transferMembers = {
+  transferId: z.string().meta({ description: '`eventId` of its lowest debited leg.', example: EXAMPLE_EVENT_ID }),
+  legs: z.array(transferLeg).meta({ description: 'In order of account, by bytes.' }),
+  createdAt: time.meta({ description: 'When it was accepted.' }),
+};
+
+export const transfer = z.strictObject(transferMembers).meta({ id: 'Transfer' });
+
+export const pastTransfer = z
+  .strictObject({
+    ...transferMembers,
+    reference: reference.optional(),
+    metadata: metadata.optional(),
+    actor: actor.optional().meta({ description: 'The client that sent it.' }),
+    reverses: z.string().optional().meta({ description: 'Id of the transfer that it reverses.' }),
+  })
+  .meta({ id: 'PastTransfer' });
+
+export const reversal = z
+  .strictObject({
+    reverses: z.string().meta({ description: 'What was reversed, as it was sent.', example: EXAMPLE_EVENT_ID }),
+    transferId: z
+      .string()
+      .optional()
+      .meta({ description: 'Where a transfer was reversed: the reversal is one as well.' }),
+    legs: transferMembers.legs,
+    createdAt: transferMembers.createdAt,
+  })
+  .meta({ id: 'Reversal' });
+
+export const hold = z
+  .strictObject({
+    accountId: accountId.meta({ example: 'alice' }),
+    holdId: holdId.meta({ example: 'checkout-1001' }),
+    status: z.enum(HOLD_STATUSES).meta({ example: 'active' }),
+    amount: positiveAmount.meta({ description: 'Minor units that it was placed with, or changed to.', example: 100 }),
+    captured: held.meta({ description: 'Minor units.', example: 0 }),
+    remaining: held.meta({ description: 'What is still set aside.', example: 100 }),
+    expiresAt: time.nullable().meta({ description: 'null: it does not expire.' }),
+    createdAt: time,
+    updatedAt: time,
+  })
+  .meta({ id: 'Hold' });
+
+export const holdsPage = z
+  .strictObject({ holds: z.array(hold), nextCursor })
+  .meta({ id: 'HoldsPage', description: 'In order of id, by bytes.' });
+
+const changeOfHold = {
+  ...appliedUpdate.shape,
+  amount: balance.meta({ description: 'Minor units that left the account: 0 or below.', example: -100 }),
+  hold,
+};
+
+export const holdAnswer = z.strictObject(changeOfHold).meta({ id: 'HoldAnswer' });
+
+export const captureAnswer = z
+  .strictObject({
+    ...changeOfHold,
+    transferId: z.string().optional().meta({ description: 'With `to`: it is a transfer.' }),
+    to: transferLeg.optional().meta({ description: 'What the receiver got.' }),
+  })
+  .meta({ id: 'CaptureAnswer' });
+
 const invalidInput = z.strictObject({
   where: z.string().meta({
     description: 'JSON pointer into the body, or `body`, `header X`, `path X`, `query X`.',
@@ -88,6 +169,7 @@ const problemMembers = {
   accountId: accountId.optional(),
   balance: balance.optional(),
   version: lastVersion.optional(),
+  hold: hold.optional().meta({ description: 'As it is now, where the refusal is about it.' }),
 };
 
 export const problem = z.strictObject(problemMembers).meta({
@@ -95,16 +177,29 @@ export const problem = z.strictObject(problemMembers).meta({
   description: 'RFC 9457 problem document, with the members `code` and, where known, the account.',
 });
 
+const refusedResult = z.strictObject({ ...problemMembers, replayed: z.boolean() }).meta({ id: 'RefusedResult' });
+
 export const bulkAnswer = z
   .strictObject({
     results: z.array(
       z.union([
         appliedUpdate.extend({ status: z.literal(200), replayed: z.boolean() }).meta({ id: 'AppliedResult' }),
-        z.strictObject({ ...problemMembers, replayed: z.boolean() }).meta({ id: 'RefusedResult' }),
+        refusedResult,
       ]),
     ),
   })
   .meta({ id: 'BulkAnswer', description: 'One result for each update, in order.' });
+
+export const bulkTransfersAnswer = z
+  .strictObject({
+    results: z.array(
+      z.union([
+        transfer.extend({ status: z.literal(200), replayed: z.boolean() }).meta({ id: 'AppliedTransferResult' }),
+        refusedResult,
+      ]),
+    ),
+  })
+  .meta({ id: 'BulkTransfersAnswer', description: 'One result for each transfer, in order.' });
 
 export const entry = z
   .strictObject({

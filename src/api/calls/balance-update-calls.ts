@@ -1,41 +1,64 @@
 // POST /v1/balance-updates: one credit or debit, answered with the balance that it left; and /bulk: many, each standing
-// alone, answered with one result each.
+// alone or all or none, answered with one result each.
 import { z } from 'zod';
-import { accountId, amount, reference } from '../../shared/balance.ts';
-import { eventId } from '../../shared/change.ts';
-import { BULK_UPDATES_MAX, type ProblemDetails } from '../../shared/contract.ts';
-import { actorOf } from '../access/access.ts';
-import { check, idempotencyKey, idempotencyKeyOf, traceparentOf } from '../http/input.ts';
+import { accountId, amount, version } from '../../shared/balance.ts';
+import { BULK_UPDATES_MAX } from '../../shared/contract.ts';
+import { check, idempotencyKey, idempotencyKeyOf } from '../http/input.ts';
 import { sendJson } from '../http/json-answer.ts';
-import { problemDocument, sendProblem } from '../http/problems.ts';
-import type { BalanceUpdate, UpdateResult } from '../updates/balance-update.ts';
-import { fingerprintOf } from '../updates/fingerprint.ts';
+import { problemDocument, RequestProblem } from '../http/problems.ts';
+import type { Lanes } from '../updates/lanes.ts';
+import type { Leg, Operation } from '../updates/operation.ts';
 import * as answers from './answers.ts';
 import type { Call } from './call.ts';
+import { type Applied, appliedLeg, problemOf } from './operation-answer.ts';
+import {
+  answerWith,
+  keyHeader,
+  legOf,
+  notes,
+  operationOf,
+  replayHeader,
+  type Sender,
+  senderOf,
+} from './operation-request.ts';
 
-export const balanceUpdateBody = z.strictObject({ accountId, amount, reference: reference.optional() });
-
-export const bulkBody = z.strictObject({
-  updates: z
-    .array(balanceUpdateBody.extend({ idempotencyKey: idempotencyKey.optional() }))
-    .min(1, `must hold 1 to ${BULK_UPDATES_MAX} updates`)
-    .max(BULK_UPDATES_MAX, `must hold 1 to ${BULK_UPDATES_MAX} updates`),
+const update = z.strictObject({
+  accountId,
+  amount,
+  ...notes,
+  /** Else the update is declined. */
+  expectedVersion: version.optional(),
+  /** A debit takes what is available, this amount at most and 1 at least. */
+  upTo: z.boolean().optional(),
 });
+const isNoCreditUpTo = ({ amount, upTo }: { amount: number; upTo?: boolean | undefined }) => !(upTo && amount > 0);
+const upToIsForDebits = { path: ['upTo'], message: 'is for debits: leave it out, or send a negative amount' };
 
-const replay = z.object({
-  'Idempotent-Replayed': z
-    .literal('true')
-    .optional()
-    .meta({ description: 'The first answer to this key, given again; also on refusals.' }),
-});
+export const balanceUpdateBody = update.refine(isNoCreditUpTo, upToIsForDebits);
 
-const keyHeader = z.object({
-  'Idempotency-Key': idempotencyKey.optional().meta({
-    description: 'Bare or as a quoted string. A repeat under it, on the same account, gets the first answer again.',
-    example: 'order-1001',
-  }),
-  traceparent: z.string().optional().meta({ description: 'W3C trace context; it goes on with the event.' }),
-});
+export const bulkBody = z
+  .strictObject({
+    updates: z
+      .array(update.extend({ idempotencyKey: idempotencyKey.optional() }).refine(isNoCreditUpTo, upToIsForDebits))
+      .min(1, `must hold 1 to ${BULK_UPDATES_MAX} updates`)
+      .max(BULK_UPDATES_MAX, `must hold 1 to ${BULK_UPDATES_MAX} updates`),
+    /** All or none. */
+    atomic: z.boolean().optional(),
+  })
+  .refine(({ atomic, updates }) => !atomic || updates.every((one) => one.idempotencyKey === undefined), {
+    path: ['updates'],
+    message: 'of an atomic request have no keys of their own: send the header Idempotency-Key',
+  })
+  // A retry gets what each was answered, and a key remembers one amount at most.
+  .refine(({ atomic, updates }) => !atomic || updates.every((one) => !one.upTo), {
+    path: ['updates'],
+    message: 'of an atomic request cannot be upTo',
+  });
+
+const refusals = [
+  ...(['idempotency_key_reused', 'account_not_found', 'account_closed', 'account_frozen', 'version_mismatch'] as const),
+  ...(['balance_out_of_range', 'max_balance_exceeded', 'insufficient_funds', 'outcome_unknown'] as const),
+];
 
 const single: Call = {
   path: '/v1/balance-updates',
@@ -46,26 +69,14 @@ const single: Call = {
   scope: 'write',
   headers: keyHeader,
   body: { schema: balanceUpdateBody, example: { accountId: 'alice', amount: 250, reference: 'order 1001' } },
-  answers: { 200: { description: 'Applied.', schema: answers.appliedUpdate, headers: replay } },
-  refusals: [
-    'idempotency_key_reused',
-    'account_not_found',
-    'account_closed',
-    'account_frozen',
-    'balance_out_of_range',
-    'max_balance_exceeded',
-    'insufficient_funds',
-    'outcome_unknown',
-  ],
+  answers: { 200: { description: 'Applied.', schema: answers.appliedUpdate, headers: replayHeader } },
+  refusals,
   handler:
     ({ lanes, readJsonBody, bodyBytesMax }) =>
     async (request, response) => {
       const body = check(balanceUpdateBody, await readJsonBody(request, bodyBytesMax));
-      const update = updateOf(body, idempotencyKeyOf(request), traceparentOf(request), actorOf(response));
-      const result = await lanes.submit(update, 'single');
-      if ('replayed' in result && result.replayed) response.setHeader('idempotent-replayed', 'true');
-      if (result.outcome === 'applied') sendJson(response, applied(update, result));
-      else sendProblem(response, result.outcome, describe(update, result));
+      const operation = updateOf(body, senderOf(request, response));
+      await answerWith(response, lanes, operation, (result) => appliedLeg(operation, result));
     },
 };
 
@@ -73,30 +84,35 @@ const bulk: Call = {
   path: '/v1/balance-updates/bulk',
   method: 'post',
   id: 'updateBalances',
-  summary: 'Up to 1,000 updates in one request, each standing alone',
-  description: 'Partial success is normal: look at the `status` of each result.',
+  summary: 'Up to 1,000 updates in one request, each standing alone, or all or none',
+  description:
+    'Partial success is normal: look at the `status` of each result. With `atomic`, under one key in the header, all take effect or none.',
   scope: 'write',
-  headers: keyHeader.omit({ 'Idempotency-Key': true }),
+  headers: keyHeader,
   body: {
     schema: bulkBody,
     example: { updates: [{ accountId: 'alice', amount: 250, idempotencyKey: 'order-1001' }] },
   },
-  answers: { 200: { description: 'One result for each update, in order.', schema: answers.bulkAnswer } },
+  answers: {
+    200: { description: 'One result for each update, in order.', schema: answers.bulkAnswer, headers: replayHeader },
+  },
   refusals: [],
   handler:
     ({ lanes, readJsonBody, bulkBodyBytesMax, access }) =>
     async (request, response) => {
-      const { updates } = check(bulkBody, await readJsonBody(request, bulkBodyBytesMax));
+      const { updates, atomic } = check(bulkBody, await readJsonBody(request, bulkBodyBytesMax));
       await access.countMore(response, updates.length - 1);
-      const traceparent = traceparentOf(request);
-      const actor = actorOf(response);
+      const sender = senderOf(request, response);
+      if (atomic) {
+        const { results, replayed } = await applyAtomically(lanes, updates, sender);
+        if (replayed) response.setHeader('idempotent-replayed', 'true');
+        return sendJson(response, { results });
+      }
+      if (idempotencyKeyOf(request) !== null) throw keyIsForAtomic();
       const results = await Promise.all(
         updates.map(async ({ idempotencyKey = null, ...body }) => {
-          const update = updateOf(body, idempotencyKey, traceparent, actor);
-          const result = await lanes.submit(update, 'bulk');
-          const replayed = 'replayed' in result && result.replayed;
-          if (result.outcome === 'applied') return { status: 200, replayed, ...applied(update, result) };
-          return { ...problemDocument(result.outcome, describe(update, result)), replayed };
+          const operation = updateOf(body, { ...sender, idempotencyKey });
+          return resultOf(operation, await lanes.submit(operation, 'bulk'), (result) => appliedLeg(operation, result));
         }),
       );
       sendJson(response, { results });
@@ -105,57 +121,55 @@ const bulk: Call = {
 
 export const balanceUpdateCalls: readonly Call[] = [single, bulk];
 
-function updateOf(
-  { accountId, amount, reference }: z.infer<typeof balanceUpdateBody>,
-  idempotencyKey: string | null,
-  traceparent: string | null,
-  actor: string | null,
-): BalanceUpdate {
-  const fingerprint =
-    idempotencyKey === null ? null : fingerprintOf('balance-update', { accountId, amount, reference });
-  return { accountId, amount, reference: reference ?? null, idempotencyKey, fingerprint, traceparent, actor };
+type Update = z.infer<typeof balanceUpdateBody>;
+
+function legOfUpdate({ accountId, amount, expectedVersion, upTo, ...its }: Update): Leg {
+  return { ...legOf(accountId, amount, its), expectedVersion: expectedVersion ?? null, upTo: upTo ?? false };
 }
 
-function applied({ accountId, amount }: BalanceUpdate, { balance, version, epoch, createdAt }: AppliedResult) {
-  return { accountId, amount, balance, version, eventId: eventId({ accountId, version, epoch }), createdAt };
+function updateOf(body: Update, sender: Sender): Operation {
+  return operationOf('update', [legOfUpdate(body)], sender, 'balance-update', body);
 }
 
-type AppliedResult = Extract<UpdateResult, { balance: number }>;
+/** A key for the whole of a request whose updates stand alone would promise what they do not do. */
+function keyIsForAtomic(): RequestProblem {
+  const what = 'is for atomic requests: give each update its idempotencyKey';
+  return new RequestProblem('invalid_request', { errors: [{ where: 'header Idempotency-Key', what }] });
+}
 
-/** The part of a refusal that is about this update. A replayed refusal reads like the first. */
-function describe(update: BalanceUpdate, result: Exclude<UpdateResult, { outcome: 'applied' }>): ProblemDetails {
-  const { accountId, amount } = update;
-  switch (result.outcome) {
-    case 'insufficient_funds':
-    case 'max_balance_exceeded':
-    case 'balance_out_of_range': {
-      const { balance, version } = result;
-      const detail = {
-        insufficient_funds: `The balance is ${balance}: with the overdraft limit it does not cover a debit of ${-amount}.`,
-        max_balance_exceeded: `The balance is ${balance}: with ${amount} it would be above the maxBalance of the account.`,
-        balance_out_of_range: `The balance is ${balance}: with ${amount} it would leave the range.`,
-      }[result.outcome];
-      return { detail, accountId, balance, version };
-    }
-    case 'account_not_found':
-      return { detail: 'Create it first: POST /v1/accounts.', accountId };
-    case 'account_closed':
-      return { detail: 'It stays closed: open another account.', accountId };
-    case 'account_frozen':
-      return { detail: 'It takes no updates until it is open again: PATCH /v1/accounts/{id}.', accountId };
-    case 'idempotency_key_reused':
-      return { detail: 'Its amount or reference was different. Use a new key for a new update.', accountId };
-    case 'outcome_unknown':
-      return {
-        detail: update.idempotencyKey
-          ? 'Send it again under the same Idempotency-Key: it takes effect at most once.'
-          : 'A repeat may double it: compare the entries of the account first, and send an Idempotency-Key next time.',
-        accountId,
-      };
-    case 'unavailable':
-    case 'internal':
-      return { detail: 'Nothing was changed.', accountId };
-    default:
-      return { accountId };
+/** One result of a bulk request: the fields of the single answer, or of its problem document. */
+export function resultOf(
+  operation: Operation,
+  result: Awaited<ReturnType<Lanes['submit']>>,
+  body: (result: Applied) => object,
+): object {
+  const replayed = 'replayed' in result && result.replayed;
+  if (result.outcome === 'applied') return { status: 200, replayed, ...body(result) };
+  return { ...problemDocument(...problemOf(operation, result)), replayed };
+}
+
+async function applyAtomically(
+  lanes: Lanes,
+  updates: readonly Update[],
+  sender: Sender,
+): Promise<{ results: object[]; replayed: boolean }> {
+  const operation = operationOf('atomic', updates.map(legOfUpdate), sender, 'balance-updates', { updates });
+  const result = await lanes.submit(operation, 'bulk');
+  const replayed = 'replayed' in result && result.replayed;
+  if (result.outcome === 'applied') {
+    const results = updates.map((_, number) => ({ status: 200, replayed, ...appliedLeg(operation, result, number) }));
+    return { results, replayed };
   }
+  const problem = { ...problemDocument(...problemOf(operation, result)), replayed };
+  // Where it is not about one update, it is about all of them.
+  const failed = 'leg' in result && result.outcome !== 'idempotency_key_reused' ? result.leg : undefined;
+  const results = updates.map(({ accountId }, number) =>
+    failed === undefined || number === failed
+      ? { ...problem, accountId }
+      : {
+          ...problemDocument('linked_failed', { detail: 'Another update of the request failed.', accountId }),
+          replayed,
+        },
+  );
+  return { results, replayed };
 }

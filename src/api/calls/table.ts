@@ -3,6 +3,17 @@ import { accountCalls } from './account-calls.ts';
 import { balanceUpdateCalls } from './balance-update-calls.ts';
 import type { Call } from './call.ts';
 import { historyCalls } from './history-calls.ts';
+import { holdCalls } from './hold-calls.ts';
+import { reversalCalls } from './reversal-calls.ts';
+import { transferCalls } from './transfer-calls.ts';
 import { verificationCalls } from './verification-calls.ts';
 
-export const calls: readonly Call[] = [...balanceUpdateCalls, ...accountCalls, ...historyCalls, ...verificationCalls];
+export const calls: readonly Call[] = [
+  ...balanceUpdateCalls,
+  ...transferCalls,
+  ...reversalCalls,
+  ...holdCalls,
+  ...accountCalls,
+  ...historyCalls,
+  ...verificationCalls,
+];

@@ -1,6 +1,6 @@
 // What the console shows, made of what /metrics tells: rates and quantiles of the time between two readings.
 
-/** Values by name with labels, as they stand in the text: `balance_updates_total{outcome="applied"}`. */
+/** Values by name with labels, as they stand in the text: `relay_events_total{outcome="confirmed"}`. */
 export type Reading = ReadonlyMap<string, number>;
 
 /** Of the Prometheus text format. */
@@ -17,12 +17,12 @@ export function parseReading(text: string): Reading {
 /** Rates are per second, times in milliseconds; null: not known. */
 export interface Figures {
   accepted: number;
-  /** Answered, and nothing changed: no funds, no account, frozen, another body under the same key. */
+  /** Answered, and nothing changed: no funds, no account, frozen, nothing left of a hold. */
   declined: number;
   /** 503: overloaded, unavailable, outcome unknown. */
   refused: number;
   replayed: number;
-  /** Of single updates; null while there are none. */
+  /** Of single updates, transfers and what is done to holds; null while there are none. */
   p50Ms: number | null;
   p99Ms: number | null;
   batchSize: number | null;
@@ -49,38 +49,36 @@ export function beganAnew(before: Reading, now: Reading): boolean {
 /** Of those that figures are made of. */
 const COUNTER = /^(balance_|http_request|relay_events)\w*_(total|count|bucket)\b/;
 
-const DECLINED = [
-  'insufficient_funds',
-  'balance_out_of_range',
-  'max_balance_exceeded',
-  'account_not_found',
-  'account_closed',
-  'account_frozen',
-  'idempotency_key_reused',
-];
+const OPERATIONS = /^balance_operations_total\{.*outcome="(\w+)"/;
 const REFUSED = ['overloaded', 'unavailable', 'outcome_unknown', 'internal'];
 const LINK_STATES = ['connected', 'blocked', 'disconnected'] as const;
 
 export function figuresBetween(before: Reading, now: Reading, seconds: number): Figures {
   const rate = (key: string) => Math.max(0, (now.get(key) ?? 0) - (before.get(key) ?? 0)) / seconds;
-  const outcomes = (names: readonly string[]) =>
-    names.reduce((sum, name) => sum + rate(`balance_updates_total{outcome="${name}"}`), 0);
+  const outcomes = new Map<string, number>();
+  for (const key of now.keys()) {
+    const outcome = OPERATIONS.exec(key)?.[1];
+    if (outcome !== undefined) outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + rate(key));
+  }
+  const { applied = 0, replayed = 0, ...others } = Object.fromEntries(outcomes);
+  const refused = REFUSED.reduce((sum, outcome) => sum + (others[outcome] ?? 0), 0);
+  const declined = Object.values(others).reduce((sum, count) => sum + count, 0) - refused;
   const quantiles = quantilesBetween(before, now, [0.5, 0.99]);
-  const batches = rate('balance_batch_updates_count');
+  const batches = rate('balance_batch_changes_count');
   const value = (key: string) => now.get(key) ?? null;
   const milliseconds = (key: string) => {
     const seconds = value(key);
     return seconds === null || Number.isNaN(seconds) ? null : seconds * 1000;
   };
   return {
-    accepted: outcomes(['applied']),
-    declined: outcomes(DECLINED),
-    refused: outcomes(REFUSED) + rate('http_requests_refused_total'),
-    replayed: outcomes(['replayed']),
+    accepted: applied,
+    declined: Math.max(0, declined),
+    refused: refused + rate('http_requests_refused_total'),
+    replayed,
     p50Ms: quantiles[0] ?? null,
     p99Ms: quantiles[1] ?? null,
-    batchSize: batches > 0 ? rate('balance_batch_updates_sum') / batches : null,
-    waiting: now.get('balance_updates_waiting') ?? 0,
+    batchSize: batches > 0 ? rate('balance_batch_changes_sum') / batches : null,
+    waiting: now.get('balance_changes_waiting') ?? 0,
     pending: value('outbox_pending_changes'),
     lagMs: milliseconds('outbox_oldest_age_seconds'),
     outboxBytes: value('outbox_size_bytes'),
@@ -92,7 +90,8 @@ export function figuresBetween(before: Reading, now: Reading, seconds: number): 
   };
 }
 
-const BUCKET = /^http_request_duration_seconds_bucket\{(?=.*method="POST")(?=.*route="\/v1\/balance-updates")/;
+const BUCKET =
+  /^http_request_duration_seconds_bucket\{(?=.*method="POST")(?=.*route="\/v1\/(balance-updates|transfers|reversals|accounts\/:id\/holds[^"]*)")/;
 
 /** As histogram_quantile does it: linear within a bucket. In milliseconds. */
 function quantilesBetween(before: Reading, now: Reading, shares: readonly number[]): (number | null)[] {

@@ -1,50 +1,135 @@
-// A batch of updates as the parameters of apply_changes, and its answer as results. Both go as text that is made and read here:
+// A batch of operations as the parameters of apply_changes, and its answer as results. Both go as text that is made and read here:
 // through the driver's own arrays and rows a batch of 1,000 costs six times as much.
-import type { BalanceUpdate, UpdateResult } from './balance-update.ts';
+import type { HoldState, Leg, LegResult, Operation, OperationResult } from './operation.ts';
+
+const PARAMETERS = 24;
 
 /** The contract is above the function: migrations/functions/apply_changes.sql. */
 export const APPLY = {
   name: 'apply_changes',
-  text: `SELECT outcomes::text, replayed::text, balances::text, versions::text, epochs::text, times, batch_epoch, batch_time
-         FROM apply_changes($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+  text: `SELECT outcomes::text, replayed::text, failed_legs::text, hold_states, balances::text, versions::text, epochs::text, times,
+                amounts::text, batch_epoch, batch_time
+         FROM apply_changes(${Array.from({ length: PARAMETERS }, (_, index) => `$${index + 1}`).join(', ')})`,
 };
 
 /** One row. Array literals, null where they say nothing. */
 export interface ApplyAnswer {
   outcomes: string | null;
   replayed: string | null;
+  failed_legs: string | null;
+  hold_states: (string | null)[] | null;
   balances: string;
   versions: string;
   epochs: string | null;
   times: (Date | null)[] | null;
+  amounts: string | null;
   batch_epoch: number;
   batch_time: Date;
 }
 
-export function parametersOf(updates: readonly BalanceUpdate[]): (string | null)[] {
-  const accounts = [...new Set(updates.map(({ accountId }) => accountId))].sort(); // ASCII: in byte order
+type Literal = string | null;
+
+export function parametersOf(operations: readonly Operation[]): Literal[] {
+  const arePlain = operations.every(({ kind }) => kind === 'update');
+  const legs: Leg[] = [];
+  const owners: Operation[] = []; // of each leg
+  for (const operation of operations) {
+    for (const leg of operation.legs) {
+      legs.push(leg);
+      owners.push(operation);
+    }
+  }
+  const ids = new Set(legs.map(({ accountId }) => accountId));
+  if (!arePlain) {
+    for (const { reversal, keyAccountId } of operations) {
+      ids.add(keyAccountId);
+      if (reversal) ids.add(reversal.accountId);
+    }
+  }
+  const accounts = [...ids].sort(); // ASCII: in byte order
   const places = new Map(accounts.map((accountId, index) => [accountId, index + 1]));
-  const isKeyed = updates.some(({ idempotencyKey }) => idempotencyKey !== null);
+  const isKeyed = operations.some(({ idempotencyKey }) => idempotencyKey !== null);
+  const isFingerprinted = operations.some(({ fingerprint }) => fingerprint !== null);
   return [
-    textArray(accounts),
-    `{${updates.map(({ accountId }) => places.get(accountId)).join(',')}}`,
-    `{${updates.map(({ amount }) => amount).join(',')}}`,
-    textArrayOrNull(updates.map(({ reference }) => reference)),
-    textArrayOrNull(updates.map(({ actor }) => actor)),
-    textArrayOrNull(updates.map(({ traceparent }) => traceparent)),
-    isKeyed ? textArray(updates.map(({ idempotencyKey }) => idempotencyKey)) : null,
-    isKeyed ? bytesArray(updates.map(({ fingerprint }) => fingerprint)) : null,
-    isKeyed ? firstsOf(updates) : null,
+    texts(accounts),
+    `{${legs.map(({ accountId }) => places.get(accountId)).join(',')}}`,
+    `{${legs.map(({ amount }) => amount ?? 'NULL').join(',')}}`,
+    textsOrNull(legs.map(({ reference }) => reference)),
+    textsOrNull(legs.map(({ metadata }) => metadata)),
+    textsOrNull(owners.map(({ actor }) => actor)),
+    textsOrNull(owners.map(({ traceparent }) => traceparent)),
+    wordsOrNull(legs.map(({ expectedVersion }) => expectedVersion)),
+    legs.some(({ upTo }) => upTo) ? `{${legs.map(({ upTo }) => upTo).join(',')}}` : null,
+    isKeyed ? texts(operations.map(({ idempotencyKey }) => idempotencyKey)) : null,
+    isFingerprinted ? bytes(operations.map(({ fingerprint }) => fingerprint)) : null,
+    isKeyed ? firstsOf(operations) : null,
+    ...(arePlain ? NOTHING_ELSE : kindsOf(operations, places)),
   ];
 }
 
-/** Of each item the first one with the same account, client and key; null where all differ. */
-function firstsOf(updates: readonly BalanceUpdate[]): string | null {
+const NOTHING_ELSE: readonly Literal[] = Array.from({ length: 12 }, () => null);
+
+/** The parameters that only a batch with other operations than updates needs. */
+function kindsOf(operations: readonly Operation[], places: ReadonlyMap<string, number>): Literal[] {
+  let next = 1;
+  const firstLegs = operations.map(({ legs }) => {
+    const first = next;
+    next += legs.length;
+    return first;
+  });
+  const holds = new Targets<{ account: number; holdId: string }>();
+  const reversals = new Targets<NonNullable<Operation['reversal']>>();
+  const objects = operations.map(({ legs, hold, reversal }) => {
+    if (hold) {
+      const { accountId } = legs[0];
+      const place = places.get(accountId) as number;
+      return holds.placeOf(`${accountId} ${hold.holdId}`, { account: place, holdId: hold.holdId });
+    }
+    if (reversal) return reversals.placeOf(`${reversal.accountId} ${reversal.version} ${reversal.epoch}`, reversal);
+    return null;
+  });
+  return [
+    words(operations.map(({ kind }) => (kind === 'update' ? null : kind))),
+    `{${[...firstLegs, next].join(',')}}`,
+    words(operations.map(({ keyAccountId }) => places.get(keyAccountId) as number)),
+    words(objects),
+    wordsOrNull(operations.map(({ hold }) => hold?.expiresInS ?? null)),
+    ...(holds.all.length === 0
+      ? [null, null]
+      : [words(holds.all.map(({ account }) => account)), texts(holds.all.map(({ holdId }) => holdId))]),
+    ...(reversals.all.length === 0
+      ? [null, null, null, null, null]
+      : [
+          words(reversals.all.map(({ accountId }) => places.get(accountId) as number)),
+          words(reversals.all.map(({ version }) => version)),
+          words(reversals.all.map(({ epoch }) => epoch)),
+          words(reversals.all.map(({ original }) => original)),
+          texts(reversals.all.map(({ id }) => id)),
+        ]),
+  ];
+}
+
+/** Each once, with the place that it has among them, from 1. */
+class Targets<T> {
+  readonly all: T[] = [];
+  readonly #places = new Map<string, number>();
+
+  placeOf(name: string, target: T): number {
+    const known = this.#places.get(name);
+    if (known !== undefined) return known;
+    this.all.push(target);
+    this.#places.set(name, this.all.length);
+    return this.all.length;
+  }
+}
+
+/** Of each operation the first one with the same account, client and key; null where all differ. */
+function firstsOf(operations: readonly Operation[]): Literal {
   const firsts = new Map<string, number>();
   let areAllFirst = true;
-  const places = updates.map(({ accountId, actor, idempotencyKey }, index) => {
+  const places = operations.map(({ keyAccountId, actor, idempotencyKey }, index) => {
     if (idempotencyKey === null) return index + 1;
-    const scope = `${accountId} ${actor ?? ''} ${idempotencyKey}`; // no id and no name holds a space
+    const scope = `${keyAccountId} ${actor ?? ''} ${idempotencyKey}`; // no id and no name holds a space
     const first = firsts.get(scope);
     if (first === undefined) firsts.set(scope, index + 1);
     else areAllFirst = false;
@@ -53,25 +138,49 @@ function firstsOf(updates: readonly BalanceUpdate[]): string | null {
   return areAllFirst ? null : `{${places.join(',')}}`;
 }
 
-/** In the order of the updates. */
-export function resultsOf(answer: ApplyAnswer): UpdateResult[] {
+/** In the order of the operations. */
+export function resultsOf(operations: readonly Operation[], answer: ApplyAnswer): OperationResult[] {
   const balances = numbersIn(answer.balances);
   const versions = numbersIn(answer.versions);
   const epochs = answer.epochs === null ? undefined : numbersIn(answer.epochs);
+  const amounts = answer.amounts === null ? undefined : numbersIn(answer.amounts);
   const outcomes = answer.outcomes === null ? undefined : elementsOf(answer.outcomes);
   const replayed = answer.replayed === null ? undefined : elementsOf(answer.replayed);
+  const failedLegs = answer.failed_legs === null ? undefined : numbersIn(answer.failed_legs);
   const batchTime = answer.batch_time.toISOString();
-  return balances.map((balance, index) => {
-    const outcome = outcomes?.[index] ?? 'NULL';
-    if (balance === null) return { outcome } as UpdateResult;
+
+  const legResult = (place: number, leg: Leg): LegResult | null => {
+    const balance = balances[place];
+    if (balance === null || balance === undefined) return null;
     return {
-      outcome: outcome === 'NULL' ? 'applied' : outcome,
-      replayed: replayed?.[index] === 't',
+      amount: amounts?.[place] ?? leg.amount ?? 0,
       balance,
-      version: versions[index],
-      epoch: epochs?.[index] ?? answer.batch_epoch,
-      createdAt: answer.times?.[index]?.toISOString() ?? batchTime,
-    } as UpdateResult;
+      version: versions[place] as number,
+      epoch: epochs?.[place] ?? answer.batch_epoch,
+      createdAt: answer.times?.[place]?.toISOString() ?? batchTime,
+    };
+  };
+
+  let first = 0;
+  return operations.map(({ legs }, index) => {
+    const start = first;
+    first += legs.length;
+    const outcome = outcomes?.[index] ?? 'NULL';
+    const state = answer.hold_states?.[index];
+    const hold: HoldState | null = state ? JSON.parse(state) : null;
+    const isReplayed = replayed?.[index] === 't';
+    if (outcome === 'NULL') {
+      return {
+        outcome: 'applied',
+        replayed: isReplayed,
+        legs: legs.map((leg, place) => legResult(start + place, leg)),
+        hold,
+      };
+    }
+    const leg = (failedLegs?.[index] ?? start + 1) - start - 1;
+    const found = legResult(start + leg, legs[leg] as Leg);
+    if (found) return { outcome, replayed: isReplayed, leg, found } as OperationResult;
+    return { outcome, leg, hold } as OperationResult;
   });
 }
 
@@ -85,15 +194,24 @@ function numbersIn(literal: string): (number | null)[] {
   return JSON.parse(`[${list.slice(1, -1)}]`);
 }
 
+/** Of what needs no quotes. */
+function words(values: readonly (string | number | null)[]): string {
+  return `{${values.map((value) => value ?? 'NULL').join(',')}}`;
+}
+
+function wordsOrNull(values: readonly (string | number | null)[]): Literal {
+  return values.every((value) => value === null) ? null : words(values);
+}
+
 /** Quoted without exception: unquoted, `NULL` would be one. */
-function textArray(values: readonly (string | null)[]): string {
+function texts(values: readonly (string | null)[]): string {
   return `{${values.map((value) => (value === null ? 'NULL' : `"${value.replace(/["\\]/g, '\\$&')}"`)).join(',')}}`;
 }
 
-function textArrayOrNull(values: readonly (string | null)[]): string | null {
-  return values.every((value) => value === null) ? null : textArray(values);
+function textsOrNull(values: readonly (string | null)[]): Literal {
+  return values.every((value) => value === null) ? null : texts(values);
 }
 
-function bytesArray(values: readonly (string | null)[]): string {
+function bytes(values: readonly (string | null)[]): string {
   return `{${values.map((hex) => (hex === null ? 'NULL' : `"\\\\x${hex}"`)).join(',')}}`;
 }

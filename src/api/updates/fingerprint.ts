@@ -7,11 +7,18 @@ const DIGITS = 32;
 
 /**
  * @param operation the name of the call.
- * @param fields what the request says, by name; what it leaves out is undefined, which counts for nothing.
+ * @param fields what the request says: JSON values by name, at any depth. What it leaves out is undefined, which counts for nothing;
+ * the order of names counts for nothing either, that of lists does.
  * @returns hexadecimal digits.
  */
-export function fingerprintOf(operation: string, fields: Record<string, string | number | undefined>): string {
-  const present = Object.entries(fields).filter(([, value]) => value !== undefined);
+export function fingerprintOf(operation: string, fields: object): string {
+  return hash('sha256', JSON.stringify([operation, sorted(fields)]), 'hex').slice(0, DIGITS);
+}
+
+function sorted(value: unknown): unknown {
+  if (typeof value !== 'object' || value === null) return value;
+  if (Array.isArray(value)) return value.map(sorted);
+  const present = Object.entries(value).filter(([, member]) => member !== undefined);
   present.sort(([one], [other]) => (one < other ? -1 : 1));
-  return hash('sha256', JSON.stringify([operation, ...present]), 'hex').slice(0, DIGITS);
+  return present.map(([name, member]) => [name, sorted(member)]);
 }

@@ -1,8 +1,8 @@
 // The connection of a lane to PostgreSQL: the one statement that goes over it, and what a failure of it means.
 import { type Client, DatabaseError, destroyClient, openClient } from '../../shared/database.ts';
 import type { Logger } from '../../shared/logging.ts';
-import type { BalanceUpdate, UpdateResult } from './balance-update.ts';
 import { APPLY, type ApplyAnswer, parametersOf, resultsOf } from './batch.ts';
+import type { Operation, OperationResult } from './operation.ts';
 
 /** The connection of a lane: opened when first needed, replaced when in doubt. */
 export function createLaneLink(options: { databaseUrl: string; statementTimeoutMs: number; log: Logger }) {
@@ -43,11 +43,11 @@ export function createLaneLink(options: { databaseUrl: string; statementTimeoutM
       }
     },
 
-    /** A result for each update, in order. A failure is for {@link effectOf} to judge. */
-    async send(updates: readonly BalanceUpdate[]): Promise<UpdateResult[]> {
+    /** A result for each operation, in order. A failure is for {@link effectOf} to judge. */
+    async send(operations: readonly Operation[]): Promise<OperationResult[]> {
       if (!client) throw new Error('the connection was lost before sending');
-      const { rows } = await client.query<ApplyAnswer>({ ...APPLY, values: parametersOf(updates) });
-      return resultsOf(rows[0] as ApplyAnswer);
+      const { rows } = await client.query<ApplyAnswer>({ ...APPLY, values: parametersOf(operations) });
+      return resultsOf(operations, rows[0] as ApplyAnswer);
     },
 
     async close(): Promise<void> {

@@ -1,0 +1,30 @@
+-- Expires holds that are due on accounts that nobody changes now: what is busy expires its own, see expire_due_holds.
+--
+--   p_holds_max   how many at most, so that no statement is long
+--   returns       how many expired
+CREATE OR REPLACE FUNCTION sweep_due_holds(p_holds_max integer) RETURNS integer
+LANGUAGE plpgsql VOLATILE
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET jit = off
+AS $$
+DECLARE
+  v_account_ids text[];
+BEGIN
+  SELECT array_agg(due.account_id) INTO v_account_ids
+  FROM (
+    SELECT hold.account_id FROM hold
+    WHERE hold.status = 'active' AND hold.expires_at <= clock_timestamp()
+    ORDER BY hold.expires_at LIMIT p_holds_max
+  ) due;
+  IF v_account_ids IS NULL THEN RETURN 0; END IF;
+  -- A statement of its own: expire_due_holds sees what the previous holder of a lock committed.
+  SELECT array_agg(locked.account_id) INTO v_account_ids
+  FROM (
+    SELECT account.account_id FROM account WHERE account.account_id = ANY (v_account_ids)
+    ORDER BY account.account_id FOR NO KEY UPDATE SKIP LOCKED
+  ) locked;
+  IF v_account_ids IS NULL THEN RETURN 0; END IF;
+  RETURN (SELECT done.expired FROM expire_due_holds(v_account_ids, date_trunc('milliseconds', clock_timestamp()), p_holds_max) AS done);
+END
+$$;

@@ -1,0 +1,109 @@
+// What a lane says of an operation, as the body of an answer: what it left, or the problem document of its refusal.
+import { eventId } from '../../shared/change.ts';
+import type { AppliedUpdate, Hold, ProblemDetails, TransferLeg } from '../../shared/contract.ts';
+import type { ProblemCode } from '../../shared/problems.ts';
+import type { HoldState, HoldTarget, LegResult, Operation, OperationResult } from '../updates/operation.ts';
+
+export type Applied = Extract<OperationResult, { outcome: 'applied' }>;
+export type Refused = Exclude<OperationResult, { outcome: 'applied' }>;
+
+/** Of an operation that took effect: the leg with that number. */
+export function appliedLeg({ legs }: Operation, result: Applied, number = 0): AppliedUpdate {
+  const { accountId } = legs[number] as Operation['legs'][0];
+  const { amount, balance, version, epoch, createdAt } = result.legs[number] as LegResult;
+  return { accountId, amount, balance, version, eventId: eventId({ accountId, version, epoch }), createdAt };
+}
+
+/** The id of a transfer is that of its lowest debited leg. */
+export function transferAnswer(operation: Operation, result: Applied) {
+  const legs = operation.legs.map((_, number) => appliedLeg(operation, result, number));
+  const [payer] = legs
+    .filter(({ amount }) => amount < 0)
+    .sort((one, other) => (one.accountId < other.accountId ? -1 : 1));
+  const shown = legs.map(({ createdAt, ...leg }): TransferLeg => leg);
+  const createdAt = legs
+    .map((leg) => leg.createdAt)
+    .sort()
+    .at(-1) as string;
+  return { transferId: payer?.eventId as string, legs: shown, createdAt };
+}
+
+/** The hold that an operation is about, as it is after it. */
+export function holdOf({ legs, hold }: Operation, state: HoldState): Hold {
+  const { expiresAt, createdAt, updatedAt, status, ...amounts } = state;
+  return {
+    accountId: legs[0].accountId,
+    holdId: (hold as HoldTarget).holdId,
+    status,
+    ...amounts,
+    expiresAt: expiresAt === null ? null : new Date(expiresAt).toISOString(),
+    createdAt: new Date(createdAt).toISOString(),
+    updatedAt: new Date(updatedAt).toISOString(),
+  };
+}
+
+/** The problem of a refusal: its code, and what is about this operation. A replayed refusal reads like the first. */
+export function problemOf(operation: Operation, result: Refused): [ProblemCode, ProblemDetails] {
+  const { outcome } = result;
+  const number = 'leg' in result ? result.leg : 0;
+  const { accountId } = operation.legs[number] as Operation['legs'][0];
+  if ('found' in result) {
+    const { balance, version } = result.found;
+    const detail = detailOfDecline(operation, number, outcome, balance, version);
+    return [outcome, { detail, accountId, balance, version }];
+  }
+  const hold = 'hold' in result && result.hold ? { hold: holdOf(operation, result.hold) } : {};
+  const detail = DETAILS[outcome];
+  if (outcome === 'outcome_unknown') return [outcome, { detail: adviceOf(operation), accountId }];
+  return [outcome, { ...(detail && { detail }), accountId, ...hold }];
+}
+
+const DETAILS: Partial<Record<ProblemCode, string>> = {
+  idempotency_key_reused: 'Its request was different. Use a new key for a new request.',
+  hold_exists: 'Another request placed a hold with this id. Choose a new id for a new hold.',
+  account_not_found: 'Create it first: POST /v1/accounts.',
+  account_closed: 'It stays closed: open another account.',
+  account_frozen: 'It takes no updates until it is open again: PATCH /v1/accounts/{id}.',
+  asset_mismatch: 'All accounts of a transfer have to count the same asset, and this one counts another.',
+  hold_not_found: 'Place it first: POST /v1/accounts/{id}/holds.',
+  hold_closed: 'It was captured or released.',
+  hold_expired: 'Place another one.',
+  not_reversible: 'Only a change of money can be reversed that is not a reversal itself, a transfer by its transferId.',
+  already_reversed: 'Nothing is left of it.',
+  unavailable: 'Nothing was changed.',
+  internal: 'Nothing was changed.',
+};
+
+function detailOfDecline(
+  operation: Operation,
+  number: number,
+  outcome: string,
+  balance: number,
+  version: number,
+): string {
+  const amount = operation.legs[number]?.amount ?? 0;
+  const after = operation.kind === 'atomic' ? ', after the updates before it in the request,' : '';
+  switch (outcome) {
+    case 'insufficient_funds':
+      return operation.kind === 'hold' || operation.kind === 'hold_change'
+        ? `The balance is ${balance}: with the overdraft limit, and without what is held, it does not cover a hold of ${amount}.`
+        : `The balance is ${balance}: with the overdraft limit${after} it does not cover a debit of ${-amount}.`;
+    case 'max_balance_exceeded':
+      return `The balance is ${balance}: with ${amount}${after} it would be above the maxBalance of the account.`;
+    case 'balance_out_of_range':
+      return `The balance is ${balance}: with ${amount}${after} it would leave the range.`;
+    case 'version_mismatch':
+      return `The account is at version ${version}: read it, and decide again.`;
+    case 'hold_amount_exceeded':
+      return 'The hold does not have that much left. Read it, and send a smaller amount.';
+    default:
+      return 'Less than that is left of the change. Send a smaller amount, or none for the rest.';
+  }
+}
+
+function adviceOf({ kind, idempotencyKey }: Operation): string {
+  if (kind === 'hold') return 'Send it again: with the same hold id it takes effect at most once.';
+  return idempotencyKey !== null
+    ? 'Send it again under the same Idempotency-Key: it takes effect at most once.'
+    : 'A repeat may double it: compare the entries of the account first, and send an Idempotency-Key next time.';
+}
