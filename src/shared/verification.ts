@@ -2,10 +2,12 @@
 // it can be told how far it is.
 // For every account: ledger and outbox together hold the versions 0..n once each, their amounts add up to the balance and their
 // changes of holds to what is held, each entry follows from the one before, limits, status, asset and epoch are those of the
-// entries, and the entries are those that were hashed.
+// entries, and the entries are those that were hashed. Holds are as their entries left them and make up what is held, transfers
+// are whole, and nothing is reversed beyond what it was.
 import type pg from 'pg';
 import { CHAIN_PROBLEMS } from './chain-problems.ts';
 import { changeRow } from './change.ts';
+import { MONEY_PROBLEMS } from './money-problems.ts';
 
 /** Accounts named in a report; all are counted. */
 const OFFENDERS_MAX = 20;
@@ -73,6 +75,7 @@ const HISTORIES = `
     GROUP BY account_id
   ),
   ${CHAIN_PROBLEMS},
+  ${MONEY_PROBLEMS},
   judged AS (
     SELECT account_id, histories.entries - pending AS recorded, pending, chain_problems.entries AS hashed, array_remove(ARRAY[
       CASE WHEN account.account_id IS NULL THEN 'has entries but no account row' END,
@@ -91,7 +94,8 @@ const HISTORIES = `
            THEN format('the balance is %s, the amounts of the entries add up to %s', account.balance, total) END,
       CASE WHEN account.held <> total_held
            THEN format('the account holds %s, the changes of its entries add up to %s', account.held, total_held) END,
-      -- Here comes: the account holds what its active holds have left.
+      CASE WHEN account.held <> coalesce(held.amount, 0)
+           THEN format('the account holds %s, its active holds have %s left', account.held, coalesce(held.amount, 0)) END,
       CASE WHEN account.account_id IS NOT NULL AND last_version IS NOT NULL AND limits IS NULL THEN 'no entry gives the limits' END,
       CASE WHEN ARRAY[${limitsOf('account.')}] <> limits[2:]
            THEN format('the limits or the status are not those of version %s, which gave them last', limits[1]) END,
@@ -100,22 +104,30 @@ const HISTORIES = `
       CASE WHEN account.asset <> histories.asset OR account.asset <> other_asset THEN 'the asset is not that of all entries' END,
       CASE WHEN contradictions.version IS NOT NULL
            THEN format('version %s differs between outbox and ledger', contradictions.version) END
-    ] || chain_problems.problems, NULL) AS problems
+    ] || money_problems.problems || chain_problems.problems, NULL) AS problems
     FROM account
     FULL JOIN histories USING (account_id)
     FULL JOIN chain_problems USING (account_id)
+    FULL JOIN money_problems USING (account_id)
+    LEFT JOIN held USING (account_id)
     LEFT JOIN contradictions USING (account_id)
   )`;
 
-const TABLES = ['account', 'ledger', 'outbox', 'ledger_chain'];
+const TABLES = ['account', 'ledger', 'outbox', 'ledger_chain', 'hold', 'reversal'];
 
-/** The names of the tables, each for its rows of some accounts. NOT MATERIALIZED: read where they are, in key order. */
+/**
+ * The names of the tables, each for its rows of some accounts; and whole_ledger and whole_outbox, for what is in other accounts.
+ * NOT MATERIALIZED: read where they are, in key order.
+ */
 function ofAccounts(condition: string): string {
-  return TABLES.map((table) => `${table} AS NOT MATERIALIZED (SELECT * FROM ${table} WHERE ${condition})`).join(', ');
+  return [
+    ...['ledger', 'outbox'].map((table) => `whole_${table} AS NOT MATERIALIZED (SELECT * FROM ${table})`),
+    ...TABLES.map((table) => `${table} AS NOT MATERIALIZED (SELECT * FROM ${table} WHERE ${condition})`),
+  ].join(', ');
 }
 
 const VERIFY = `
-  WITH ${ofAccounts('account_id > $2 AND ($3::text IS NULL OR account_id <= $3)')},
+  WITH ${ofAccounts('($2::text IS NULL OR account_id > $2) AND ($3::text IS NULL OR account_id <= $3)')},
   ${HISTORIES}
   SELECT count(*) AS accounts,
          coalesce(sum(recorded), 0) AS ledger_entries,
@@ -130,7 +142,7 @@ const VERIFY = `
 
 // TRUNCATE is not MVCC-safe: a snapshot from before the relay truncated a part of the outbox would find it empty, and
 // perhaps not yet the ledger entries that made it dispensable. So the parts are held first, and looked at then.
-const HOLD = 'LOCK TABLE outbox IN ACCESS SHARE MODE';
+const KEEP_OUTBOX = 'LOCK TABLE outbox IN ACCESS SHARE MODE';
 
 // Ledger and hashes are joined as wholes. An account with most of the entries has the planner expect a thousand times as many
 // rows as there are, and then look each up by itself, or compile what runs for milliseconds.
@@ -165,7 +177,7 @@ export async function verifyAccount(
 ): Promise<AccountVerification | undefined> {
   await client.query('BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY');
   try {
-    await client.query(HOLD);
+    await client.query(KEEP_OUTBOX);
     await client.query(PLAN);
     const [row] = (await client.query(VERIFY_ACCOUNT, [accountId])).rows;
     return (
@@ -186,11 +198,11 @@ export async function verifyAccount(
 const STEP_CHANGES = 200_000;
 const STEP_ACCOUNTS_MAX = 50_000;
 
-/** The last account of a step that begins behind $1; no row: all that follow are one step. */
+/** The last account of a step that begins behind $1, null: with the first; no row: all that follow are one step. */
 const STEP = `
   SELECT account_id AS "accountId" FROM (
     SELECT account_id, sum(version + 1) OVER in_order AS changes, row_number() OVER in_order AS number
-    FROM account WHERE account_id > $1
+    FROM account WHERE $1::text IS NULL OR account_id > $1
     WINDOW in_order AS (ORDER BY account_id ROWS UNBOUNDED PRECEDING)
     ORDER BY account_id LIMIT ${STEP_ACCOUNTS_MAX}
   ) AS step
@@ -198,7 +210,8 @@ const STEP = `
   ORDER BY account_id LIMIT 1`;
 
 /**
- * Reads only. Takes a time that grows with the ledger: about eight seconds for a million entries.
+ * Reads only. Takes a time that grows with the ledger: about eight seconds for a million entries, and twice that where all
+ * are legs of transfers.
  * @param client one connection, outside a transaction: not a pool.
  * @param onStep called after each step with what was found until then.
  */
@@ -216,9 +229,11 @@ export async function verify(
   };
   await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
   try {
-    await client.query(HOLD); // takes no snapshot: the first look does
+    await client.query(KEEP_OUTBOX); // takes no snapshot: the first look does
     await client.query(PLAN);
-    for (let behind: string | null = ''; behind !== null; ) {
+    // From null, not from '': the ledger takes any text, so a row of that account would be seen by nobody.
+    let behind: string | null = null;
+    do {
       const last: string | null = (await client.query(STEP, [behind])).rows[0]?.accountId ?? null;
       const [row] = (await client.query(VERIFY, [OFFENDERS_MAX - found.offenders.length, behind, last])).rows;
       found.accounts += Number(row.accounts);
@@ -229,7 +244,7 @@ export async function verify(
       found.offenders.push(...row.offenders);
       onStep?.(found);
       behind = last;
-    }
+    } while (behind !== null);
     return found;
   } finally {
     await client.query('ROLLBACK').catch(() => {}); // where the connection is gone the query before has said so

@@ -1,5 +1,5 @@
-// Histories over HTTP: what an account was worth at some time, entries by time, direction and reference, accounts by prefix,
-// and histories as files.
+// Histories over HTTP: what an account was worth at some time, entries by time, direction, type, reference, transfer and hold,
+// accounts by prefix, and histories as files.
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
@@ -12,6 +12,7 @@ import {
   createDatabase,
   type Database,
   drained,
+  fillLedger as fillWithReference,
   insertAccounts,
   onCleanUp,
   send,
@@ -165,11 +166,11 @@ describe('a past balance', () => {
 });
 
 describe('entries', () => {
-  async function allPages(parameters: Record<string, string | number>): Promise<Entry[]> {
+  async function allPages(parameters: Record<string, string | number>, id = 'busy'): Promise<Entry[]> {
     const all: Entry[] = [];
     for (let cursor = ''; ; ) {
       const { body } = await get(
-        `/v1/accounts/busy/entries?${query({ ...parameters, limit: 4, ...(cursor ? { cursor } : {}) })}`,
+        `/v1/accounts/${id}/entries?${query({ ...parameters, limit: 4, ...(cursor ? { cursor } : {}) })}`,
       );
       expect(body.entries.length).toBeLessThanOrEqual(4);
       all.push(...body.entries);
@@ -211,19 +212,129 @@ describe('entries', () => {
     }
   });
 
-  it('of which few fit come in pages that may be empty, each bounded in what it looks at', async () => {
+  describe('of which few fit', () => {
     const rows = 2 * SCANNED_MAX + 10;
-    await fillLedger(database.pool, ['long'], 0, 2);
-    await insertEntries(database.pool, [changeRow('long', 3, { reference: 'rare' })]);
-    await fillLedger(database.pool, ['long'], 4, rows - 1);
-    await insertAccountRows(database.pool, ['long'], rows - 1);
-    const pages: number[] = [];
-    for (let cursor: string | null = ''; cursor !== null; ) {
-      const { body } = await get(`/v1/accounts/long/entries?reference=rare${cursor && `&cursor=${cursor}`}`);
-      pages.push(body.entries.length);
-      cursor = body.nextCursor;
+
+    /** How many entries each page has. */
+    async function pagesOf(id: string, parameters: string): Promise<number[]> {
+      const pages: number[] = [];
+      for (let cursor: string | null = ''; cursor !== null; ) {
+        const { body } = await get(`/v1/accounts/${id}/entries?${parameters}${cursor && `&cursor=${cursor}`}`);
+        pages.push(body.entries.length);
+        cursor = body.nextCursor;
+      }
+      return pages;
     }
-    expect(pages).toEqual([0, 0, 1]);
+
+    beforeAll(async () => {
+      const rare = {
+        ...{ type: 'hold.released' as const, amount: 0, reference: 'rare', transferId: 'long:3:abc' },
+        ...{ holdId: 'rare', holdStatus: 'released' as const, holdRemaining: 0 },
+      };
+      await fillLedger(database.pool, ['long'], 0, 2);
+      await insertEntries(database.pool, [changeRow('long', 3, rare)]);
+      await fillLedger(database.pool, ['long'], 4, rows - 1);
+      // An account whose every entry has the same reference.
+      await insertEntries(database.pool, [changeRow('noted', 0, { reference: 'common' })]);
+      await fillWithReference(database, 'noted', rows - 1, 'common');
+      await insertAccountRows(database.pool, ['long', 'noted'], rows - 1);
+    });
+
+    it('come in pages that may be empty, each bounded in what it looks at', async () => {
+      expect(await pagesOf('long', 'type=hold.released')).toEqual([0, 0, 1]);
+      expect(await pagesOf('noted', 'type=account.opened')).toEqual([0, 0, 1]);
+    });
+
+    it.each([
+      'reference=rare',
+      'holdId=rare',
+      'transferId=long:3:abc',
+      'holdId=rare&reference=rare&type=hold.released',
+    ])('are found at once by %s', async (parameters) => expect(await pagesOf('long', parameters)).toEqual([1]));
+
+    it('are as bounded where many have the reference and few the rest', async () => {
+      expect(await pagesOf('noted', 'reference=common&type=account.opened')).toEqual([0, 0, 1]);
+      const { body } = await get('/v1/accounts/noted/entries?reference=common&limit=2');
+      expect(body.entries.map(({ version }: Entry) => version)).toEqual([rows - 1, rows - 2]);
+      const response = await fetch(
+        `${url}/v1/accounts/noted/entries/export?format=jsonl&reference=common&type=account.opened`,
+      );
+      expect((await response.text()).trimEnd().split('\n')).toHaveLength(1);
+    });
+  });
+
+  describe('of transfers, holds and reversals', () => {
+    type Moved = Entry & { transferId?: string; hold?: { id: string } };
+    let moved: Moved[]; // oldest first
+
+    beforeAll(async () => {
+      const post = async (path: string, body: object) => {
+        const answer = await send(url, 'POST', path, body);
+        expect([200, 201], JSON.stringify(answer.body)).toContain(answer.status);
+        return answer.body;
+      };
+      await createAccount(url, 'moving', 1000);
+      await createAccount(url, 'other', 1000);
+      for (let number = 1; number <= 4; number += 1) {
+        const holds = '/v1/accounts/moving/holds';
+        const reference = `trip ${number % 2}`;
+        await post(holds, { holdId: `h${number}`, amount: 10, reference });
+        await post(`${holds}/h${number}/capture`, { amount: 4, to: 'other', final: false, reference });
+        await post(`${holds}/h${number}/capture`, { amount: 1, final: false });
+        await post(`${holds}/h${number}/release`, { amount: 2, reference });
+        const { transferId } = await post('/v1/transfers', { from: 'other', to: 'moving', amount: number, reference });
+        await post('/v1/reversals', { of: transferId, reference: 'refund' });
+      }
+      await drained(database);
+      moved = (await get('/v1/accounts/moving/entries?limit=1000')).body.entries.reverse();
+      expect(moved).toHaveLength(2 + 4 * 6);
+    });
+
+    it('by type, hold, transfer and the rest are those that fit, whichever are combined, also in an export', async () => {
+      const capture = moved.find(({ hold, transferId }) => hold?.id === 'h3' && transferId !== undefined);
+      const choices: [string, (string | undefined)[], (entry: Moved, value: string) => boolean][] = [
+        ['from', [undefined, moved[9]?.createdAt], (entry, from) => entry.createdAt >= from],
+        [
+          'direction',
+          [undefined, 'credit', 'debit'],
+          (entry, direction) => (direction === 'credit' ? entry.amount > 0 : entry.amount < 0),
+        ],
+        [
+          'type',
+          [undefined, 'account.opened', 'hold.placed', 'hold.released', 'balance.debited', 'hold.expired'],
+          (entry, type) => entry.type === type,
+        ],
+        ['reference', [undefined, 'trip 1', 'refund'], (entry, reference) => entry.reference === reference],
+        ['holdId', [undefined, 'h3', 'h9'], (entry, id) => entry.hold?.id === id],
+        [
+          'transferId',
+          [undefined, capture?.transferId, 'other:99:abc'],
+          (entry, transferId) => entry.transferId === transferId,
+        ],
+      ];
+      const combined = choices.reduce<Record<string, string>[]>(
+        (all, [name, values]) =>
+          all.flatMap((one) => values.map((value) => (value === undefined ? one : { ...one, [name]: value }))),
+        [{}],
+      );
+      expect(combined).toHaveLength(2 * 3 * 6 * 3 * 3 * 3);
+      for (const parameters of combined) {
+        const fitting = moved.filter((entry) =>
+          choices.every(([name, , fits]) => parameters[name] === undefined || fits(entry, parameters[name])),
+        );
+        const asked = JSON.stringify(parameters);
+        expect(await allPages(parameters, 'moving'), asked).toEqual(fitting.toReversed());
+        if (Object.keys(parameters).length > 3) continue;
+        const response = await fetch(
+          `${url}/v1/accounts/moving/entries/export?${query({ ...parameters, format: 'jsonl' })}`,
+        );
+        const lines = (await response.text()).split('\n').slice(0, -1);
+        expect(
+          lines.map((line) => JSON.parse(line)),
+          asked,
+        ).toEqual(fitting);
+      }
+    });
   });
 
   it.each([
@@ -232,6 +343,12 @@ describe('entries', () => {
     'direction=up',
     'reference=',
     `reference=${'x'.repeat(256)}`,
+    'type=hold',
+    'type=',
+    'transferId=alice',
+    'transferId=alice:1:',
+    'holdId=',
+    'holdId=a%20b',
     'cursor=0',
     'order=asc',
   ])('are refused with %s', async (parameters) => {

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { type ChainHead, findBrokenHeads, listChainHeads } from '../../src/shared/chain-head.ts';
-import { CHANGE_COLUMNS, type Change } from '../../src/shared/change.ts';
+import { CHANGE_COLUMNS, type Change, eventId } from '../../src/shared/change.ts';
 import { verifyAccount } from '../../src/shared/verification.ts';
 import {
   cleanUp,
@@ -32,7 +32,7 @@ afterAll(cleanUp);
 
 const LAST = 7;
 
-/** Eight entries with whatever an entry can have, most of it in version 4. */
+/** Eight entries with most of what an entry can have, most of it in version 4. */
 function history(account: string): Change[] {
   const shop = { actor: 'shop', createdAt: new Date('2026-11-23T20:00:02.000Z') };
   const limits = { overdraftLimit: 7, maxBalance: 1000, status: 'frozen' as const };
@@ -43,7 +43,7 @@ function history(account: string): Change[] {
     { ...shop, amount: 10, balance: 30 },
     {
       ...{ ...shop, type: 'hold.placed', amount: 0, heldChange: 5, balance: 30, held: 5, reference: 'order 4' },
-      ...{ metadata: '{"a":"b"}', transferId: 't', reverses: 'r' },
+      metadata: '{"a":"b"}',
       ...{ holdId: 'h', holdStatus: 'active', holdRemaining: 5, holdExpiresAt: new Date('2026-12-23T20:00:00.000Z') },
     },
     { ...shop, ...limits, type: 'account.changed', amount: 0, balance: 30, held: 5 },
@@ -53,9 +53,35 @@ function history(account: string): Change[] {
   return rest.map((members, version) => changeRow(account, version, members));
 }
 
+const idOf = (accountId: string, version: number) => eventId({ accountId, version, epoch: LEDGER_EPOCH });
+
+/** What the others lack: a transfer from x to y, and in their version 3 its reversal. */
+async function insertTransfer(): Promise<void> {
+  const transfer = { transferId: idOf('x', 2) };
+  const reversal = { transferId: idOf('y', 3), reverses: idOf('x', 2) };
+  const debit = { type: 'balance.debited' as const, amount: -5 };
+  await insertEntries(database.pool, [
+    ...[changeRow('x', 0), changeRow('x', 1, { amount: 10, balance: 10 })],
+    ...[changeRow('x', 2, { ...debit, balance: 5, ...transfer })],
+    ...[changeRow('x', 3, { amount: 5, balance: 10, ...reversal })],
+    ...[changeRow('y', 0), changeRow('y', 1, { amount: 10, balance: 10 })],
+    ...[changeRow('y', 2, { amount: 5, balance: 15, ...transfer })],
+    ...[changeRow('y', 3, { ...debit, balance: 10, ...reversal })],
+  ]);
+  await database.pool.query(
+    `INSERT INTO account (account_id, balance, version, epoch, created_at, updated_at)
+     SELECT id, 10, 3, ${LEDGER_EPOCH}, now(), now() FROM unnest('{x,y}'::text[]) AS id`,
+  );
+  await database.pool.query(`INSERT INTO reversal VALUES ('x', 2, ${LEDGER_EPOCH}, 5, 5)`);
+  for (const account of ['x', 'y']) {
+    for (const entries of [3, 1])
+      await database.pool.query(`SELECT extend_ledger_chain(ARRAY[$1], $2)`, [account, entries]);
+  }
+}
+
 /** Two accounts, each in segments of the versions 0 to 2, 3 to 5 and 6; the last entry is not chained yet. */
 beforeEach(async () => {
-  await database.pool.query('TRUNCATE account, ledger, ledger_chain');
+  await database.pool.query('TRUNCATE account, ledger, ledger_chain, hold, reversal');
   for (const account of ['good', 'bad']) {
     await insertEntries(database.pool, history(account));
     for (const entries of [3, 3, 1])
@@ -63,6 +89,11 @@ beforeEach(async () => {
     await database.pool.query(
       `INSERT INTO account (account_id, balance, held, version, epoch, overdraft_limit, max_balance, status, created_at, updated_at)
        VALUES ($1, 50, 5, ${LAST}, ${LEDGER_EPOCH}, 7, 1000, 'frozen', now(), now())`,
+      [account],
+    );
+    await database.pool.query(
+      `INSERT INTO hold (account_id, hold_id, amount, remaining, expires_at, client, fingerprint, created_at, updated_at)
+       VALUES ($1, 'h', 5, 5, '2026-12-23T20:00:00Z', '', decode(repeat('00', 16), 'hex'), now(), now())`,
       [account],
     );
   }
@@ -141,11 +172,6 @@ describe('is found, and nothing but it named', () => {
     ['an empty actor where there was none', set(1, `actor = ''`), [CHANGED('versions 0 to 2')]],
     ['no actor where there was one', set(2, 'actor = NULL'), [CHANGED('versions 0 to 2')]],
     ['a reference made the actor', set(6, `reference = 'shop', actor = 'order 6'`), [CHANGED('version 6')]],
-    [
-      'a member hidden in the text of another',
-      set(4, `metadata = '{"a":"b"},"reverses":"r"', reverses = NULL`),
-      [CHANGED('versions 3 to 5')],
-    ],
     [
       'an entry hidden in the text of another',
       set(1, `reference = 'order 1",null],[2,"x'`) + set(2, `reference = NULL`),
@@ -257,7 +283,7 @@ describe('is found, and nothing but it named', () => {
     [
       'a whole account removed but for its hashes',
       `DELETE FROM account WHERE account_id = 'bad'; DELETE FROM ledger WHERE account_id = 'bad'`,
-      ['has entries but no account row', REMOVED(ALL)],
+      ['has entries but no account row', 'hold h has no entries', REMOVED(ALL)],
     ],
   ])('%s', async (_, damage, problems) => {
     await database.pool.query(damage);
@@ -281,28 +307,95 @@ describe('is found, and nothing but it named', () => {
   });
 });
 
+describe('of holds, transfers and reversals is found, also of an account alone,', () => {
+  beforeEach(insertTransfer);
+
+  it.each([
+    [
+      'a hold with less left',
+      `UPDATE hold SET remaining = 4 WHERE account_id = 'bad'`,
+      {
+        bad: [
+          'the account holds 5, its active holds have 4 left',
+          'hold h is active with 4 left, by its last entry active with 5',
+          'hold h has 4 left, the changes of its entries add up to 5',
+        ],
+      },
+    ],
+    [
+      'a hold removed',
+      `DELETE FROM hold WHERE account_id = 'bad'`,
+      { bad: ['the account holds 5, its active holds have 0 left', 'hold h has entries but no row'] },
+    ],
+    [
+      'a leg removed with its account',
+      ['account', 'ledger', 'ledger_chain'].map((table) => `DELETE FROM ${table} WHERE account_id = 'y'`).join(';'),
+      {
+        x: [
+          `transfer ${idOf('x', 2)} has a single leg`,
+          `the legs of transfer ${idOf('x', 2)} add up to -5`,
+          `version 3 is of transfer ${idOf('y', 3)}, which has no leg with that event id`,
+          'the reversal of version 2 is noted as of 5, and it moved 0',
+          'version 2 moved 0, what reverses it adds up to 5',
+        ],
+      },
+    ],
+    [
+      'a reversal forgotten, so that there can be another',
+      'DELETE FROM reversal',
+      { x: [`version 3 reverses ${idOf('x', 2)}, of which no reversal is noted`] },
+    ],
+    [
+      'a reversal noted as less, so that there can be more',
+      'UPDATE reversal SET reversed = 1',
+      { x: ['of version 2 1 is noted as reversed, what reverses it adds up to 5'] },
+    ],
+  ])('%s', async (_, damage, problems) => {
+    await database.pool.query(damage);
+    await expectFound(problems);
+  });
+});
+
 describe('is found in each column of an entry that has it', () => {
   const other = { text: `'other'`, bigint: '4711', timestamptz: `'2026-11-25T00:00:00Z'` };
-  /** Of each kind of column, its entry: version 4 has what is not in {@link limits}. */
+  /** Of each kind of column, its entry: version 4 of `bad` has what is not in these. */
   const limits = ['overdraft_limit', 'max_balance', 'status'];
+  const ofTransfers = ['transfer_id', 'reverses'];
   const columns = CHANGE_COLUMNS.filter(([column]) => column !== 'account_id');
 
-  it.each(columns.map(([column, type]) => [column, type] as const))('%s', async (column, type) => {
-    const version = limits.includes(column) ? 5 : 4;
-    await database.pool.query(set(version, `${column} = ${other[type]}`));
+  beforeEach(insertTransfer);
+
+  /** The entry that has it is changed, and found among whatever else does not fit any more. */
+  async function expectFoundIn(column: string, value: string): Promise<void> {
+    if (ofTransfers.includes(column)) {
+      await database.pool.query(`UPDATE ledger SET ${column} = ${value} WHERE account_id = 'y' AND version = 3`);
+      const { offenders } = await verified(database);
+      expect(offenders.filter(({ accountId }) => accountId !== 'x')).toEqual([
+        { accountId: 'y', problems: expect.arrayContaining([CHANGED('version 3')]) },
+      ]);
+      return;
+    }
+    await database.pool.query(set(limits.includes(column) ? 5 : 4, `${column} = ${value}`));
     const problem = column === 'version' ? REMOVED('versions 3 to 5') : CHANGED('versions 3 to 5');
     await expectFound({ bad: expect.arrayContaining([problem]) });
+  }
+
+  it('but not where nothing was changed', async () => {
+    expect(await verified(database)).toMatchObject({ accounts: 4, offenders: [] });
+  });
+
+  it.each(columns.map(([column, type]) => [column, type] as const))('%s', async (column, type) => {
+    await expectFoundIn(column, other[type]);
   });
 
   it.each(columns.map(([column]) => column))('%s taken away', async (column) => {
     if (column === 'version') return; // the key
-    const version = limits.includes(column) ? 5 : 4;
     await database.pool.query(`ALTER TABLE ledger ALTER ${column} DROP NOT NULL`);
-    await database.pool.query(set(version, `${column} = NULL`));
-    const found = await verified(database);
-    expect(found.offenders).toEqual([
-      { accountId: 'bad', problems: expect.arrayContaining([CHANGED('versions 3 to 5')]) },
-    ]);
+    await expectFoundIn(column, 'NULL');
+  });
+
+  it('a member hidden in the text of another', async () => {
+    await expectFoundIn('reverses', `reverses || '","transferId":"' || transfer_id, transfer_id = NULL`);
   });
 
   it.each(columns.map(([column, type]) => [column, type] as const))(
@@ -357,7 +450,7 @@ describe('with heads kept elsewhere', () => {
     DELETE FROM ledger WHERE account_id = 'bad' AND version > 4;
     DELETE FROM ledger_chain WHERE account_id = 'bad' AND last_version > 4;
     UPDATE account SET version = 4, balance = 30, overdraft_limit = 0, max_balance = NULL, status = 'open' WHERE account_id = 'bad';`;
-  const ERASE = ['account', 'ledger', 'ledger_chain']
+  const ERASE = ['account', 'ledger', 'ledger_chain', 'hold']
     .map((table) => `DELETE FROM ${table} WHERE account_id = 'bad';`)
     .join('');
 

@@ -8,10 +8,12 @@ import { type Verification, verify, verifyAccount } from '../../src/shared/verif
 import {
   applyDirectly,
   cleanUp,
+  createAccount,
   createBroker,
   createDatabase,
   type Database,
   drained,
+  eventIds,
   insertAccounts,
   send,
   startApiHere,
@@ -38,7 +40,9 @@ describe('under load', () => {
       for (let count = 0; count < 2000 && proofs < 40; count += 1) {
         const accountId = accounts[count % 2 ? 0 : client % accounts.length] as string;
         const amount = count % 3 === 2 ? -1 : 2;
-        await send(url, 'POST', '/v1/balance-updates', { accountId, amount });
+        const { body } = await send(url, 'POST', '/v1/balance-updates', { accountId, amount });
+        const other = accounts[(count + 1) % 2 ? 0 : 1 + (client % 3)] as string;
+        if (count % 3 === 0) await moveMoney(url, `${client}-${count}`, accountId, other, body.eventId);
         // Changes of limits and status, and accounts that open, are changes too.
         if (count % 5 === 4) await send(url, 'PATCH', `/v1/accounts/${accountId}`, { overdraftLimit: 1 + client });
         if (count % 7 === 6) await send(url, 'POST', '/v1/accounts', { id: `new-${client}-${count}` });
@@ -55,9 +59,28 @@ describe('under load', () => {
     })();
     await Promise.all([proving, ...clients]);
     expect(pendingSeen).toBeGreaterThan(0); // it looked while changes were under way
+    const { rows } = await database.pool.query(`
+      SELECT count(*) FILTER (WHERE type = 'hold.expired') > 0 AS expired,
+             count(*) FILTER (WHERE amount < 0 AND hold_id IS NOT NULL AND transfer_id IS NOT NULL) > 0 AS captured,
+             count(*) FILTER (WHERE reverses IS NOT NULL AND transfer_id IS NULL) > 0 AS reversed,
+             count(*) FILTER (WHERE reverses IS NOT NULL AND transfer_id IS NOT NULL) > 0 AS whole_reversed
+      FROM (SELECT type, amount, hold_id, transfer_id, reverses FROM ledger UNION ALL
+            SELECT type, amount, hold_id, transfer_id, reverses FROM outbox) changes`);
+    expect(rows).toEqual([{ expired: true, captured: true, reversed: true, whole_reversed: true }]);
     expect(await drained(database)).toMatchObject({ offendingAccounts: 0, pendingChanges: 0 });
   });
 });
+
+/** A transfer, its reversal, one of a change, and a hold: a part is captured to the other account, the rest released or expired. */
+async function moveMoney(url: string, holdId: string, from: string, to: string, eventId: string): Promise<void> {
+  if (from === to) return;
+  const holds = `/v1/accounts/${from}/holds`;
+  const { body } = await send(url, 'POST', '/v1/transfers', { from, to, amount: 3 });
+  if (body.transferId) await send(url, 'POST', '/v1/reversals', { of: body.transferId, amount: 2 });
+  await send(url, 'POST', '/v1/reversals', { of: eventId });
+  await send(url, 'POST', holds, { holdId, amount: 2, expiresInSeconds: 1 });
+  await send(url, 'POST', `${holds}/${holdId}/capture`, { to, amount: 1, final: holdId.endsWith('0') });
+}
 
 async function verifiedAlone({ pool }: Database, accountId: string) {
   const client = await pool.connect();
@@ -67,6 +90,420 @@ async function verifiedAlone({ pool }: Database, accountId: string) {
     client.release();
   }
 }
+
+describe('of holds, transfers and reversals', () => {
+  let database: Database;
+  let url: string;
+  let id: (accountId: string, version: number) => string;
+
+  const post = async (path: string, body: object) => {
+    const answer = await send(url, 'POST', path, body);
+    expect(answer).toMatchObject({ status: expect.toSatisfy((status: number) => status === 200 || status === 201) });
+    return answer.body;
+  };
+
+  beforeAll(async () => {
+    database = await createDatabase();
+    ({ url } = await startApiHere(database, createBroker(), { RELAY: 'off' }));
+    id = await eventIds(database);
+    await disarm(database.pool);
+    const { rows } = await database.pool.query(
+      `SELECT conrelid::regclass AS name, conname FROM pg_constraint WHERE contype = 'c' AND conrelid IN ('hold'::regclass, 'reversal'::regclass)`,
+    );
+    for (const { name, conname } of rows) await database.pool.query(`ALTER TABLE ${name} DROP CONSTRAINT ${conname}`);
+  });
+  beforeEach(async () => {
+    await database.pool.query('TRUNCATE account, hold, reversal, idempotency_key, outbox, ledger');
+    for (const account of ['a', 'b', 'c']) await createAccount(url, account, 1000);
+    await post('/v1/transfers', { from: 'a', to: 'b', amount: 100 }); // a 2, b 2
+    const legs = { a: -30, b: -20, c: 50 };
+    await post('/v1/transfers', {
+      legs: Object.entries(legs).map(([accountId, amount]) => ({ accountId, amount })), // a 3, b 3, c 2
+    });
+    await post('/v1/reversals', { of: id('a', 3) }); // a 4, b 4, c 3
+    await post('/v1/reversals', { of: id('a', 2), amount: 40 }); // a 5, b 5
+    await post('/v1/reversals', { of: id('a', 2), amount: 5 }); // a 6, b 6
+    await post('/v1/balance-updates', { accountId: 'b', amount: -10 }); // b 7
+    await post('/v1/reversals', { of: id('b', 7), amount: 4 }); // b 8
+    await post('/v1/accounts/a/holds', { holdId: 'active', amount: 50, expiresInSeconds: 3600 }); // a 7
+    const changed = await send(url, 'PATCH', '/v1/accounts/a/holds/active', { amount: 60 }); // a 8
+    expect(changed.status).toBe(200);
+    await post('/v1/accounts/a/holds/active/capture', { amount: 20, final: false }); // a 9
+    await post('/v1/accounts/a/holds', { holdId: 'captured', amount: 30 }); // a 10
+    await post('/v1/accounts/a/holds/captured/capture', { amount: 10, to: 'b' }); // a 11, b 9
+    await post('/v1/accounts/a/holds', { holdId: 'released', amount: 7 }); // a 12
+    await post('/v1/accounts/a/holds/released/release', {}); // a 13
+    await post('/v1/accounts/a/holds', { holdId: 'expired', amount: 5, expiresInSeconds: 1 }); // a 14
+    await database.pool.query(`
+      UPDATE hold SET expires_at = '2026-01-01' WHERE hold_id = 'expired';
+      UPDATE outbox SET hold_expires_at = '2026-01-01' WHERE hold_id = 'expired'`);
+    await post('/v1/balance-updates', { accountId: 'a', amount: -1 }); // a 15 expires it, a 16
+    // Up to 6 in the ledger, from 5 in the outbox. Of the capture to b, one leg is in the ledger.
+    await database.pool.query(
+      `INSERT INTO ledger (${CHANGE_COLUMN_NAMES}) SELECT ${CHANGE_COLUMN_NAMES} FROM outbox
+       WHERE version <= 6 OR account_id = 'b' AND version <= 9`,
+    );
+    await database.pool.query(`DELETE FROM outbox WHERE version < 5 OR account_id = 'b' AND version < 8`);
+  });
+  afterAll(cleanUp);
+
+  /** What is wrong of each account, found with all of them and alone. */
+  async function problems(): Promise<Record<string, string[]>> {
+    const { offenders } = await verified(database);
+    for (const { accountId, problems } of offenders) {
+      expect((await verifiedAlone(database, accountId))?.problems).toEqual(problems);
+    }
+    return Object.fromEntries(offenders.map(({ accountId, problems }) => [accountId, problems]));
+  }
+
+  it('nothing is reported of what is right', async () => {
+    const { rows } = await database.pool.query('SELECT account_id AS id, version FROM account ORDER BY account_id');
+    expect(rows).toEqual([
+      { id: 'a', version: 16 },
+      { id: 'b', version: 9 },
+      { id: 'c', version: 3 },
+    ]);
+    const holds = await database.pool.query('SELECT status, remaining FROM hold ORDER BY hold_id');
+    expect(holds.rows).toEqual([
+      { status: 'active', remaining: 40 },
+      { status: 'captured', remaining: 0 },
+      { status: 'expired', remaining: 0 },
+      { status: 'released', remaining: 0 },
+    ]);
+    expect(await problems()).toEqual({});
+  });
+
+  it('nor where captures are reversed, and the rest of what was reversed in part', async () => {
+    await post('/v1/reversals', { of: id('a', 9) });
+    await post('/v1/reversals', { of: id('a', 11), amount: 3 });
+    await post('/v1/reversals', { of: id('a', 11) });
+    await post('/v1/reversals', { of: id('a', 2) });
+    await post('/v1/reversals', { of: id('b', 7) });
+    const { rows } = await database.pool.query(
+      'SELECT account_id AS id, version FROM reversal WHERE reversed = original',
+    );
+    expect(rows).toHaveLength(5);
+    expect(await problems()).toEqual({});
+  });
+
+  const setHold = (holdId: string, change: string) => `UPDATE hold SET ${change} WHERE hold_id = '${holdId}';`;
+  /** In ledger and outbox alike. */
+  const set = (account: string, version: number, change: string) =>
+    ['ledger', 'outbox']
+      .map((table) => `UPDATE ${table} SET ${change} WHERE account_id = '${account}' AND version = ${version};`)
+      .join('');
+  const setReversal = (account: string, version: number, change: string) =>
+    `UPDATE reversal SET ${change} WHERE account_id = '${account}' AND version = ${version};`;
+
+  it.each<[string, () => string, string, () => string[]]>([
+    [
+      'a hold that has less left',
+      () => setHold('active', 'remaining = 39'),
+      'a',
+      () => [
+        'the account holds 40, its active holds have 39 left',
+        'hold active is active with 39 left, by its last entry active with 40',
+        'hold active has 39 left, the changes of its entries add up to 40',
+      ],
+    ],
+    [
+      'a hold made another',
+      () => setHold('active', `status = 'released'`),
+      'a',
+      () => [
+        'the account holds 40, its active holds have 0 left',
+        'hold active is released with 40 left, by its last entry active with 40',
+      ],
+    ],
+    [
+      'a hold that is active again',
+      () =>
+        `${setHold('expired', `status = 'active', remaining = 5`)} UPDATE account SET held = 45 WHERE account_id = 'a'`,
+      'a',
+      () => [
+        'the account holds 45, the changes of its entries add up to 40',
+        'hold expired is active with 5 left, by its last entry expired with 0',
+        'hold expired has 5 left, the changes of its entries add up to 0',
+      ],
+    ],
+    [
+      'an account that holds more',
+      () => `UPDATE account SET held = 41 WHERE account_id = 'a'`,
+      'a',
+      () => [
+        'the account holds 41, the changes of its entries add up to 40',
+        'the account holds 41, its active holds have 40 left',
+      ],
+    ],
+    [
+      'a hold that expires later',
+      () => setHold('active', `expires_at = expires_at + interval '1 ms'`),
+      'a',
+      () => ['hold active does not expire when its last entry says'],
+    ],
+    [
+      'a hold that never expires',
+      () => setHold('active', 'expires_at = NULL'),
+      'a',
+      () => ['hold active does not expire when its last entry says'],
+    ],
+    [
+      'a hold captured further',
+      () => setHold('captured', 'captured = 11'),
+      'a',
+      () => ['of hold captured 11 was captured, its entries took 10'],
+    ],
+    [
+      'a hold of another amount',
+      () => setHold('active', 'amount = 61'),
+      'a',
+      () => ['hold active is of 61, its entries set 60 aside'],
+    ],
+    [
+      'holds of other amounts, of which one is named',
+      () => setHold('active', 'amount = 61') + setHold('captured', 'amount = 31') + setHold('released', 'amount = 8'),
+      'a',
+      () => ['hold active is of 61, its entries set 60 aside (and 2 more)'],
+    ],
+    [
+      'a hold removed',
+      () => `DELETE FROM hold WHERE hold_id = 'released'`,
+      'a',
+      () => ['hold released has entries but no row'],
+    ],
+    [
+      'an active hold removed',
+      () => `DELETE FROM hold WHERE hold_id = 'active'`,
+      'a',
+      () => ['the account holds 40, its active holds have 0 left', 'hold active has entries but no row'],
+    ],
+    [
+      'a hold made up',
+      () =>
+        `INSERT INTO hold SELECT (jsonb_populate_record(hold, '{"account_id":"c"}')).* FROM hold WHERE hold_id = 'active'`,
+      'c',
+      () => ['the account holds 0, its active holds have 40 left', 'hold active has no entries'],
+    ],
+    [
+      'a hold whose last entry says something else',
+      () => set('a', 15, `hold_status = 'released'`),
+      'a',
+      () => ['hold expired is expired with 0 left, by its last entry released with 0'],
+    ],
+    [
+      'an entry given to another hold',
+      () => set('a', 13, `hold_id = 'other'`),
+      'a',
+      () => [
+        'hold other has entries but no row',
+        'hold released is released with 0 left, by its last entry active with 7',
+        'hold released has 0 left, the changes of its entries add up to 7',
+      ],
+    ],
+    [
+      'an amount of a leg altered, with all that follows from it',
+      () =>
+        `UPDATE ledger SET amount = amount + 1 WHERE account_id = 'c' AND version = 2;
+         UPDATE ledger SET balance = balance + 1 WHERE account_id = 'c' AND version >= 2;
+         UPDATE account SET balance = balance + 1 WHERE account_id = 'c'`,
+      'a',
+      () => [
+        `the legs of transfer ${id('a', 3)} add up to 1`,
+        `the reversal of version 3 is noted as of 50, and it moved 51`,
+      ],
+    ],
+    [
+      'a transfer without its other leg',
+      () => set('b', 2, 'transfer_id = NULL'),
+      'a',
+      () => [
+        `transfer ${id('a', 2)} has a single leg`,
+        `the legs of transfer ${id('a', 2)} add up to -100`,
+        'the reversal of version 2 is noted as of 100, and it moved 0',
+        'version 2 moved 0, what reverses it adds up to 45',
+      ],
+    ],
+    [
+      'a transfer that is not what was reversed',
+      () => set('b', 2, 'transfer_id = NULL'),
+      'b',
+      () => [`transfer ${id('b', 5)} is not the opposite of ${id('a', 2)}, which it reverses (and 1 more)`],
+    ],
+    [
+      'a transfer of three legs reversed in part',
+      () =>
+        set('a', 4, 'amount = 20, balance = balance - 10') +
+        set('c', 3, 'amount = -40, balance = balance + 10') +
+        `UPDATE ledger SET balance = balance - 10 WHERE account_id = 'a' AND version > 4;
+         UPDATE outbox SET balance = balance - 10 WHERE account_id = 'a';
+         UPDATE account SET balance = balance - 10 WHERE account_id = 'a';
+         UPDATE account SET balance = balance + 10 WHERE account_id = 'c';` +
+        setReversal('a', 3, 'reversed = 40'),
+      'c',
+      () => [`transfer ${id('c', 3)} is not the opposite of ${id('a', 3)}, which it reverses`],
+    ],
+    [
+      'legs of different assets',
+      () =>
+        `UPDATE ledger SET asset = 'USD/2' WHERE account_id = 'c'; UPDATE account SET asset = 'USD/2' WHERE account_id = 'c'`,
+      'a',
+      () => [`the legs of transfer ${id('a', 3)} are of different assets`],
+    ],
+    [
+      'a transfer with more legs than there can be',
+      () => `UPDATE ledger SET transfer_id = '${id('a', 3)}' WHERE account_id = 'c';
+        INSERT INTO ledger SELECT (jsonb_populate_record(ledger, jsonb_build_object('account_id', 'x' || n, 'amount', 0))).*
+        FROM ledger, generate_series(1, 2000) AS n WHERE account_id = 'c' AND version = 2`,
+      'a',
+      () => expect.arrayContaining([`transfer ${id('a', 3)} has more legs than a transfer can have, which is 100`]),
+    ],
+    [
+      'a reversal that goes the same way',
+      () =>
+        set('b', 8, 'amount = -4, balance = balance - 8') +
+        set('b', 9, 'balance = balance - 8') +
+        `UPDATE account SET balance = balance - 8 WHERE account_id = 'b'`,
+      'b',
+      () => ['what reverses version 7 goes the same way as it'],
+    ],
+    [
+      'a leg too many',
+      () => set('c', 1, `transfer_id = '${id('a', 11)}'`),
+      'a',
+      () => [`the legs of transfer ${id('a', 11)} add up to 1000`],
+    ],
+    [
+      'a leg of a transfer that is none',
+      () => set('c', 1, `transfer_id = 'nobody:1:abc'`),
+      'c',
+      () => ['version 1 is of transfer nobody:1:abc, which has no leg with that event id'],
+    ],
+    [
+      'a leg with an id that is none',
+      () => set('c', 1, `transfer_id = 'c:1:'`),
+      'c',
+      () => ['version 1 is of transfer c:1:, which has no leg with that event id'],
+    ],
+    [
+      'a leg of another change than a transfer',
+      () => set('c', 1, `transfer_id = '${id('b', 7)}'`),
+      'c',
+      () => [`version 1 is of transfer ${id('b', 7)}, which has no leg with that event id`],
+    ],
+    [
+      'a transfer without the leg that names it',
+      () => set('a', 11, 'transfer_id = NULL'),
+      'b',
+      () => [`version 9 is of transfer ${id('a', 11)}, which has no leg with that event id`],
+    ],
+    [
+      'a transfer named by another leg',
+      () => set('a', 11, `transfer_id = '${id('b', 9)}'`) + set('b', 9, `transfer_id = '${id('b', 9)}'`),
+      'b',
+      () => [`transfer ${id('b', 9)} is not named by its lowest debited leg`],
+    ],
+    [
+      'a transfer named by a change of another epoch',
+      () => set('a', 11, `transfer_id = 'a:11:abc'`) + set('b', 9, `transfer_id = 'a:11:abc'`),
+      'a',
+      () => ['version 11 is of transfer a:11:abc, which has no leg with that event id'],
+    ],
+    [
+      'more reversed than is noted',
+      () => setReversal('b', 7, 'reversed = 3'),
+      'b',
+      () => ['of version 7 3 is noted as reversed, what reverses it adds up to 4'],
+    ],
+    [
+      'less of a transfer reversed than is noted',
+      () => setReversal('a', 2, 'reversed = 100'),
+      'a',
+      () => ['of version 2 100 is noted as reversed, what reverses it adds up to 45'],
+    ],
+    [
+      'less of a transfer of three legs reversed than is noted',
+      () => setReversal('a', 3, 'reversed = 30'),
+      'a',
+      () => ['of version 3 30 is noted as reversed, what reverses it adds up to 50'],
+    ],
+    [
+      'another original',
+      () => setReversal('b', 7, 'original = 1000'),
+      'b',
+      () => ['the reversal of version 7 is noted as of 1000, and it moved 10'],
+    ],
+    [
+      'a reversal that is not noted',
+      () => `DELETE FROM reversal WHERE account_id = 'b'`,
+      'b',
+      () => [`version 8 reverses ${id('b', 7)}, of which no reversal is noted`],
+    ],
+    [
+      'a reversal of a transfer that is not noted',
+      () => `DELETE FROM reversal WHERE account_id = 'a' AND version = 2`,
+      'a',
+      () => [`version 5 reverses ${id('a', 2)}, of which no reversal is noted`],
+    ],
+    [
+      'a reversal noted of nothing',
+      () => `INSERT INTO reversal SELECT account_id, 77, epoch, 10, 4 FROM reversal WHERE account_id = 'b'`,
+      'b',
+      () => [
+        'a reversal of version 77 is noted, which is no change that can be reversed',
+        'of version 77 4 is noted as reversed, what reverses it adds up to 0',
+      ],
+    ],
+    [
+      'a reversal noted of a reversal',
+      () => `UPDATE reversal SET version = 8 WHERE account_id = 'b'`,
+      'b',
+      () => [
+        `version 8 reverses ${id('b', 7)}, of which no reversal is noted`,
+        'a reversal of version 8 is noted, which is no change that can be reversed',
+        'of version 8 4 is noted as reversed, what reverses it adds up to 0',
+      ],
+    ],
+    [
+      'a change that is said to reverse another',
+      () => set('c', 1, `reverses = '${id('b', 7)}'`),
+      'c',
+      () => [`version 1 reverses ${id('b', 7)}, of which no reversal is noted`],
+    ],
+    [
+      'a reversal made a change of its own',
+      () => set('b', 8, 'reverses = NULL'),
+      'b',
+      () => ['of version 7 4 is noted as reversed, what reverses it adds up to 0'],
+    ],
+    [
+      'more reversed than there was',
+      () =>
+        set('b', 8, 'amount = 14, balance = balance + 10') +
+        set('b', 9, 'balance = balance + 10') +
+        `UPDATE account SET balance = balance + 10 WHERE account_id = 'b';` +
+        setReversal('b', 7, 'reversed = 14'),
+      'b',
+      () => ['version 7 moved 10, what reverses it adds up to 14'],
+    ],
+    [
+      'a leg of a reversal that reverses nothing',
+      () => set('a', 6, 'reverses = NULL'),
+      'b',
+      () => [`the legs of transfer ${id('b', 6)} do not reverse the same`],
+    ],
+    [
+      'a reversal given to another account',
+      () => set('b', 6, `account_id = 'c', version = 4`),
+      'c',
+      () => expect.arrayContaining([`version 4 is of transfer ${id('b', 6)}, which has no leg with that event id`]),
+    ],
+  ])('is found and named: %s', async (_, damage, account, expected) => {
+    await database.pool.query(damage());
+    const found = await problems();
+    expect(found).toHaveProperty(account);
+    expect({ [account]: found[account] }).toEqual({ [account]: expected() });
+  });
+});
 
 describe('damage', () => {
   let database: Database;
@@ -246,7 +683,10 @@ describe('damage', () => {
   });
 
   it('is not reported of a history with later epochs, limits that changed and an account that closed', async () => {
-    await database.pool.query(`INSERT INTO epoch SELECT epoch + 1, 'later', pg_postmaster_start_time() FROM epoch`);
+    // All it has but the number and the timeline.
+    await database.pool.query(`
+      INSERT INTO epoch SELECT (jsonb_populate_record(last, jsonb_build_object('epoch', last.epoch + 1, 'timeline', 'later'))).*
+      FROM epoch AS last`);
     await applyDirectly(database.pool, 'bad', -40);
     for (const change of [{ maxBalance: 100 }, { overdraftLimit: 5, maxBalance: null }]) {
       await database.pool.query(`SELECT change_account('bad', $1, NULL, NULL)`, [change]);
@@ -362,4 +802,12 @@ describe('damage', () => {
     });
     return { child, output, whenEnded: once(child, 'close').then(([code]) => code as number | null) };
   }
+});
+
+it('sees what the ledger holds of an account without a name', async () => {
+  const database = await createDatabase();
+  await insertAccounts(database, 'a');
+  const columns = CHANGE_COLUMN_NAMES.replace('account_id', "''");
+  await database.pool.query(`INSERT INTO ledger (${CHANGE_COLUMN_NAMES}) SELECT ${columns} FROM outbox`);
+  expect(await verified(database)).toMatchObject({ offenders: [{ accountId: '' }] });
 });

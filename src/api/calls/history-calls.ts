@@ -1,6 +1,7 @@
 // The calls that read the history of an account: its ledger entries, page by page and as a file, and past balances.
 import { z } from 'zod';
-import { moment, reference } from '../../shared/balance.ts';
+import { holdId, moment, reference } from '../../shared/balance.ts';
+import { CHANGE_TYPES } from '../../shared/contract.ts';
 import type { Pool } from '../../shared/database.ts';
 import { check, inQuery } from '../http/input.ts';
 import { sendJson } from '../http/json-answer.ts';
@@ -19,6 +20,7 @@ import {
   readOldestFirst,
   readVersions,
 } from './history-store.ts';
+import { parseEventId } from './transfer-store.ts';
 
 /** Each uses a connection for a part of the time, and there are four for all that is no update. */
 const EXPORTS_MAX = 2;
@@ -26,13 +28,20 @@ const EXPORTS_MAX = 2;
 /** A + in a query stands for a space. */
 const momentInQuery = moment('must be a time such as 2026-11-23T19:43:56.550Z, its + written as %2B');
 
+const transferId = z
+  .string()
+  .refine((id) => parseEventId(id) !== undefined, 'must be a transferId, such as alice:1:mwtowow0');
+
 const filters = {
   /** Entries created at or after it. */
   from: momentInQuery.optional(),
   /** Entries created before it. */
   to: momentInQuery.optional(),
   direction: z.enum(['credit', 'debit'], 'must be credit or debit').optional(),
+  type: z.enum(CHANGE_TYPES, `must be one of ${CHANGE_TYPES.join(', ')}`).optional(),
   reference: reference.optional(),
+  transferId: transferId.optional(),
+  holdId: holdId.optional(),
 };
 
 /** cursor is the nextCursor of the page before. */

@@ -1,5 +1,6 @@
 // SQL for the histories of accounts. Reads only, each statement bounded in what it looks at.
 import { type Change, SELECT_CHANGE } from '../../shared/change.ts';
+import type { ChangeType } from '../../shared/contract.ts';
 import type { Pool } from '../../shared/database.ts';
 
 export interface Entry extends Change {
@@ -8,24 +9,26 @@ export interface Entry extends Change {
 
 export interface EntryFilter {
   direction?: 'credit' | 'debit' | undefined;
+  type?: ChangeType | undefined;
   reference?: string | undefined;
+  transferId?: string | undefined;
+  holdId?: string | undefined;
 }
 
 /** Entries that one statement looks at, where a filter lets few of them through. */
 export const SCANNED_MAX = 20_000;
 
 const COLUMNS = `${SELECT_CHANGE}, recorded_at AS "recordedAt"`;
-const MATCHES = `
-  ($4::text IS NULL OR sign(amount) = CASE $4 WHEN 'credit' THEN 1 ELSE -1 END) AND ($5::text IS NULL OR reference = $5)`;
 
-const NEWEST_FIRST = `
-  SELECT ${COLUMNS} FROM ledger
-  WHERE account_id = $1 AND version < $2 AND version >= $3 AND ${MATCHES}
-  ORDER BY version DESC LIMIT $6`;
-const OLDEST_FIRST = `
-  SELECT ${COLUMNS} FROM ledger
-  WHERE account_id = $1 AND version >= $2 AND version < $3 AND ${MATCHES}
-  ORDER BY version LIMIT $6`;
+/** The condition of each filter on its value, those with an index first: the first of them that is asked for leads the search. */
+const CONDITIONS = {
+  transferId: (value: string) => `transfer_id = ${value}`,
+  holdId: (value: string) => `hold_id = ${value}`,
+  reference: (value: string) => `reference = ${value}`,
+  type: (value: string) => `type = ${value}`,
+  direction: (value: string) => `sign(amount) = CASE ${value} WHEN 'credit' THEN 1 ELSE -1 END`,
+} satisfies Record<keyof EntryFilter, (value: string) => string>;
+const INDEXED: readonly (keyof EntryFilter)[] = ['transferId', 'holdId', 'reference'];
 
 /** A part of a history, and where the next one begins; undefined at the end. */
 export interface Slice {
@@ -33,32 +36,60 @@ export interface Slice {
   next: number | undefined;
 }
 
+export interface VersionRange {
+  fromVersion: number;
+  belowVersion: number;
+  limit: number;
+}
+
 /** Entries of versions from `fromVersion` up to below `belowVersion`, newest first, at most `limit` and as far as one statement looks. */
-export async function readNewestFirst(
-  pool: Pool,
-  id: string,
-  range: { fromVersion: number; belowVersion: number; limit: number },
-  { direction, reference }: EntryFilter,
-): Promise<Slice> {
-  const first = Math.max(range.fromVersion, range.belowVersion - SCANNED_MAX);
-  const values = [id, range.belowVersion, first, direction ?? null, reference ?? null, range.limit];
-  const { rows: entries } = await pool.query<Entry>(NEWEST_FIRST, values);
-  const lookedDownTo = entries.length === range.limit ? (entries.at(-1)?.version ?? first) : first;
-  return { entries, next: lookedDownTo > range.fromVersion ? lookedDownTo : undefined };
+export function readNewestFirst(pool: Pool, id: string, range: VersionRange, filter: EntryFilter): Promise<Slice> {
+  return read(pool, id, range, filter, 'DESC');
 }
 
 /** The same, oldest first. */
-export async function readOldestFirst(
+export function readOldestFirst(pool: Pool, id: string, range: VersionRange, filter: EntryFilter): Promise<Slice> {
+  return read(pool, id, range, filter, 'ASC');
+}
+
+async function read(
   pool: Pool,
   id: string,
-  range: { fromVersion: number; belowVersion: number; limit: number },
-  { direction, reference }: EntryFilter,
+  { fromVersion, belowVersion, limit }: VersionRange,
+  filter: EntryFilter,
+  order: 'ASC' | 'DESC',
 ): Promise<Slice> {
-  const below = Math.min(range.belowVersion, range.fromVersion + SCANNED_MAX);
-  const values = [id, range.fromVersion, below, direction ?? null, reference ?? null, range.limit];
-  const { rows: entries } = await pool.query<Entry>(OLDEST_FIRST, values);
-  const next = entries.length === range.limit ? (entries.at(-1)?.version ?? 0) + 1 : below;
-  return { entries, next: next < range.belowVersion ? next : undefined };
+  const isBack = order === 'DESC';
+  const names = (Object.keys(CONDITIONS) as (keyof EntryFilter)[]).filter((name) => filter[name] !== undefined);
+  const values: unknown[] = [id, fromVersion, belowVersion];
+  const conditions = names.map((name) => CONDITIONS[name](`$${values.push(filter[name])}`));
+  const isLed = INDEXED.includes(names[0] as keyof EntryFilter);
+  let [first, below] = [fromVersion, belowVersion];
+  if (!isLed) {
+    if (isBack) first = Math.max(first, below - SCANNED_MAX);
+    else below = Math.min(below, first + SCANNED_MAX);
+  } else if (names.length > 1) {
+    const text = `
+      SELECT version FROM ledger
+      WHERE account_id = $1 AND version >= $2 AND version < $3 AND ${conditions[0]}
+      ORDER BY version ${order} OFFSET ${SCANNED_MAX - 1} LIMIT 1`;
+    const last: number | undefined = (await pool.query(text, values.slice(0, 4))).rows[0]?.version;
+    if (isBack) first = last ?? first;
+    else below = last === undefined ? below : last + 1;
+  }
+  values.splice(1, 2, first, below);
+  const text = `
+    SELECT ${COLUMNS} FROM ledger
+    WHERE ${['account_id = $1', 'version >= $2', 'version < $3', ...conditions].join(' AND ')}
+    ORDER BY version ${order} LIMIT $${values.push(limit)}`;
+  const { rows: entries } = await pool.query<Entry>(text, values);
+  const last = entries.length === limit ? entries.at(-1)?.version : undefined;
+  if (isBack) {
+    const lookedDownTo = last ?? first;
+    return { entries, next: lookedDownTo > fromVersion ? lookedDownTo : undefined };
+  }
+  const next = last === undefined ? below : last + 1;
+  return { entries, next: next < belowVersion ? next : undefined };
 }
 
 const VERSIONS = `

@@ -71,7 +71,7 @@ const verification: Call = {
   id: 'verifyAccount',
   summary: 'Prove that the history of an account holds together',
   description:
-    'Versions without a gap, amounts that add up to the balance, entries that are those that were hashed: in one snapshot, of ledger and outbox. For accounts of up to 100,000 changes; one at a time.',
+    'Versions without a gap, amounts that add up to the balance, entries that are those that were hashed, holds as their entries left them, whole transfers, and reversals within what they reverse: in one snapshot, of ledger and outbox. For accounts of up to 100,000 changes; one at a time.',
   scope: 'read',
   pathSchema: accountPath,
   answers: { 200: { description: 'What was found.', schema: answers.accountVerification } },

@@ -1,0 +1,235 @@
+// SQL for verify: what is wrong with holds, transfers and reversals. Each is compared with the entries that made it, in
+// ledger and outbox together. Legs in other accounts are found by index, so the cost grows with the entries that are
+// judged and nothing else.
+import { TRANSFER_LEGS_MAX } from './contract.ts';
+
+const MARKED = `account_id, version, epoch, type, amount, held_change, transfer_id, reverses, hold_id, hold_status,
+           hold_remaining, hold_expires_at`;
+const IS_MARKED = `(transfer_id IS NOT NULL OR reverses IS NOT NULL OR hold_id IS NOT NULL)`;
+
+/**
+ * The legs of a transfer, in whatever account. UNION, since a leg is in the outbox a while longer than the ledger lacks it.
+ * The limit bounds what one look reads, whatever someone wrote into the ledger.
+ */
+function legs(transferId: string): string {
+  const part = (table: string) => `
+        (SELECT account_id, version, amount, asset, reverses FROM ${table}
+         WHERE transfer_id = ${transferId} LIMIT ${TRANSFER_LEGS_MAX + 1})`;
+  return `(${part('whole_ledger')} UNION ${part('whole_outbox')})`;
+}
+
+/** A change by its name, in whatever account. */
+function change(columns: string, condition: string): string {
+  return `(
+        SELECT ${columns} FROM whole_ledger WHERE ${condition}
+        UNION ALL
+        SELECT ${columns} FROM whole_outbox WHERE ${condition}
+        LIMIT 1)`;
+}
+
+/** Minor units that a transfer moved in all. */
+const moved = (transferId: string) =>
+  `(SELECT coalesce(sum(leg.amount) FILTER (WHERE leg.amount > 0), 0) FROM ${legs(transferId)} leg)`;
+
+// Of an event id; null, or an account that has no such version, where the text is none. A regular expression would cost
+// ten times as much.
+const accountOf = (id: string) =>
+  `left(${id}, -(length(split_part(${id}, ':', -1)) + length(split_part(${id}, ':', -2)) + 2))`;
+const versionOf = (id: string) =>
+  `CASE WHEN split_part(${id}, ':', -2) ~ '^[0-9]{1,16}$' THEN split_part(${id}, ':', -2)::bigint END`;
+
+/** The rows of a source that have problems. Each is a condition and its sentence, with arguments for %s. */
+function findings(source: string, place: string, first: number, ...problems: [when: string, ...sentence: string[]][]) {
+  const kinds = problems.map((_, index) => first + index).join(', ');
+  const texts = problems.map(([when, sentence, ...values]) => {
+    return `CASE WHEN ${when} THEN format('${sentence}', ${values.join(', ')}) END`;
+  });
+  return `
+    SELECT account_id, ${place}, unnest(ARRAY[${kinds}]) AS kind, unnest(ARRAY[
+      ${texts.join(',\n      ')}
+    ]) AS problem
+    FROM ${source}
+    WHERE ${problems.map(([when]) => `(${when})`).join(' OR ')}`;
+}
+
+/** Sums of the legs of a transfer, as numbers in an array: count, sum, one asset, one reverses, who pays first. */
+const SUMS = `ARRAY[
+                count(*), sum(leg.amount), (min(leg.asset COLLATE "C") = max(leg.asset COLLATE "C"))::integer,
+                (min(coalesce(leg.reverses, '')) = max(coalesce(leg.reverses, '')))::integer,
+                (min(leg.account_id) FILTER (WHERE leg.amount < 0) IS NOT DISTINCT FROM marked.account_id)::integer
+              ]`;
+
+/** A transfer of more than two legs is reversed whole, one of two also in part. */
+const OPPOSITE = `
+              SELECT count(*) = count(one.amount) AND count(*) = count(two.amount)
+                     AND bool_and(sign(one.amount) = -sign(two.amount) AND abs(two.amount) <= abs(one.amount))
+                     AND (count(*) = 2 OR bool_and(one.amount = -two.amount))
+              FROM ${legs('marked.reverses')} one FULL JOIN ${legs('marked.transfer_id')} two USING (account_id)`;
+
+/**
+ * Common table expressions. For others are held (account_id, amount: what its active holds have left) and money_problems
+ * (account_id, problems: one sentence for each kind of problem, which names the first that has it).
+ * They read ledger, outbox, hold and reversal of the accounts that are judged, and whole_ledger and whole_outbox.
+ *
+ * A transfer is judged with the account of the leg that gave it its id, and every other leg has to have such a leg. (That
+ * its account and version are those of the id is looked up for each; that it has the whole id is judged once, with itself.)
+ * So is a reversal of a transfer: it is one as well, and its leg there names what it reverses.
+ */
+export const MONEY_PROBLEMS = `
+  marked AS MATERIALIZED (
+    SELECT ${MARKED} FROM ledger WHERE ${IS_MARKED}
+    UNION ALL
+    SELECT ${MARKED} FROM outbox
+    WHERE ${IS_MARKED} AND NOT EXISTS (
+      SELECT FROM ledger WHERE ledger.account_id = outbox.account_id AND ledger.version = outbox.version
+    )
+  ),
+  held AS (
+    SELECT account_id, coalesce(sum(remaining) FILTER (WHERE status = 'active'), 0) AS amount FROM hold GROUP BY account_id
+  ),
+  hold_entries AS (
+    SELECT DISTINCT ON (account_id, hold_id)
+           account_id, hold_id, version, hold_status, hold_remaining, hold_expires_at,
+           sum(held_change) OVER of_hold AS total, -sum(amount) OVER of_hold AS taken,
+           sum(held_change) FILTER (WHERE type IN ('hold.placed', 'hold.changed')) OVER of_hold AS set_aside
+    FROM marked
+    WHERE hold_id IS NOT NULL
+    WINDOW of_hold AS (PARTITION BY account_id, hold_id)
+    ORDER BY account_id, hold_id, version DESC
+  ),
+  holds AS (
+    SELECT account_id, hold_id, hold.amount, hold.captured, hold.remaining, hold.status, hold.expires_at,
+           version, hold_status, hold_remaining, hold_expires_at, total, taken, set_aside,
+           hold.status IS NOT NULL AND version IS NOT NULL AS is_both
+    FROM hold FULL JOIN hold_entries USING (account_id, hold_id)
+  ),
+  transfers AS (
+    SELECT account_id, version, transfer_id, reverses, is_first,
+           CASE WHEN is_first THEN (SELECT ${SUMS} FROM ${legs('marked.transfer_id')} leg) END AS sums,
+           CASE WHEN is_first AND reverses IS NOT NULL THEN (${OPPOSITE}
+           ) END AS is_opposite,
+           CASE WHEN is_first THEN NULL WHEN account_id = first_account AND version = first_version THEN 0 ELSE (
+             SELECT count(*) FROM ${change(
+               'version',
+               'account_id = marked.first_account AND version = marked.first_version AND transfer_id = marked.transfer_id',
+             )} first
+           ) END AS first_legs
+    FROM (
+      SELECT *, CASE WHEN account_id = first_account AND version = first_version
+                     THEN event_id(account_id, version, epoch) = transfer_id ELSE false END AS is_first
+      FROM (
+        SELECT *, ${accountOf('transfer_id')} AS first_account, ${versionOf('transfer_id')} AS first_version
+        FROM marked WHERE transfer_id IS NOT NULL
+        OFFSET 0
+      ) marked
+      OFFSET 0
+    ) marked
+    OFFSET 0
+  ),
+  reversing AS (
+    SELECT account_id, reverses, min(version) AS first_version, min(sign(amount)) AS sign, max(sign(amount)) AS other_sign,
+           sum(CASE WHEN transfer_id IS NULL THEN abs(amount) ELSE ${moved('marked.transfer_id')} END) AS moved
+    FROM marked
+    WHERE reverses IS NOT NULL AND (transfer_id IS NULL OR account_id = ${accountOf('reverses')})
+    GROUP BY account_id, reverses
+  ),
+  reversals AS (
+    SELECT account_id, reverses, coalesce(version, first_version) AS version, original, reversed, first_version,
+           coalesce(reversing.moved, 0) AS moved, sign, other_sign,
+           CASE WHEN version IS NOT NULL THEN (
+             SELECT ARRAY[sign(amount), CASE WHEN transfer_id IS NULL THEN abs(amount) ELSE ${moved('noted.reverses')} END]
+             FROM ${change(
+               'amount, transfer_id',
+               `account_id = noted.account_id AND version = noted.version AND epoch = noted.epoch
+              AND amount <> 0 AND reverses IS NULL AND coalesce(transfer_id, noted.reverses) = noted.reverses`,
+             )} change
+           ) END AS change
+    FROM (SELECT *, event_id(account_id, version, epoch) AS reverses FROM reversal OFFSET 0) noted
+    FULL JOIN reversing USING (account_id, reverses)
+    OFFSET 0
+  ),
+  findings AS (${findings(
+    'holds',
+    `version AS place, hold_id::text AS name`,
+    1,
+    ['version IS NULL', 'hold %s has no entries', 'hold_id'],
+    ['status IS NULL', 'hold %s has entries but no row', 'hold_id'],
+    [
+      'is_both AND (status, remaining) IS DISTINCT FROM (hold_status, hold_remaining)',
+      ...['hold %s is %s with %s left, by its last entry %s with %s'],
+      ...['hold_id', 'status', 'remaining', 'hold_status', 'hold_remaining'],
+    ],
+    [
+      'is_both AND expires_at IS DISTINCT FROM hold_expires_at',
+      ...['hold %s does not expire when its last entry says', 'hold_id'],
+    ],
+    [
+      'is_both AND remaining <> total',
+      ...['hold %s has %s left, the changes of its entries add up to %s', 'hold_id', 'remaining', 'total'],
+    ],
+    [
+      'is_both AND captured <> taken',
+      ...['of hold %s %s was captured, its entries took %s', 'hold_id', 'captured', 'taken'],
+    ],
+    [
+      'is_both AND amount IS DISTINCT FROM set_aside',
+      ...['hold %s is of %s, its entries set %s aside', 'hold_id', 'amount', 'coalesce(set_aside, 0)'],
+    ],
+  )}
+    UNION ALL${findings(
+      'transfers',
+      `version, ''`,
+      11,
+      ['sums[1] = 1', 'transfer %s has a single leg', 'transfer_id'],
+      [
+        `sums[1] > ${TRANSFER_LEGS_MAX}`,
+        ...['transfer %s has more legs than a transfer can have, which is %s', 'transfer_id', `${TRANSFER_LEGS_MAX}`],
+      ],
+      ['sums[2] <> 0', 'the legs of transfer %s add up to %s', 'transfer_id', 'sums[2]'],
+      ['sums[3] = 0', 'the legs of transfer %s are of different assets', 'transfer_id'],
+      ['sums[4] = 0', 'the legs of transfer %s do not reverse the same', 'transfer_id'],
+      ['sums[5] = 0', 'transfer %s is not named by its lowest debited leg', 'transfer_id'],
+      ['NOT is_opposite', 'transfer %s is not the opposite of %s, which it reverses', 'transfer_id', 'reverses'],
+      [
+        'first_legs = 0',
+        ...['version %s is of transfer %s, which has no leg with that event id', 'version', 'transfer_id'],
+      ],
+    )}
+    UNION ALL${findings(
+      'reversals',
+      `version, ''`,
+      21,
+      ['reversed IS NULL', 'version %s reverses %s, of which no reversal is noted', 'first_version', 'reverses'],
+      [
+        'reversed IS NOT NULL AND change IS NULL',
+        ...['a reversal of version %s is noted, which is no change that can be reversed', 'version'],
+      ],
+      [
+        'original <> change[2]',
+        ...['the reversal of version %s is noted as of %s, and it moved %s', 'version', 'original', 'change[2]'],
+      ],
+      [
+        'reversed <> moved',
+        ...['of version %s %s is noted as reversed, what reverses it adds up to %s', 'version', 'reversed', 'moved'],
+      ],
+      [
+        'moved > change[2]',
+        ...['version %s moved %s, what reverses it adds up to %s', 'version', 'change[2]', 'moved'],
+      ],
+      [
+        'sign <> -change[1] OR other_sign <> -change[1]',
+        ...['what reverses version %s goes the same way as it', 'version'],
+      ],
+    )}
+  ),
+  money_problems AS (
+    SELECT account_id,
+           array_agg(problem || CASE WHEN number > 1 THEN format(' (and %s more)', number - 1) ELSE '' END ORDER BY kind) AS problems
+    FROM (
+      SELECT DISTINCT ON (account_id, kind) account_id, kind, problem, count(*) OVER (PARTITION BY account_id, kind) AS number
+      FROM findings
+      WHERE problem IS NOT NULL
+      ORDER BY account_id, kind, place, name
+    ) first
+    GROUP BY account_id
+  )`;
