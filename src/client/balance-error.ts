@@ -1,11 +1,11 @@
 // The one error of the client. Its `code` says what happened, and stays the same over releases.
-import type { InvalidInput, ProblemDetails } from '../shared/contract.ts';
+import type { Hold, InvalidInput, ProblemDetails } from '../shared/contract.ts';
 import type { ProblemCode } from '../shared/problems.ts';
 
 /**
  * What the service answers (docs/api.md lists it), and what only the client can say:
- * - `outcome_unknown`: an update was sent, and no answer settled it. Send it again under the error's `idempotencyKey`.
- *   The service itself may say so, and the client does where no answer came.
+ * - `outcome_unknown`: an update was sent, and no answer settled it. Send it again under the error's `idempotencyKey`;
+ *   a hold, which has none, as it was. The service itself may say so, and the client does where no answer came.
  * - `unreachable`: there was no answer, and nothing that a repeat would double.
  * - `unexpected_answer`: an answer that is not of this service, such as a gateway's page.
  * - `aborted`: by the caller's signal, with nothing that a repeat would double. `cause` is the signal's reason.
@@ -19,14 +19,16 @@ export class BalanceError extends Error {
   readonly code: ErrorCode;
   /** HTTP status of the answer; undefined where there was none. */
   readonly status: number | undefined;
-  /** The key of the update: under it, it can be sent again. Undefined for other calls. */
+  /** The key of what was sent: under it, it can be sent again. Undefined for calls that have none. */
   readonly idempotencyKey: string | undefined;
   /** What is wrong with the request, and where. */
   readonly errors: readonly InvalidInput[] | undefined;
   readonly accountId: string | undefined;
-  /** Of the account when the update was declined: `insufficient_funds`, `max_balance_exceeded` and `balance_out_of_range` have it. */
+  /** Minor units, of the account when it was declined: `insufficient_funds` has it, and what else a key remembers. */
   readonly balance: number | undefined;
   readonly version: number | undefined;
+  /** The hold as it is, where it was captured, released or has expired: `hold_closed` and `hold_expired` have it. */
+  readonly hold: Hold | undefined;
 
   constructor(code: ErrorCode, message: string, facts: ErrorFacts = {}) {
     super(message, 'cause' in facts ? { cause: facts.cause } : undefined);
@@ -37,6 +39,7 @@ export class BalanceError extends Error {
     this.accountId = facts.accountId;
     this.balance = facts.balance;
     this.version = facts.version;
+    this.hold = facts.hold;
   }
 }
 
@@ -47,6 +50,7 @@ export interface ErrorFacts {
   accountId?: string | undefined;
   balance?: number | undefined;
   version?: number | undefined;
+  hold?: Hold | undefined;
   cause?: unknown;
 }
 

@@ -4,7 +4,7 @@ import { BalanceError, errorOf, isProblemDocument } from './balance-error.ts';
 import type { Outcome } from './persist.ts';
 import type { Slots } from './slots.ts';
 
-/** 1,000 entries or results with the longest texts have less than 3 MB. */
+/** 1,000 entries or results with the longest texts have less than 9 MB. */
 const ANSWER_BYTES_MAX = 16 * 1024 * 1024;
 
 /** Refusals that pass. With these and an answer that never came, an attempt is made again. */

@@ -10,6 +10,11 @@ export interface CallOptions {
   deadlineMs?: number | undefined;
 }
 
+export interface KeyedCallOptions extends CallOptions {
+  /** 1 to 255 printable ASCII characters; each call has one of its own unless given. */
+  idempotencyKey?: string | undefined;
+}
+
 export type Outcome<T> =
   | { done: T }
   | {

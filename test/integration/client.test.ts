@@ -3,7 +3,20 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { BalanceError, type Client, type ClientOptions, createClient } from '../../src/client/client.ts';
-import type { Account, AppliedUpdate, EntriesPage, Entry } from '../../src/shared/contract.ts';
+import type {
+  Account,
+  AppliedUpdate,
+  CaptureAnswer,
+  EntriesPage,
+  Entry,
+  Hold,
+  HoldAnswer,
+  HoldsPage,
+  PastTransfer,
+  Reversal,
+  Transfer,
+  TransferLeg,
+} from '../../src/shared/contract.ts';
 import { type ProxiedConnection, startProxy } from '../chaos/proxy.ts';
 import {
   cleanUp,
@@ -77,6 +90,23 @@ const swallowAnswer = (connection: ProxiedConnection) =>
     return true;
   });
 
+const loseRequest = (connection: ProxiedConnection) =>
+  connection.watch('toServer', () => {
+    connection.cut();
+    return true;
+  });
+
+/** Creates accounts with a balance each. */
+async function accountsWith(balances: Record<string, number>): Promise<void> {
+  for (const [id, amount] of Object.entries(balances)) {
+    await client.createAccount({ id });
+    if (amount > 0) await client.updateBalance({ accountId: id, amount });
+  }
+}
+
+const balancesOf = async (...ids: string[]) =>
+  Promise.all(ids.map(async (id) => (await client.readAccount(id)).balance));
+
 describe('each call', () => {
   /** The members of an answer and their types: the compiler holds the names to the published types. */
   const account: Record<keyof Account, string> = {
@@ -124,6 +154,42 @@ describe('each call', () => {
     reference: 'string',
     actor: 'string',
   };
+  const leg: Record<keyof TransferLeg, string> = {
+    accountId: 'string',
+    amount: 'number',
+    balance: 'number',
+    version: 'number',
+    eventId: 'string',
+  };
+  const transfer: Record<keyof Transfer, string> = { transferId: 'string', legs: 'object', createdAt: 'string' };
+  /** Without `actor`, as the service asks for no keys here. */
+  const pastTransfer: Record<Exclude<keyof PastTransfer, 'actor'>, string> = {
+    ...transfer,
+    reference: 'string',
+    metadata: 'object',
+    reverses: 'string',
+  };
+  const reversal: Record<keyof Reversal, string> = {
+    reverses: 'string',
+    transferId: 'string',
+    legs: 'object',
+    createdAt: 'string',
+  };
+  const hold: Record<keyof Hold, string> = {
+    accountId: 'string',
+    holdId: 'string',
+    status: 'string',
+    amount: 'number',
+    captured: 'number',
+    remaining: 'number',
+    expiresAt: 'object', // null
+    createdAt: 'string',
+    updatedAt: 'string',
+  };
+  const holdsPage: Record<keyof HoldsPage, string> = { holds: 'object', nextCursor: 'string' };
+  const holdAnswer: Record<keyof HoldAnswer, string> = { ...applied, hold: 'object' };
+  const captureAnswer: Record<keyof CaptureAnswer, string> = { ...holdAnswer, transferId: 'string', to: 'object' };
+  const receipt = { idempotencyKey: 'string', replayed: 'boolean' };
   const typesOf = (answer: object) =>
     Object.fromEntries(Object.entries(answer).map(([name, value]) => [name, typeof value]));
 
@@ -137,7 +203,7 @@ describe('each call', () => {
     const [first] = await client.updateBalances([{ accountId: 'shape', amount: 2, reference: 'r' }]);
     expect(typesOf(first!)).toEqual({ ok: 'boolean', idempotencyKey: 'string', replayed: 'boolean', ...applied });
     await database.pool.query(
-      "SELECT apply_changes(ARRAY['shape'], ARRAY[1], ARRAY[3::bigint], ARRAY['r'], ARRAY['shop'], NULL, NULL, NULL, NULL)",
+      `SELECT apply_changes(ARRAY['shape'], ARRAY[1], ARRAY[3::bigint], ARRAY['r'], NULL, ARRAY['shop']${', NULL'.repeat(18)})`,
     );
     await until('the ledger has caught up', async () => (await client.readEntries('shape')).ledgerVersion === 4);
     const page = await client.readEntries('shape', { limit: 1 });
@@ -148,6 +214,32 @@ describe('each call', () => {
       nextCursor: null,
       entries: [{ version: 3 }, { version: 2 }, { version: 1 }, { version: 0 }],
     });
+  });
+
+  it('about transfers and holds answers exactly what its type promises', async () => {
+    await accountsWith({ 'form:a': 100, 'form:b': 0 });
+    const notes = { reference: 'r', metadata: { order: '17' } };
+    const moved = await client.transfer({ from: 'form:a', to: 'form:b', amount: 10 });
+    expect(typesOf(moved)).toEqual({ ...transfer, ...receipt });
+    expect(moved.legs.map(typesOf)).toEqual([leg, leg]);
+    const [result] = await client.transfers([{ from: 'form:a', to: 'form:b', amount: 1 }]);
+    expect(typesOf(result!)).toEqual({ ok: 'boolean', ...transfer, ...receipt });
+    const reversed = await client.reverse(moved, notes);
+    expect(typesOf(reversed)).toEqual({ ...reversal, ...receipt });
+    expect(reversed.legs.map(typesOf)).toEqual([leg, leg]);
+    expect(typesOf(await client.readTransfer(reversed.transferId!))).toEqual(pastTransfer);
+
+    expect(typesOf(await client.hold('form:a', { holdId: 'h', amount: 50 }))).toEqual(hold);
+    expect(typesOf(await client.readHold('form:a', 'h'))).toEqual(hold);
+    const page = await client.readHolds('form:a', { limit: 1 });
+    expect([typesOf(page), ...page.holds.map(typesOf)]).toEqual([holdsPage, hold]);
+    const changed = await client.changeHold('form:a', 'h', { amount: 60 });
+    expect([typesOf(changed), typesOf(changed.hold)]).toEqual([{ ...holdAnswer, ...receipt }, hold]);
+    const released = await client.release('form:a', 'h', { amount: 10, ...notes });
+    expect([typesOf(released), typesOf(released.hold)]).toEqual([{ ...holdAnswer, ...receipt }, hold]);
+    const captured = await client.capture('form:a', 'h', { to: 'form:b', ...notes });
+    expect(typesOf(captured)).toEqual({ ...captureAnswer, ...receipt });
+    expect([typesOf(captured.hold), typesOf(captured.to!)]).toEqual([hold, leg]);
   });
 
   it('may be made again with the same result', async () => {
@@ -224,7 +316,66 @@ describe('a refusal', () => {
   });
 
   it.each(['', '.', '..'])('of the id %j, which a URL cannot carry, is clear', async (id) => {
-    expect(await failureOf(client.readAccount(id))).toMatchObject({ code: 'invalid_request' });
+    const calls = [
+      client.readAccount(id),
+      client.readHold('poor', id),
+      client.capture(id, 'h'),
+      client.readTransfer(id),
+    ];
+    for (const call of calls) expect(await failureOf(call)).toMatchObject({ code: 'invalid_request' });
+  });
+
+  it('has what belongs to transfers, holds and reversals', async () => {
+    await accountsWith({ 'no:a': 100, 'no:b': 0, 'no:c': 0 });
+    await client.createAccount({ id: 'no:points', asset: 'POINTS' });
+    const tooMuch = client.transfer({ from: 'no:a', to: 'no:b', amount: 101 }, { idempotencyKey: 'k' });
+    expect(await failureOf(tooMuch)).toMatchObject({
+      code: 'insufficient_funds',
+      status: 400,
+      idempotencyKey: 'k',
+      accountId: 'no:a',
+      balance: 100,
+      version: 1,
+    });
+    expect(await failureOf(client.transfer({ from: 'no:a', to: 'no:points', amount: 1 }))).toMatchObject({
+      code: 'asset_mismatch',
+      accountId: 'no:points',
+      idempotencyKey: expect.any(String),
+    });
+    expect((await failureOf(client.transfer({ from: 'no:a', to: 'no:a', amount: 1 }))).errors).toMatchObject([
+      { where: '/to' },
+    ]);
+    expect(
+      await failureOf(client.transfer({ from: 'no:a', to: 'no:b', amount: 1 }, { idempotencyKey: 'é' })),
+    ).toMatchObject({ code: 'invalid_request', errors: [{ where: 'idempotencyKey' }] });
+    expect((await failureOf(client.readTransfer('no:a:77:mwtowow0'))).code).toBe('transfer_not_found');
+
+    expect(await failureOf(client.hold('no:a', { holdId: 'h', amount: 101 }))).toMatchObject({
+      code: 'insufficient_funds',
+      accountId: 'no:a',
+      balance: 100,
+      idempotencyKey: undefined,
+    });
+    await client.hold('no:a', { holdId: 'h', amount: 30 });
+    expect((await failureOf(client.hold('no:a', { holdId: 'h', amount: 31 }))).code).toBe('hold_exists');
+    expect((await failureOf(client.readHold('no:a', 'other'))).code).toBe('hold_not_found');
+    expect((await failureOf(client.capture('no:a', 'h', { amount: 31 }))).code).toBe('hold_amount_exceeded');
+    expect((await failureOf(client.changeHold('no:a', 'h', { amount: 101 }))).code).toBe('insufficient_funds');
+    const { hold } = await client.release('no:a', 'h');
+    expect(await failureOf(client.capture('no:a', 'h', {}, { idempotencyKey: 'k2' }))).toMatchObject({
+      code: 'hold_closed',
+      status: 409,
+      idempotencyKey: 'k2',
+      accountId: 'no:a',
+      hold,
+    });
+
+    const { legs, ...moved } = await client.transfer({ from: 'no:a', to: 'no:b', amount: 10 });
+    expect((await failureOf(client.reverse(legs[0]!.eventId, { amount: 11 }))).code).toBe('reversal_exceeds');
+    expect((await failureOf(client.reverse(legs[1]!.eventId))).code).toBe('not_reversible');
+    await client.transfer({ from: 'no:b', to: 'no:c', amount: 10 });
+    const spent = await failureOf(client.reverse({ ...moved, legs }));
+    expect(spent).toMatchObject({ code: 'insufficient_funds', accountId: 'no:b', balance: 0 });
   });
 
   it.each([
@@ -270,12 +421,7 @@ describe('an update', () => {
   it('takes effect once when the connection breaks before the request arrives', async () => {
     await insertAccounts(database, 'cut');
     const { through } = await clientThrough((connection, count) => {
-      if (count === 1) {
-        connection.watch('toServer', () => {
-          connection.cut();
-          return true;
-        });
-      }
+      if (count === 1) loseRequest(connection);
     });
     expect(await through.updateBalance({ accountId: 'cut', amount: 7 })).toMatchObject({ version: 1, replayed: false });
   });
@@ -328,15 +474,28 @@ describe('an update', () => {
   it('that a later refusal does not settle stays unknown', async () => {
     await client.createAccount({ id: 'frozen' });
     const { through } = await clientThrough((connection, count) => {
-      if (count > 1) return;
-      connection.watch('toServer', () => {
-        connection.cut();
-        return true;
-      });
+      if (count === 1) loseRequest(connection);
     });
     await client.changeAccount('frozen', { status: 'frozen' });
     const error = await failureOf(through.updateBalance({ accountId: 'frozen', amount: 1 }));
     expect(error).toMatchObject({ code: 'outcome_unknown', cause: { code: 'account_frozen' } });
+  });
+
+  it('may carry metadata, depend on the version, and take as much as there is', async () => {
+    await accountsWith({ most: 10 });
+    const metadata = { order: '17', channel: 'web' };
+    const update = { accountId: 'most', amount: -15, upTo: true, expectedVersion: 1, metadata };
+    expect(await client.updateBalance(update)).toMatchObject({ amount: -10, balance: 0, version: 2 });
+    expect(await failureOf(client.updateBalance(update))).toMatchObject({
+      code: 'version_mismatch',
+      status: 409,
+      version: 2,
+    });
+    const [late, none] = await client.updateBalances([update, { ...update, expectedVersion: 2 }]);
+    expect(late).toMatchObject({ ok: false, error: { code: 'version_mismatch' } });
+    expect(none).toMatchObject({ ok: false, error: { code: 'insufficient_funds', balance: 0 } });
+    await drained(database);
+    expect((await client.readEntries('most', { limit: 1 })).entries).toMatchObject([{ version: 2, metadata }]);
   });
 
   it('that was declined behind a broken connection is declined', async () => {
@@ -346,6 +505,24 @@ describe('an update', () => {
     });
     const error = await failureOf(through.updateBalance({ accountId: 'declined', amount: -1 }));
     expect(error).toMatchObject({ code: 'insufficient_funds', balance: 0 });
+  });
+
+  it('that was declined behind a broken connection is declined, whatever for, where its key remembers it', async () => {
+    await accountsWith({ recalled: 20 });
+    const { eventId } = await client.updateBalance({ accountId: 'recalled', amount: -10 });
+    await client.hold('recalled', { holdId: 'h', amount: 5 });
+    const calls = {
+      version_mismatch: ({ updateBalance }: Client) =>
+        updateBalance({ accountId: 'recalled', amount: 1, expectedVersion: 1 }),
+      hold_amount_exceeded: ({ capture }: Client) => capture('recalled', 'h', { amount: 6 }),
+      reversal_exceeds: ({ reverse }: Client) => reverse(eventId, { amount: 11 }),
+    };
+    for (const [code, call] of Object.entries(calls)) {
+      const { through } = await clientThrough((connection, count) => {
+        if (count === 1) swallowAnswer(connection);
+      });
+      expect(await failureOf(call(through))).toMatchObject({ code, accountId: 'recalled' });
+    }
   });
 
   // A reason may be the failure of something else that the caller does: it is no failure of ours.
@@ -411,6 +588,208 @@ describe('an update', () => {
     const versions = (await all).map(({ version }) => version).sort((one, other) => one - other);
     expect(versions).toEqual(Array.from({ length: 300 }, (_, index) => index + 1));
     expect(await client.readAccount('killed')).toMatchObject({ balance: 300, version: 300 });
+  });
+});
+
+describe('a transfer', () => {
+  it('moves the money once when the connection breaks before the answer arrives', async () => {
+    await accountsWith({ 'move:a': 100, 'move:b': 0 });
+    const { through, count } = await clientThrough((connection, count) => {
+      if (count <= 2) swallowAnswer(connection);
+    });
+    const moved = await through.transfer({ from: 'move:a', to: 'move:b', amount: 30, reference: 'rent' });
+    expect(moved).toMatchObject({
+      replayed: true,
+      legs: [
+        { accountId: 'move:a', amount: -30, balance: 70, version: 2, eventId: moved.transferId },
+        { accountId: 'move:b', amount: 30, balance: 30, version: 1 },
+      ],
+    });
+    expect(count()).toBe(3);
+    expect(await balancesOf('move:a', 'move:b')).toEqual([70, 30]);
+    const { idempotencyKey, replayed, ...answer } = moved;
+    expect(await client.readTransfer(moved.transferId)).toEqual({ ...answer, reference: 'rent' });
+  });
+
+  it('has one effect under a key of the caller, and several legs', async () => {
+    await accountsWith({ 'split:a': 100, 'split:b': 0, 'split:c': 0 });
+    const legs = [
+      { accountId: 'split:c', amount: 60 },
+      { accountId: 'split:a', amount: -100 },
+      { accountId: 'split:b', amount: 40 },
+    ];
+    const first = await client.transfer({ legs }, { idempotencyKey: 'split' });
+    expect(await client.transfer({ legs: legs.toReversed() }, { idempotencyKey: 'split' })).toEqual({
+      ...first,
+      replayed: true,
+    });
+    expect(
+      await failureOf(client.transfer({ from: 'split:a', to: 'split:b', amount: 1 }, { idempotencyKey: 'split' })),
+    ).toMatchObject({
+      code: 'idempotency_key_reused',
+    });
+    expect(await balancesOf('split:a', 'split:b', 'split:c')).toEqual([0, 40, 60]);
+  });
+
+  it('whose outcome stays unknown can be settled under its key; aborted before, it is not sent', async () => {
+    await accountsWith({ 'doubt:a': 9, 'doubt:b': 0 });
+    const { through, proxy } = await clientThrough(swallowAnswer);
+    const transfer = { from: 'doubt:a', to: 'doubt:b', amount: 9 };
+    const error = await failureOf(through.transfer(transfer, { deadlineMs: 500 }));
+    expect(error).toMatchObject({ code: 'outcome_unknown', cause: { code: 'unreachable' } });
+    await proxy.close();
+    const { idempotencyKey } = error;
+    expect(await client.transfer(transfer, { idempotencyKey })).toMatchObject({ idempotencyKey, replayed: true });
+    expect((await failureOf(client.transfer(transfer, { signal: AbortSignal.abort() }))).code).toBe('aborted');
+    expect(await balancesOf('doubt:a', 'doubt:b')).toEqual([0, 9]);
+  });
+
+  it('in bulk has a result of its own, and survives a lost answer', async () => {
+    await accountsWith({ 'many:a': 10, 'many:b': 0 });
+    const { through } = await clientThrough((connection, count) => {
+      if (count === 1) swallowAnswer(connection);
+    });
+    const transfer = { from: 'many:a', to: 'many:b' };
+    const results = await through.transfers([
+      { ...transfer, amount: 7 },
+      { ...transfer, amount: 4, idempotencyKey: 'too-much' },
+      { ...transfer, amount: 3 },
+    ]);
+    expect(results).toMatchObject([
+      { ok: true, replayed: true, legs: [{ balance: 3 }, { balance: 7 }] },
+      { ok: false, error: { code: 'insufficient_funds', accountId: 'many:a', balance: 3, idempotencyKey: 'too-much' } },
+      { ok: true, replayed: true, legs: [{ balance: 0 }, { balance: 10 }] },
+    ]);
+    expect(await failureOf(client.transfers([]))).toMatchObject({ code: 'invalid_request' });
+  });
+});
+
+describe('a hold', () => {
+  it('is captured in part, and then for the rest', async () => {
+    await accountsWith({ 'stay:a': 100, 'stay:b': 0 });
+    const placed = await client.hold('stay:a', { holdId: 'room-1', amount: 80, expiresInSeconds: 900 });
+    expect(placed).toMatchObject({ status: 'active', amount: 80, captured: 0, remaining: 80 });
+    expect(await client.readAccount('stay:a')).toMatchObject({ balance: 100, held: 80, available: 20 });
+    const part = await client.capture('stay:a', 'room-1', { amount: 30, final: false });
+    expect(part).toMatchObject({
+      amount: -30,
+      balance: 70,
+      replayed: false,
+      hold: { status: 'active', captured: 30, remaining: 50 },
+    });
+    const rest = await client.capture('stay:a', 'room-1', { amount: 40, to: 'stay:b' });
+    expect(rest).toMatchObject({
+      amount: -40,
+      balance: 30,
+      transferId: rest.eventId,
+      to: { accountId: 'stay:b', balance: 40 },
+      hold: { status: 'captured', captured: 70, remaining: 0 },
+    });
+    expect(await client.readAccount('stay:a')).toMatchObject({ balance: 30, held: 0, available: 30 });
+  });
+
+  it('is changed, released in part, and listed', async () => {
+    await accountsWith({ list: 100 });
+    for (const holdId of ['a', 'b', 'c']) await client.hold('list', { holdId, amount: 10 });
+    const longer = await client.changeHold('list', 'a', { amount: 30, expiresInSeconds: 60 });
+    expect(longer.hold).toMatchObject({ amount: 30, remaining: 30, expiresAt: expect.any(String) });
+    const forever = await client.changeHold('list', 'a', { expiresInSeconds: null });
+    expect(forever.hold).toMatchObject({ amount: 30, expiresAt: null });
+    const less = await client.release('list', 'a', { amount: 5 });
+    expect(less).toMatchObject({ amount: 0, balance: 100, hold: { status: 'active', remaining: 25 } });
+    expect((await client.release('list', 'b')).hold).toMatchObject({ status: 'released', remaining: 0 });
+
+    const first = await client.readHolds('list', { limit: 2 });
+    const second = await client.readHolds('list', { limit: 2, cursor: first.nextCursor! });
+    expect(second.nextCursor).toBeNull();
+    const all = [];
+    for await (const hold of client.holds('list')) all.push(hold);
+    expect(all.map(({ holdId }) => holdId)).toEqual(['a', 'b', 'c']);
+    expect([...first.holds, ...second.holds]).toEqual(all);
+    const active = [];
+    for await (const { holdId } of client.holds('list', {}, { status: 'active' })) active.push(holdId);
+    expect(active).toEqual(['a', 'c']);
+  });
+
+  it('is placed once, and captured once, when the connection breaks before the answers arrive', async () => {
+    await accountsWith({ lost: 100 });
+    const lossy = () =>
+      clientThrough((connection, count) => {
+        if (count === 1) swallowAnswer(connection);
+      });
+    const [placing, capturing] = [await lossy(), await lossy()];
+    const placed = await placing.through.hold('lost', { holdId: 'h', amount: 40 });
+    expect(placed).toMatchObject({ status: 'active', remaining: 40 });
+    expect(placing.count()).toBe(2);
+    const captured = await capturing.through.capture('lost', 'h', { amount: 10, final: false });
+    expect(captured).toMatchObject({ balance: 90, replayed: true });
+    expect(await client.readAccount('lost')).toMatchObject({ balance: 90, held: 30, version: 3 });
+  });
+
+  it('that a later refusal does not settle stays unknown, as no key remembers it', async () => {
+    await accountsWith({ bare: 10 });
+    const hold = { holdId: 'h', amount: 11 };
+    const { through } = await clientThrough((connection, count) => {
+      if (count === 1) loseRequest(connection);
+    });
+    const error = await failureOf(through.hold('bare', hold));
+    expect(error).toMatchObject({
+      code: 'outcome_unknown',
+      accountId: 'bare',
+      idempotencyKey: undefined,
+      cause: { code: 'insufficient_funds' },
+    });
+    expect(error.message).toContain('Send the same again to find out');
+    expect((await failureOf(client.hold('bare', hold))).code).toBe('insufficient_funds');
+  });
+
+  it('that is closed settles a capture that was lost on its way', async () => {
+    await accountsWith({ closed: 10 });
+    await client.hold('closed', { holdId: 'h', amount: 10 });
+    await client.release('closed', 'h');
+    const { through } = await clientThrough((connection, count) => {
+      if (count === 1) loseRequest(connection);
+    });
+    const error = await failureOf(through.capture('closed', 'h'));
+    expect(error).toMatchObject({ code: 'hold_closed', hold: { status: 'released' } });
+  });
+});
+
+describe('a reversal', () => {
+  it('takes back what an answer or an id says: an update, a transfer, a capture', async () => {
+    await accountsWith({ 'back:a': 100, 'back:b': 0 });
+    const paid = await client.updateBalance({ accountId: 'back:a', amount: -40 });
+    expect(await client.reverse(paid, { amount: 10 })).toMatchObject({
+      reverses: paid.eventId,
+      legs: [{ accountId: 'back:a', amount: 10, balance: 70 }],
+    });
+    const rest = await client.reverse(paid.eventId);
+    expect(rest).toMatchObject({ legs: [{ amount: 30, balance: 100 }] });
+    expect((await failureOf(client.reverse(paid))).code).toBe('already_reversed');
+    expect((await failureOf(client.reverse(rest.legs[0]!.eventId))).code).toBe('not_reversible');
+
+    const moved = await client.transfer({ from: 'back:a', to: 'back:b', amount: 20 });
+    expect(await client.reverse(moved)).toMatchObject({ reverses: moved.transferId, transferId: expect.any(String) });
+    await client.hold('back:a', { holdId: 'h', amount: 25 });
+    const alone = await client.capture('back:a', 'h', { amount: 5, final: false });
+    const captured = await client.capture('back:a', 'h', { to: 'back:b' });
+    expect(await balancesOf('back:a', 'back:b')).toEqual([75, 20]);
+    expect(await client.reverse(alone)).toMatchObject({ reverses: alone.eventId, legs: [{ amount: 5 }] });
+    expect(await client.reverse(captured)).toMatchObject({
+      reverses: captured.transferId,
+      legs: [{ amount: 20 }, { amount: -20 }],
+    });
+    expect(await balancesOf('back:a', 'back:b')).toEqual([100, 0]);
+  });
+
+  it('takes effect once when the connection breaks before the answer arrives', async () => {
+    await accountsWith({ once: 100 });
+    const paid = await client.updateBalance({ accountId: 'once', amount: -40 });
+    const { through } = await clientThrough((connection, count) => {
+      if (count === 1) swallowAnswer(connection);
+    });
+    expect(await through.reverse(paid)).toMatchObject({ replayed: true, legs: [{ amount: 40, balance: 100 }] });
+    expect(await client.readAccount('once')).toMatchObject({ balance: 100, version: 3 });
   });
 });
 

@@ -1,0 +1,180 @@
+// Calls that move money or set it aside: each under an idempotency key, or the id of a hold, so that it takes effect
+// once however often it is sent, and none is left in doubt in silence.
+import { randomUUID } from 'node:crypto';
+import { type AppliedUpdate, BULK_UPDATES_MAX } from '../shared/contract.ts';
+import { BalanceError, errorOf, invalidInput, type ProblemDocument } from './balance-error.ts';
+import { type Http, type HttpAnswer, type HttpRequest, send } from './http.ts';
+import { type Outcome, persist } from './persist.ts';
+
+/** What the answer to a call under a key has beside its body. */
+interface Receipt {
+  idempotencyKey: string;
+  /** An earlier attempt, of this call or of another under the same key, took effect; this is its answer again. */
+  replayed: boolean;
+}
+
+/** What took effect: an update, unless it says what else. */
+export type Applied<Answer = AppliedUpdate> = Answer & Receipt;
+
+/** Of one part of a bulk call. */
+export type BulkResult<Answer = AppliedUpdate> = ({ ok: true } & Applied<Answer>) | { ok: false; error: BalanceError };
+
+/** One result for each part, in order. */
+interface BulkAnswer<Answer> {
+  results: (({ status: 200; replayed: boolean } & Answer) | ({ replayed: boolean } & ProblemDocument))[];
+}
+
+export interface BulkRequest {
+  path: string;
+  /** The member of the body that holds them. */
+  parts: 'updates' | 'transfers';
+  /** A member that only the result of an applied one has. */
+  resultHas: string;
+}
+
+export interface BulkPart {
+  idempotencyKey?: string | undefined;
+  /** Where it is about one account. */
+  accountId?: string | undefined;
+}
+
+/** Refusals of one part that pass: it is sent again. */
+const PASSING_RESULTS: ReadonlySet<string> = new Set(['overloaded', 'unavailable', 'outcome_unknown']);
+
+/**
+ * Refusals that also settle an earlier attempt of the same request. Any other is about the last attempt only, while an
+ * earlier one may still take effect. These are remembered under its key:
+ */
+const REMEMBERED: ReadonlySet<string> = new Set([
+  'version_mismatch',
+  'hold_amount_exceeded',
+  'reversal_exceeds',
+  'balance_out_of_range',
+  'max_balance_exceeded',
+  'insufficient_funds',
+]);
+
+/** And after these no attempt can pass, now or later. Not `hold_expired`: that is for a clock to say. */
+const FINAL: ReadonlySet<string> = new Set([
+  'idempotency_key_reused',
+  'hold_exists',
+  'hold_closed',
+  'not_reversible',
+  'already_reversed',
+]);
+
+/**
+ * The request has no key only where a repeat is harmless by itself: a hold has its id.
+ * @param accountId for the error, where the request is about one account.
+ * @throws BalanceError
+ */
+export async function sendOnce<Answer>(
+  http: Http,
+  request: HttpRequest,
+  accountId: string | undefined,
+  deadlineMs: number,
+  signal: AbortSignal | undefined,
+): Promise<HttpAnswer<Answer>> {
+  const { idempotencyKey } = request;
+  if (idempotencyKey !== undefined) checkKey(idempotencyKey, 'idempotencyKey');
+  let unsettled = false;
+  try {
+    return await persist(deadlineMs, signal, async (over) => {
+      const outcome = await send<Answer>(http, request, over);
+      if ('failed' in outcome && outcome.unsettled) unsettled = true;
+      return outcome;
+    });
+  } catch (error) {
+    throw verdict(error as BalanceError, unsettled, accountId, idempotencyKey);
+  }
+}
+
+/**
+ * Resolves with one result for each part, in order.
+ * @throws BalanceError when the request was refused as a whole, and nothing can have taken effect.
+ */
+export async function sendBulkOnce<Answer>(
+  http: Http,
+  { path, parts, resultHas }: BulkRequest,
+  given: readonly BulkPart[],
+  deadlineMs: number,
+  signal: AbortSignal | undefined,
+): Promise<BulkResult<Answer>[]> {
+  if (given.length < 1 || given.length > BULK_UPDATES_MAX) {
+    throw invalidInput(
+      `/${parts}`,
+      `must hold 1 to ${BULK_UPDATES_MAX} ${parts}, not ${given.length}: send several calls`,
+    );
+  }
+  const keyed = given.map((part, index) => {
+    const idempotencyKey = part.idempotencyKey ?? randomUUID();
+    checkKey(idempotencyKey, `/${parts}/${index}/idempotencyKey`);
+    return { ...part, idempotencyKey };
+  });
+  const results: (BulkResult<Answer> | undefined)[] = keyed.map(() => undefined);
+  /** Indexes of those without a final result, and of those that may have taken effect. */
+  let open = keyed.map((_, index) => index);
+  const unsettled = new Set<number>();
+
+  async function attempt(over: AbortSignal): Promise<Outcome<undefined>> {
+    const body = JSON.stringify({ [parts]: open.map((index) => keyed[index]) });
+    const outcome = await send<BulkAnswer<Answer>>(http, { method: 'POST', path, body, answerHas: 'results' }, over);
+    if ('failed' in outcome) {
+      for (const index of open) {
+        results[index] = undefined; // what an earlier attempt said of it
+        if (outcome.unsettled) unsettled.add(index);
+      }
+      return outcome;
+    }
+    let refusal: BalanceError | undefined;
+    open = open.filter((index, place) => {
+      const idempotencyKey = keyed[index]!.idempotencyKey;
+      const result = outcome.done.body.results[place]!;
+      if (resultHas in result) {
+        const { status, ...applied } = result;
+        results[index] = { ok: true, ...applied, idempotencyKey } as BulkResult<Answer>;
+        return false;
+      }
+      const error = errorOf(result as ProblemDocument, idempotencyKey);
+      if (error.code === 'outcome_unknown') unsettled.add(index);
+      results[index] = { ok: false, error: verdict(error, unsettled.has(index), error.accountId, idempotencyKey) };
+      if (PASSING_RESULTS.has(error.code)) refusal = error;
+      return PASSING_RESULTS.has(error.code);
+    });
+    return refusal ? { failed: refusal, again: true, unsettled: false } : { done: undefined };
+  }
+
+  try {
+    await persist(deadlineMs, signal, attempt);
+  } catch (error) {
+    if (unsettled.size === 0 && results.every((result) => result === undefined)) throw error;
+    for (const index of open) {
+      const { accountId, idempotencyKey } = keyed[index]!;
+      const last = verdict(error as BalanceError, unsettled.has(index), accountId, idempotencyKey);
+      results[index] ??= { ok: false, error: last };
+    }
+  }
+  return results as BulkResult<Answer>[];
+}
+
+/** What the last failure means for a request of which an earlier attempt may have taken effect. */
+function verdict(
+  last: BalanceError,
+  unsettled: boolean,
+  accountId: string | undefined,
+  idempotencyKey: string | undefined,
+): BalanceError {
+  const isSettled = FINAL.has(last.code) || (idempotencyKey !== undefined && REMEMBERED.has(last.code));
+  if (!unsettled || isSettled) {
+    if (last.idempotencyKey === idempotencyKey) return last;
+    return new BalanceError(last.code, last.message, { ...last, cause: last.cause, accountId, idempotencyKey });
+  }
+  const again = idempotencyKey === undefined ? 'Send the same again' : 'Send it again under its key';
+  const what = 'The update was sent, and whether it was applied is not known';
+  const message = `${what}. ${again} to find out. Last: ${last.message}`;
+  return new BalanceError('outcome_unknown', message, { cause: last, accountId, idempotencyKey, status: last.status });
+}
+
+function checkKey(key: string, where: string): void {
+  if (!/^[\x20-\x7e]{1,255}$/.test(key)) throw invalidInput(where, 'must be 1 to 255 printable ASCII characters');
+}
