@@ -40,13 +40,16 @@ export function readyz(options: HealthOptions): RequestHandler {
 }
 
 /** 'ok', or in a few words why no updates can be taken. */
-export function databaseState(pool: Pool, schemaVersion: number): Promise<string> {
-  return present(pool).then(
+export async function databaseState(pool: Pool, schemaVersion: number): Promise<string> {
+  try {
+    const version = await present(pool);
     // A newer schema is fine: in a rolling upgrade the migration comes before the processes.
-    (version) =>
-      version >= schemaVersion ? 'ok' : `has schema version ${version}, needs ${schemaVersion}: run migrate`,
-    () => 'unavailable',
-  );
+    if (version < schemaVersion) return `has schema version ${version}, needs ${schemaVersion}: run migrate`;
+    const { rows } = await pool.query<{ mayWrite: boolean }>(MAY_WRITE);
+    return rows[0]?.mayWrite ? 'ok' : 'lacks functions or rights that this release needs: run migrate';
+  } catch {
+    return 'unavailable';
+  }
 }
 
 async function present(pool: Pool): Promise<number> {
@@ -54,3 +57,10 @@ async function present(pool: Pool): Promise<number> {
   if (!rows[0].migrated) return 0;
   return (await pool.query('SELECT max(version) AS version FROM schemaversion')).rows[0].version;
 }
+
+/** Another schema of the same number, a function that is gone, or a login role without the rights. */
+const MAY_WRITE = `
+  SELECT count(*) = 3 AND coalesce(bool_and(has_function_privilege(pg_proc.oid, 'EXECUTE')), false)
+         AND has_table_privilege('outbox', 'INSERT') AS "mayWrite"
+  FROM pg_proc
+  WHERE pronamespace = current_schema()::regnamespace AND proname IN ('apply_changes', 'open_account', 'change_account')`;

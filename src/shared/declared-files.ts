@@ -69,14 +69,26 @@ export async function applyFile(client: pg.Client, file: DeclaredFile): Promise<
 }
 
 interface Catalog {
-  functions: { name: string; arguments: string; body: string; isDefiner: boolean; isPathKept: boolean }[];
+  functions: {
+    name: string;
+    arguments: string;
+    body: string;
+    isDefiner: boolean;
+    isPathKept: boolean;
+    isStrict: boolean;
+    volatility: string;
+    /** Besides search_path, such as `jit=off`. */
+    settings: string[];
+  }[];
   triggers: { name: string; table: string; statement: string; enabled: string }[];
 }
 
 const FUNCTIONS = `
   SELECT proname AS name, pg_get_function_identity_arguments(function.oid) AS arguments, prosrc AS body,
          prosecdef AS "isDefiner",
-         coalesce('search_path=' || current_setting('search_path') = ANY (proconfig), false) AS "isPathKept"
+         coalesce('search_path=' || current_setting('search_path') = ANY (proconfig), false) AS "isPathKept",
+         proisstrict AS "isStrict", CASE provolatile WHEN 'i' THEN 'IMMUTABLE' WHEN 's' THEN 'STABLE' ELSE 'VOLATILE' END AS volatility,
+         ARRAY(SELECT setting FROM unnest(proconfig) AS setting WHERE setting NOT LIKE 'search_path=%') AS settings
   FROM pg_proc function JOIN pg_namespace namespace ON namespace.oid = pronamespace AND nspname = current_schema
   ORDER BY 1, 2`;
 const TRIGGERS = `
@@ -97,12 +109,17 @@ const TRIGGER = /^CREATE OR REPLACE (TRIGGER (\w+)[^;]+? ON (\w+)[^;]+);/gm;
 
 const functionsIn = ({ sql }: DeclaredFile) => [...sql.matchAll(FUNCTION_NAME)].map(([, name]) => name as string);
 
-/** The body, which is kept as it was sent, and what makes it safe to run with the rights of the owner. */
-function isAsIn({ sql }: DeclaredFile, { body, isDefiner, isPathKept }: Catalog['functions'][number]): boolean {
+/** The body, which is kept as it was sent, and what it runs with. */
+function isAsIn({ sql }: DeclaredFile, present: Catalog['functions'][number]): boolean {
+  const volatility = /^(?!--).*LANGUAGE \w+ (IMMUTABLE|STABLE)/m.exec(sql)?.[1] ?? 'VOLATILE';
+  const settings = [...sql.matchAll(/^SET (\w+) = '?([^'\s]+)/gm)].map(([, name, value]) => `${name}=${value}`);
   return (
-    sql.includes(`$$${body}$$`) &&
-    isDefiner === /^SECURITY DEFINER/m.test(sql) &&
-    isPathKept === sql.includes('SET search_path FROM CURRENT')
+    sql.includes(`$$${present.body}$$`) &&
+    present.isDefiner === /^SECURITY DEFINER/m.test(sql) &&
+    present.isPathKept === sql.includes('SET search_path FROM CURRENT') &&
+    !present.isStrict && // none is
+    present.volatility === volatility &&
+    settings.sort().join() === present.settings.sort().join()
   );
 }
 

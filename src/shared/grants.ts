@@ -9,7 +9,8 @@ import type { DeclaredFile } from './migration-files.ts';
 export type Grants = Map<string, Set<string>>;
 
 const GRANTS = `
-  SELECT object.name, acl.privilege_type AS privilege, CASE acl.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(acl.grantee) END AS role
+  SELECT object.name, acl.privilege_type AS privilege, CASE acl.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(acl.grantee) END AS role,
+         pg_get_userbyid(acl.grantor) AS grantor
   FROM (
     SELECT relname AS name, relnamespace AS namespace, relowner AS owner,
            coalesce(relacl, acldefault(CASE relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", relowner)) AS acl
@@ -24,6 +25,8 @@ const GRANTS = `
   ) object
   JOIN pg_namespace namespace ON namespace.oid = object.namespace AND namespace.nspname = current_schema
   LEFT JOIN LATERAL aclexplode(object.acl) acl ON acl.grantee <> object.owner`;
+const FOREIGN = `${GRANTS}
+  WHERE acl.grantor <> object.owner AND (acl.grantee = 0 OR pg_get_userbyid(acl.grantee) IN ('balance_api', 'balance_worker', 'balance_auditor'))`;
 
 /** Of every object in the schema; one without grants has an empty set. */
 export async function readGrants(client: pg.Client): Promise<Grants> {
@@ -70,12 +73,25 @@ export async function applyGrants(
   if (warnings.length > 0) {
     throw new MigrationError(`migrations/${file.name} had no effect, nothing was changed: ${warnings.join('; ')}`);
   }
+  await refuseForeignGrants(client);
   const after = await readGrants(client);
   const isChanged = applied.get(file.name) !== file.sha256;
   if (!isChanged && differencesOf(present, after).length === 0) {
     await client.query('ROLLBACK TO SAVEPOINT grants');
   }
   return { isChanged, repaired: isChanged ? [] : differencesOf(before, after) };
+}
+
+/** What somebody else granted, with a grant option of his: the owner's REVOKE in the file does not reach it. */
+async function refuseForeignGrants(client: pg.Client): Promise<void> {
+  const { rows } = await client.query<{ privilege: string; name: string; role: string; grantor: string }>(FOREIGN);
+  const [first] = rows;
+  if (!first) return;
+  const { privilege, name, role, grantor } = first;
+  throw new MigrationError(
+    `${privilege} on ${name} was granted to ${role} by ${grantor}, and ${rows.length - 1} more such grants: nothing was changed. ` +
+      `Revoke what ${grantor} may grant, with CASCADE, then run this again`,
+  );
 }
 
 const PRIVILEGE_NOT_GRANTED = '01007';

@@ -140,6 +140,21 @@ describe('the migration', () => {
     await expect(migrate(owner.url)).rejects.toThrow(/the schema app belongs to postgres\. .* run: GRANT USAGE/);
   });
 
+  it('refuses grants that somebody else made, which the owner cannot revoke', async () => {
+    const { database, owner } = await createOwned('');
+    await migrate(owner.url);
+    await database.pool.query(`
+      CREATE ROLE ${owner.name}_other; GRANT USAGE ON SCHEMA public TO ${owner.name}_other;
+      GRANT INSERT ON ledger TO ${owner.name}_other WITH GRANT OPTION;
+      SET ROLE ${owner.name}_other; GRANT INSERT ON ledger TO balance_api; RESET ROLE;`);
+    await expect(migrate(owner.url)).rejects.toThrow(
+      /INSERT on ledger was granted to balance_api by \w+_other, .* CASCADE/,
+    );
+    await database.pool.query(`
+      REVOKE INSERT ON ledger FROM ${owner.name}_other CASCADE; DROP OWNED BY ${owner.name}_other; DROP ROLE ${owner.name}_other;`);
+    expect(await migrate(owner.url)).toMatchObject({ applied: [], changed: [] });
+  });
+
   it('names what belongs to another role, as after a restore by an administrator', async () => {
     const { database, owner } = await createOwned('');
     await migrate(owner.url);
@@ -221,7 +236,7 @@ describe('a database of an owner who is no superuser', () => {
     );
   });
 
-  const APPLY = `SELECT apply_changes(${Array(9).fill('NULL').join(', ')})`;
+  const APPLY = `SELECT apply_changes(${Array(24).fill('NULL').join(', ')})`;
   const LEDGER_VALUES = `('a', 999999, 1)`;
   const forbidden: Record<Group | 'nobody', string[]> = {
     balance_api: [

@@ -155,10 +155,14 @@ describe('function files', () => {
     await database.pool.query(`
       DROP FUNCTION open_account;
       ALTER FUNCTION current_epoch SET search_path = public;
+      ALTER FUNCTION apply_changes STRICT;
+      ALTER FUNCTION extend_ledger_chain RESET ALL;
       CREATE OR REPLACE FUNCTION money_verdict(amount bigint, balance bigint, floor bigint, ceiling bigint) RETURNS text
       LANGUAGE sql IMMUTABLE AS $$ SELECT NULL::text $$;`);
     expect((await migrate(database.url)).repaired).toEqual([
+      'the function apply_changes was changed by hand: applied functions/apply_changes.sql again',
       'the function current_epoch was changed by hand: applied functions/current_epoch.sql again',
+      'the function extend_ledger_chain was changed by hand: applied functions/extend_ledger_chain.sql again',
       'the function money_verdict was changed by hand: applied functions/money_verdict.sql again',
       'the function open_account was missing: applied functions/open_account.sql again',
     ]);

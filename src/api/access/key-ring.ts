@@ -36,7 +36,8 @@ const WAITING_MAX = 2 * ACTIVE_KEYS_MAX;
 const ACTIVE_KEYS = `
   SELECT key_id AS id, actor, scopes, rate_limit AS "rateLimit", token_sha256 AS "tokenSha256"
   FROM api_key
-  WHERE revoked_at IS NULL
+  -- What this release does not know how to enforce must not be taken for a key that may do everything.
+  WHERE revoked_at IS NULL AND account_prefix IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())
   ORDER BY created_at, key_id
   LIMIT ${ACTIVE_KEYS_MAX}`;
 

@@ -6,8 +6,8 @@ import { type Client, destroyClient, openClient } from '../../shared/database.ts
 import type { Running } from '../../shared/lifecycle.ts';
 import { type PumpOptions, type RelayCounts, runPump } from './pump.ts';
 
-/** Any number, the same for every relay. Advisory locks are per database. */
-const LOCK_KEY = 7_252_310_002;
+/** Any number, the same for every relay. Advisory locks are per database, so the outbox is named too: a schema may have its own. */
+const LOCK_KEY = 725_231_002;
 const LOCK_RETRY_MS = 1000;
 /** For the last note of progress. */
 const RUN_OUT_MS = 1000;
@@ -113,5 +113,6 @@ function connectDatabase({ databaseUrl, statementTimeoutMs, log }: RelayOptions,
 }
 
 async function acquireLock(client: Client): Promise<boolean> {
-  return (await client.query('SELECT pg_try_advisory_lock($1) AS locked', [LOCK_KEY])).rows[0].locked;
+  const take = `SELECT pg_try_advisory_lock($1, 'outbox'::regclass::oid::integer) AS locked`;
+  return (await client.query(take, [LOCK_KEY])).rows[0].locked;
 }
