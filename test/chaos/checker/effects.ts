@@ -98,6 +98,9 @@ function checkCase({ operation, attempts, remembered, entries, startMs, endMs }:
     if (createdMs < startMs - CLOCK_MS_MAX || createdMs > endMs + CLOCK_MS_MAX)
       report('times', `was accepted at ${entry.createdAt}, which is not the time of its requests`);
   }
+  if (attempts.some(({ result }) => result.kind === 'refused' && result.code === 'idempotency_key_reused')) {
+    report('once', 'was called a reuse of its key, which its client used for nothing else');
+  }
 
   const [first] = remembered;
   if (!first) return violations;
@@ -115,9 +118,6 @@ function checkCase({ operation, attempts, remembered, entries, startMs, endMs }:
     if (sentMs > settledMs && result.kind === 'refused' && AFTER_THE_KEY.has(result.code)) {
       report('once', `was settled, and its retry was answered ${result.code}`);
     }
-  }
-  if (attempts.some(({ result }) => result.kind === 'refused' && result.code === 'idempotency_key_reused')) {
-    report('once', 'nobody else used its key, and it was called a reuse of it');
   }
   if (entry && first.result.kind === 'applied') {
     const { balance, version, epoch, createdAt } = first.result;

@@ -44,11 +44,7 @@ const FOUND_BY_KEY = 'found.account_id = sent.account_id AND found.key = sent.ke
 /** So that a key that is written twice is not what stops them. */
 const DOUBLE_KEYS = [
   edit(APPLY, 'WHERE rotation.only_row)\n        );', 'WHERE rotation.only_row)\n        ) ON CONFLICT DO NOTHING;'),
-  edit(
-    APPLY,
-    "'account_frozen', 'idempotency_key_reused'));",
-    "'account_frozen', 'idempotency_key_reused'))\n    ON CONFLICT DO NOTHING;",
-  ),
+  edit(APPLY, 'is_new IS NOT FALSE\n      ) item;', 'is_new IS NOT FALSE\n      ) item\n      ON CONFLICT DO NOTHING;'),
 ];
 
 export const mutants: readonly Mutant[] = [
@@ -59,8 +55,8 @@ export const mutants: readonly Mutant[] = [
       edit(
         APPLY,
         '  -- 1. The locks,',
-        `  FOR v_lone IN SELECT id FROM unnest(p_accounts) AS id ORDER BY random() LOOP
-    PERFORM FROM account WHERE account.account_id = v_lone.id FOR NO KEY UPDATE;
+        `  FOR v_found IN SELECT id FROM unnest(p_accounts) AS id ORDER BY random() LOOP
+    PERFORM FROM account WHERE account.account_id = v_found.id FOR NO KEY UPDATE;
     PERFORM pg_sleep(0.002);
   END LOOP;
   -- 1. The locks,`,
@@ -74,7 +70,7 @@ export const mutants: readonly Mutant[] = [
     breaks: 'the balance is read without holding the account',
     edits: [
       edit(APPLY, ' ORDER BY account.account_id FOR NO KEY UPDATE\n', ' ORDER BY account.account_id\n'),
-      edit(APPLY, 'v_is_lone boolean := cardinality(p_item_accounts) = 1;', 'v_is_lone boolean := false;'),
+      edit(APPLY, 'IF cardinality(p_leg_accounts) = 1 AND', 'IF false AND'),
     ],
     faults: QUIET,
     expected: ['conserved', 'gapless', 'answers'],
@@ -84,7 +80,7 @@ export const mutants: readonly Mutant[] = [
     breaks: 'a key that was used is not looked up',
     edits: [
       edit(APPLY, `WHERE ${FOUND_BY_KEY} LIMIT 1`, 'WHERE false LIMIT 1'),
-      edit(APPLY, `WHERE ${FOUND_ALONE} LIMIT 1`, 'WHERE false LIMIT 1'),
+      edit(APPLY, `WHERE ${FOUND_ALONE};`, 'WHERE false;'),
       ...DOUBLE_KEYS,
     ],
     faults: QUIET,
@@ -104,7 +100,11 @@ export const mutants: readonly Mutant[] = [
     name: 'key-looked-up-before-the-lock',
     breaks: 'two copies of one request at the same time both find its key unused',
     edits: [
-      edit(APPLY, 'PERFORM FROM account WHERE account.account_id = p_accounts[1] FOR NO KEY UPDATE;', 'PERFORM 1;'),
+      edit(
+        APPLY,
+        'SELECT true INTO v_is_locked FROM account WHERE account.account_id = p_accounts[1] FOR NO KEY UPDATE;',
+        'v_is_locked := true;',
+      ),
       edit(
         APPLY,
         '    UPDATE account\n    SET balance = account.balance +',
@@ -122,12 +122,12 @@ export const mutants: readonly Mutant[] = [
       edit(
         APPLY,
         '      IF p_keys[1] IS NOT NULL THEN\n        INSERT',
-        '      IF p_keys[1] IS NOT NULL AND v_lone.verdict IS NULL THEN\n        INSERT',
+        '      IF p_keys[1] IS NOT NULL AND outcomes IS NULL THEN\n        INSERT',
       ),
       edit(
         APPLY,
-        'WHERE item.key IS NOT NULL AND item.replayed IS NOT TRUE',
-        'WHERE item.key IS NOT NULL AND item.replayed IS NOT TRUE AND item.outcome IS NULL',
+        'WHERE one.key IS NOT NULL AND one.is_new IS NOT FALSE',
+        'WHERE one.key IS NOT NULL AND one.is_new IS NOT FALSE AND one.outcome IS NULL',
       ),
     ],
     faults: QUIET,
@@ -139,7 +139,7 @@ export const mutants: readonly Mutant[] = [
     edits: [
       edit(APPLY, 'v_found.fingerprint = p_fingerprints[1]', 'true'),
       edit(APPLY, 'array_agg(known.fingerprint = sent.fingerprint)', 'array_agg(true)'),
-      edit(APPLY, 'IF p_fingerprints[v_twin] = p_fingerprints[i] THEN', 'IF true THEN'),
+      edit(APPLY, 'IF p_fingerprints[v_twin] IS DISTINCT FROM p_fingerprints[i] THEN', 'IF false THEN'),
     ],
     faults: QUIET,
     expected: ['once'],
@@ -147,7 +147,9 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'replay-not-marked',
     breaks: 'a repeated answer looks like a first one',
-    edits: [edit('src/api/updates/batch.ts', "replayed: replayed?.[index] === 't',", 'replayed: false,')],
+    edits: [
+      edit('src/api/updates/batch.ts', "const isReplayed = replayed?.[index] === 't';", 'const isReplayed = false;'),
+    ],
     faults: QUIET,
     expected: ['once'],
   },
@@ -159,6 +161,7 @@ export const mutants: readonly Mutant[] = [
         APPLY,
         'v_versions[a] := v_versions[a] + 1;',
         'v_versions[a] := v_versions[a] + CASE WHEN i = 2 THEN 2 ELSE 1 END;',
+        2,
       ),
     ],
     faults: QUIET,
@@ -192,7 +195,8 @@ export const mutants: readonly Mutant[] = [
     name: 'frozen-ignored',
     breaks: 'a frozen account takes updates',
     edits: [
-      edit(APPLY, "account.status = 'open' AND account.held = 0", 'account.held = 0', 2),
+      edit(APPLY, "account.status = 'open' AND (v_is_locked", '(v_is_locked'),
+      edit(APPLY, "account.status = 'open' AND account.held = 0", 'account.held = 0'),
       edit(APPLY, "bool_and(l.status = 'open')", 'true'),
       edit(APPLY, "nullif(v_statuses[p.place], 'open')", "nullif('open', 'open')"),
     ],
@@ -236,15 +240,15 @@ export const mutants: readonly Mutant[] = [
     name: 'time-runs-backwards',
     breaks: 'a change has the time from before it waited for its account',
     edits: [
+      edit(APPLY, '  -- 1. The locks,', '  PERFORM pg_sleep(random() * 0.01);\n  -- 1. The locks,'),
       edit(
         APPLY,
         "greatest(date_trunc('milliseconds', clock_timestamp()), account.updated_at)",
         "date_trunc('milliseconds', now())",
-        2,
       ),
       edit(
         APPLY,
-        "v_now := date_trunc('milliseconds', clock_timestamp());",
+        "v_now := coalesce(v_now, date_trunc('milliseconds', clock_timestamp()));",
         "v_now := date_trunc('milliseconds', now());",
       ),
       edit(APPLY, 'greatest(o.at, v_now)', 'v_now'),
@@ -259,8 +263,8 @@ export const mutants: readonly Mutant[] = [
       edit(
         APPLY,
         '  -- 6. What changed,',
-        `  FOR i IN 1..v_items LOOP
-    IF balances[i] IS NOT NULL THEN balances[i] := v_balances[p_item_accounts[i]]; END IF;
+        `  FOR i IN 1..v_legs LOOP
+    IF balances[i] IS NOT NULL THEN balances[i] := v_balances[p_leg_accounts[i]]; END IF;
   END LOOP;
   -- 6. What changed,`,
       ),
@@ -271,14 +275,14 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'answers-swapped',
     breaks: 'the answers of a batch reach the wrong requests',
-    edits: [edit(LANE, 'batch[index]?.resolve(', 'batch[batch.length - 1 - index]?.resolve(')],
+    edits: [edit(LANE, 'const job = batch[index] as Job;', 'const job = batch[batch.length - 1 - index] as Job;')],
     faults: QUIET,
     expected: ['once', 'never lost', 'gapless', 'answers'],
   },
   {
     name: 'unknown-called-unchanged',
     breaks: 'after a lost connection the answer says that nothing was changed',
-    edits: [edit(LANE, "=== null),\n      'outcome_unknown',", "=== null),\n      'unavailable',")],
+    edits: [edit(LANE, "!isSettling(job)),\n      'outcome_unknown',", "!isSettling(job)),\n      'unavailable',")],
     faults: LANE_CUTS,
     expected: ['never unsure'],
   },
@@ -289,10 +293,10 @@ export const mutants: readonly Mutant[] = [
       edit(
         LANE,
         `    answerAll(
-      batch.filter((job) => job.update.idempotencyKey === null),
+      batch.filter((job) => !isSettling(job)),
       'outcome_unknown',
     );
-    const keyed = batch.filter((job) => job.update.idempotencyKey !== null);`,
+    const keyed = batch.filter(isSettling);`,
         '    const keyed = batch;',
       ),
     ],
