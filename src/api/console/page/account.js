@@ -42,11 +42,12 @@ export function createAccount() {
     const mine = asked;
     element('account-view').hidden = true;
     await attempt(async () => {
-      const [account, page, head, balances] = await Promise.all([
+      const [account, page, head, balances, holds] = await Promise.all([
         call(path(id)),
         call(`${path(id)}/entries?limit=${PAGE}`),
         call(`${path(id)}/chain-head`),
         call(`console/accounts/${encodeURIComponent(id)}/balances`),
+        call(`${path(id)}/holds?status=active&limit=${PAGE}`),
       ]);
       if (mine !== asked) return; // another one was asked for meanwhile
       shown = id;
@@ -56,6 +57,9 @@ export function createAccount() {
       element('account-view').hidden = false;
       show('account-id', id);
       show('account-balance', count(account.body.balance));
+      show('account-available', count(account.body.available));
+      show('account-held', `${count(account.body.held)} held`);
+      showHolds(holds.body);
       show('account-version', count(account.body.version));
       const { ledgerVersion } = page.body;
       show(
@@ -95,6 +99,23 @@ export function createAccount() {
     }
   }
 
+  /** @param {import('../../../shared/contract.ts').HoldsPage} page */
+  function showHolds({ holds, nextCursor }) {
+    element('holds-view').hidden = holds.length === 0;
+    show('holds-note', nextCursor === null ? 'Active holds' : `Active holds, the first ${count(holds.length)} by id`);
+    element('holds').replaceChildren(
+      ...holds.map((hold) =>
+        row([
+          { text: hold.holdId, className: 'text' },
+          { text: count(hold.remaining), className: 'number' },
+          { text: count(hold.captured), className: 'number' },
+          { text: moment(hold.createdAt) },
+          { text: hold.expiresAt === null ? 'never' : moment(hold.expiresAt) },
+        ]),
+      ),
+    );
+  }
+
   /** @param {BalancePoints} balances */
   function showBalances({ points, every, ledgerVersion }) {
     plot.show([points.map(([atMs]) => atMs / 1000), points.map(([, balance]) => balance)]);
@@ -114,6 +135,7 @@ export function createAccount() {
           { text: entry.type, className: 'text' },
           { text: signed(entry.amount), className: direction(entry.amount) },
           { text: count(entry.balance), className: 'number' },
+          { text: count(entry.held), className: 'number' },
           { text: entry.reference ?? '', className: 'text', title: entry.reference ?? '' },
           { text: entry.actor ?? '', className: 'text' },
           { text: moment(entry.createdAt) },
