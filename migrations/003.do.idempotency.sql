@@ -31,7 +31,7 @@ CREATE TABLE idempotency_key_odd PARTITION OF idempotency_key (
 COMMENT ON TABLE idempotency_key IS 'The first answer to a key, by account and client. fingerprint: of operation and body, made by the API.';
 COMMENT ON COLUMN idempotency_key.client IS 'The actor of the API key; empty where the API asks for none.';
 COMMENT ON COLUMN idempotency_key.amount IS 'What was taken, where the request did not say it.';
-COMMENT ON COLUMN idempotency_key.other_legs IS 'Balance, version and epoch of each further leg; of a refusal that a further leg caused, its number.';
+COMMENT ON COLUMN idempotency_key.other_legs IS 'Balance, version, epoch and milliseconds since 1970 of each further leg; of a refusal that a further leg caused, its number.';
 COMMENT ON COLUMN idempotency_key.hold_state IS 'The hold after it, as the answer had it.';
 
 -- One row: the partition that is written to, and since when.

@@ -266,6 +266,8 @@ export class BalanceModel {
     if (bar) return this.#declined(bar, 0, account, 0);
     const held = amount as number;
     const { holds } = account as ModelAccount;
+    if (held + (account as ModelAccount).held > AMOUNT_MAX)
+      return this.#declined('balance_out_of_range', 0, account, held);
     if (held > available(account as ModelAccount)) return this.#declined('insufficient_funds', 0, account, held);
     const time = Math.max(this.#now.time, (account as ModelAccount).updatedAt);
     const hold: ModelHold = {
@@ -300,6 +302,8 @@ export class BalanceModel {
     else if (hold.status === 'captured' || hold.status === 'released') refusals.push(['hold_closed', 0]);
     else if (hold.status === 'expired') refusals.push(['hold_expired', 0]);
     else if (kind === 'hold_change' ? rest + raise <= 0 : moved > rest) refusals.push(['hold_amount_exceeded', 0]);
+    else if (kind === 'hold_change' && raise + (account as ModelAccount).held > AMOUNT_MAX)
+      refusals.push(['balance_out_of_range', 0]);
     else if (kind === 'hold_change' && raise > available(account as ModelAccount))
       refusals.push(['insufficient_funds', 0]);
     else if (receiver) {

@@ -424,17 +424,19 @@ BEGIN
           times[leg] := v_known_times[k];
           IF v_known_amounts[k] IS NOT NULL THEN
             amounts[leg] := v_known_amounts[k];
-            IF v_last > v_first AND v_kind <> 'atomic' THEN amounts[v_last] := -v_known_amounts[k]; END IF;
+            IF v_last > v_first AND v_kind <> 'atomic' AND outcomes[i] IS NULL THEN amounts[v_last] := -v_known_amounts[k]; END IF;
           END IF;
           IF outcomes[i] IS NULL AND v_known_legs[k] IS NOT NULL THEN
+            -- OFFSET 0: the text is read once, not for each number.
             FOR v_other_leg IN
-              SELECT v_first + place.leg AS leg, o.legs[place.leg * 3 - 2] AS balance, o.legs[place.leg * 3 - 1] AS version, o.legs[place.leg * 3] AS epoch
-              FROM (SELECT v_known_legs[k]::bigint[] AS legs) o, generate_series(1, v_last - v_first) AS place (leg)
+              SELECT v_first + place.leg AS leg, o.legs[place.leg * 4 - 3] AS balance, o.legs[place.leg * 4 - 2] AS version, o.legs[place.leg * 4 - 1] AS epoch,
+                     to_timestamp(0) + o.legs[place.leg * 4] * interval '1 millisecond' AS at
+              FROM (SELECT v_known_legs[k]::bigint[] AS legs OFFSET 0) o, generate_series(1, v_last - v_first) AS place (leg)
             LOOP
               balances[v_other_leg.leg] := v_other_leg.balance;
               versions[v_other_leg.leg] := v_other_leg.version;
               epochs[v_other_leg.leg] := v_other_leg.epoch;
-              times[v_other_leg.leg] := v_known_times[k];
+              times[v_other_leg.leg] := v_other_leg.at;
             END LOOP;
           END IF;
           CONTINUE;
@@ -470,6 +472,8 @@ BEGIN
         v_amount := p_amounts[v_first];
         IF p_up_to[v_first] THEN v_amount := least(-1, greatest(v_amount, v_floors[a] - v_balances[a])); END IF;
         v_verdict := money_verdict(v_amount, v_balances[a], v_floors[a], v_ceilings[a]);
+        -- With what is due it could take more.
+        IF v_amount > p_amounts[v_first] AND p_accounts[a] = ANY (v_more_due) THEN v_verdict := 'insufficient_funds'; END IF;
         IF v_versions[a] <> p_expected_versions[v_first] THEN v_verdict := 'version_mismatch'; END IF;
         IF v_is_troubled AND v_refusals[a] IS NOT NULL THEN v_verdict := v_refusals[a]; END IF;
         IF v_verdict IS NULL THEN
@@ -570,7 +574,8 @@ BEGIN
           IF v_hold_clients[h] = coalesce(p_actors[v_first], '') AND v_hold_fingerprints[h] = p_fingerprints[i] THEN
             replayed[i] := true;
             hold_states[i] := hold_state(
-              v_hold_amounts[h], v_hold_captured[h], v_hold_remaining[h], v_hold_statuses[h], v_hold_expires[h], v_hold_created[h], v_hold_updated[h]
+              v_hold_amounts[h], v_hold_captured[h], CASE v_hold_statuses[h] WHEN 'expired' THEN 0 ELSE v_hold_remaining[h] END,
+              v_hold_statuses[h], v_hold_expires[h], v_hold_created[h], v_hold_updated[h]
             );
           ELSE
             outcomes[i] := 'hold_exists';
@@ -579,6 +584,7 @@ BEGIN
         END IF;
         v_verdict := CASE
           WHEN v_is_troubled AND v_refusals[a] IS NOT NULL THEN v_refusals[a]
+          WHEN v_amount > v_max - v_held[a] THEN 'balance_out_of_range'
           WHEN v_amount > v_balances[a] - v_floors[a] THEN 'insufficient_funds'
         END;
         IF v_verdict IS NULL THEN
@@ -627,9 +633,11 @@ BEGIN
           WHEN v_hold_statuses[h] = 'expired' THEN 'hold_expired'
           WHEN v_amount > v_rest AND v_kind <> 'hold_change' THEN 'hold_amount_exceeded'
           WHEN v_kind = 'hold_change' AND v_rest + v_amount <= 0 THEN 'hold_amount_exceeded'
+          WHEN v_kind = 'hold_change' AND v_amount > v_max - v_held[a] THEN 'balance_out_of_range'
           WHEN v_kind = 'hold_change' AND v_amount > v_balances[a] - v_floors[a] THEN 'insufficient_funds'
         END;
         IF v_verdict IS NULL AND v_last > v_first THEN
+          amounts[v_last] := v_amount;
           v_verdict := money_verdict(v_amount, v_balances[b], v_floors[b], v_ceilings[b]);
           IF v_verdict IS NOT NULL THEN v_failed := v_last; END IF;
         END IF;
@@ -802,8 +810,12 @@ BEGIN
                WHEN item.last = item.leg THEN NULL
                WHEN item.outcome IS NOT NULL THEN ARRAY[item.answering - item.leg]
                ELSE (
-                 SELECT array_agg(CASE n % 3 WHEN 1 THEN balances[l] WHEN 2 THEN versions[l] ELSE coalesce(epochs[l], batch_epoch) END ORDER BY n)
-                 FROM generate_series(1, 3 * (item.last - item.leg)) AS n CROSS JOIN LATERAL (SELECT item.leg + (n + 2) / 3 AS l) place
+                 SELECT array_agg(
+                   CASE n % 4 WHEN 1 THEN balances[l] WHEN 2 THEN versions[l] WHEN 3 THEN coalesce(epochs[l], batch_epoch)
+                              ELSE (extract(epoch FROM coalesce(times[l], v_now)) * 1000)::bigint END
+                   ORDER BY n
+                 )
+                 FROM generate_series(1, 4 * (item.last - item.leg)) AS n CROSS JOIN LATERAL (SELECT item.leg + (n + 3) / 4 AS l) place
                )
              END,
              item.hold_state, coalesce(times[item.answering], v_now),

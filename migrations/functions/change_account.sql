@@ -2,6 +2,7 @@
 --
 --   p_change   what to change: any of overdraftLimit, maxBalance (null: no limit), status
 --   outcome    changed | unchanged (all of it was so already: no version, no event)
+--              | overloaded (more holds are due than one statement expires: those that it did stay so)
 --              | account_not_found | account_closed | overdraft_limit_too_low | account_not_empty
 --   account    as it is now; null where there is none
 CREATE OR REPLACE FUNCTION change_account(
@@ -23,7 +24,10 @@ BEGIN
   -- What has expired is no longer held. Limits and status, which are looked at below, are not changed by that.
   v_now := date_trunc('milliseconds', clock_timestamp());
   IF account.held > 0 THEN
-    PERFORM expire_due_holds(ARRAY[p_account_id], v_now, 1000);
+    IF (SELECT done.more_due FROM expire_due_holds(ARRAY[p_account_id], v_now, 1000) AS done) <> '{}' THEN
+      outcome := 'overloaded';
+      RETURN;
+    END IF;
     SELECT locked.* INTO account FROM account locked WHERE locked.account_id = p_account_id;
   END IF;
   v_overdraft_limit := coalesce((p_change ->> 'overdraftLimit')::bigint, account.overdraft_limit);

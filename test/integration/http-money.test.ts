@@ -78,6 +78,12 @@ describe('a transfer', () => {
       reference: 'r',
     });
     expect(await sumOf('form-a', 'form-b')).toBe(100);
+    // An account whose last change is ahead of the clock keeps its own time, in the repeat as well.
+    await database.pool.query(
+      `UPDATE account SET updated_at = updated_at + interval '1 hour' WHERE account_id = 'form-b'`,
+    );
+    const ahead = await transfer({ from: 'form-b', to: 'form-a', amount: 1 }, 'ahead');
+    expect((await transfer({ from: 'form-b', to: 'form-a', amount: 1 }, 'ahead')).body).toEqual(ahead.body);
   });
 
   it('changes nothing when one of its accounts refuses, and says which', async () => {
@@ -149,7 +155,7 @@ describe('a transfer', () => {
       '/legs',
     ],
     [{ from: 'a', to: 'b', amount: 1, metadata: { __proto__: null, 'Not Lower': 'x' } }, '/metadata/Not Lower'],
-    [{ from: 'a', to: 'b', amount: 1, metadata: JSON.parse('{"__proto__":"x"}') }, '/metadata'],
+    [{ from: 'a', to: 'b', amount: 1, metadata: JSON.parse('{"__proto__":"x"}') }, 'body'],
     [{ from: 'a', to: 'b', amount: 1, metadata: {} }, '/metadata'],
     [{ from: 'a', to: 'b', amount: 1, metadata: { a: 'x'.repeat(1024) } }, '/metadata'],
     [{ from: 'a', to: 'b', amount: 1, metadata: { a: '\ud800' } }, '/metadata/a'],
@@ -305,10 +311,15 @@ describe('a hold', () => {
     );
     await database.pool.query(`UPDATE account SET held = 2500 WHERE account_id = 'many'`);
     await makeDue('many');
+    const change = () => send(url, 'PATCH', '/v1/accounts/many', { overdraftLimit: 1 });
+    expect(await change()).toMatchObject({ status: 503, body: { code: 'overloaded' } });
     let answers = 0;
     let refused = 0;
     await until('the debit is applied', async () => {
-      const { status, body } = await send(url, 'POST', '/v1/balance-updates', { accountId: 'many', amount: -2500 });
+      const { status, body } = await send(url, 'POST', '/v1/balance-updates', {
+        ...{ accountId: 'many', amount: -2500, upTo: true },
+      });
+      if (status === 200) expect(body.amount).toBe(-2500);
       answers += 1;
       if (status !== 200) {
         expect(body.code).toBe('overloaded');
@@ -318,6 +329,57 @@ describe('a hold', () => {
     });
     expect(answers - refused).toBe(1);
     expect(await account('many')).toMatchObject({ balance: 0, held: 0, version: 2502 });
+  });
+});
+
+it('declines a hold with which more would be held than any number says, and leaves its neighbours alone', async () => {
+  const most = Number.MAX_SAFE_INTEGER;
+  await send(url, 'POST', '/v1/accounts', { id: 'big', overdraftLimit: most });
+  await post('/v1/balance-updates', { accountId: 'big', amount: most });
+  expect((await hold('big', 'a', most - 10)).status).toBe(201);
+  expect((await hold('big', 'b', 10)).status).toBe(201);
+  expect(await hold('big', 'c', 1)).toMatchObject({ status: 400, body: { code: 'balance_out_of_range' } });
+  const raised = await send(url, 'PATCH', '/v1/accounts/big/holds/b', { amount: 11 });
+  expect(raised).toMatchObject({ status: 400, body: { code: 'balance_out_of_range' } });
+});
+
+it('replays an atomic request of 1,000 updates as fast as it applied it', async () => {
+  await createAccount(url, 'long', 0);
+  const updates = Array.from({ length: 1000 }, () => ({ accountId: 'long', amount: 1 }));
+  const timed = async () => {
+    const startedAtMs = performance.now();
+    const { status, body } = await post('/v1/balance-updates/bulk', { updates, atomic: true }, 'k');
+    expect(status).toBe(200);
+    expect(body.results[999]).toMatchObject({ status: 200, balance: 1000, version: 1000 });
+    return performance.now() - startedAtMs;
+  };
+  const first = await timed();
+  expect(Math.min(await timed(), await timed(), await timed())).toBeLessThan(3 * first + 100);
+});
+
+it('names in a refusal what was really too much, and the account of the key', async () => {
+  await createAccount(url, 'said-b', 100);
+  await createAccount(url, 'said-a');
+  const { body } = await transfer({ from: 'said-b', to: 'said-a', amount: 100 }, 'k');
+  expect((await transfer({ from: 'said-b', to: 'said-a', amount: 9 }, 'k')).body).toMatchObject({
+    ...{ code: 'idempotency_key_reused', accountId: 'said-b' },
+  });
+  await post('/v1/reversals', { of: body.transferId, amount: 40 });
+  await post('/v1/balance-updates', { accountId: 'said-a', amount: -60 });
+  const rest = await post('/v1/reversals', { of: body.transferId }, 'rest');
+  expect(rest.body.detail).toMatch(/a debit of 60\.$/);
+  expect((await post('/v1/reversals', { of: body.transferId }, 'rest')).body).toEqual(rest.body);
+  await send(url, 'POST', '/v1/accounts', { id: 'said-full', maxBalance: 0 });
+  await hold('said-b', 'h', 40);
+  const full = await capture('said-b', 'h', { to: 'said-full' }, 'full');
+  expect(full.body.detail).toMatch(/with 40 it would be above/);
+  expect((await capture('said-b', 'h', { to: 'said-full' }, 'full')).body).toEqual(full.body);
+});
+
+it('refuses the name __proto__ wherever it stands, instead of losing it', async () => {
+  const body = '{"accountId":"a","amount":1,"metadata":{"a":"b","__proto__":"c"}}';
+  expect((await post('/v1/balance-updates', body as unknown as object)).body).toMatchObject({
+    code: 'invalid_request',
   });
 });
 

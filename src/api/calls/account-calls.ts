@@ -130,6 +130,7 @@ const change: Call = {
 };
 
 const ADVICE: Record<ChangeRefusal, string> = {
+  overloaded: 'More of its holds have expired than one request writes. Repeat it.',
   account_not_found: 'Create it first: POST /v1/accounts.',
   account_closed: 'It stays closed: open another account.',
   overdraft_limit_too_low: 'Credit the account first, or set a higher limit.',

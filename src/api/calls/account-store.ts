@@ -79,7 +79,12 @@ export interface AccountChange {
   status?: Account['status'] | undefined;
 }
 
-export type ChangeRefusal = 'account_not_found' | 'account_closed' | 'overdraft_limit_too_low' | 'account_not_empty';
+export type ChangeRefusal =
+  | 'overloaded'
+  | 'account_not_found'
+  | 'account_closed'
+  | 'overdraft_limit_too_low'
+  | 'account_not_empty';
 
 /** Changes limits or status, or says why not. One statement: what it decides and what it says are of one moment. */
 export async function changeAccount(

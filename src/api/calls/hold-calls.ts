@@ -84,7 +84,7 @@ const place: Call = {
     },
     200: { description: 'It was there, placed by the same request; this is how it is now.', schema: answers.hold },
   },
-  refusals: ['hold_exists', ...account, 'insufficient_funds', 'outcome_unknown'],
+  refusals: ['hold_exists', ...account, 'balance_out_of_range', 'insufficient_funds', 'outcome_unknown'],
   handler:
     ({ lanes, readJsonBody, bodyBytesMax }) =>
     async (request, response) => {
@@ -217,7 +217,10 @@ const change: Call = {
   headers: keyHeader,
   body: { schema: holdChangeBody, example: { amount: 120, expiresInSeconds: 3600 } },
   answers: { 200: { description: 'As it is now.', schema: answers.holdAnswer, headers: replayHeader } },
-  refusals: ['idempotency_key_reused', ...account, ...closing, 'insufficient_funds', 'outcome_unknown'],
+  refusals: [
+    ...(['idempotency_key_reused', ...account, ...closing] as const),
+    ...(['balance_out_of_range', 'insufficient_funds', 'outcome_unknown'] as const),
+  ],
   handler:
     ({ lanes, readJsonBody, bodyBytesMax }) =>
     async (request, response) => {

@@ -1,4 +1,5 @@
 // What a lane says of an operation, as the body of an answer: what it left, or the problem document of its refusal.
+import { AMOUNT_MAX } from '../../shared/balance.ts';
 import { eventId } from '../../shared/change.ts';
 import type { AppliedUpdate, Hold, ProblemDetails, TransferLeg } from '../../shared/contract.ts';
 import type { ProblemCode } from '../../shared/problems.ts';
@@ -46,10 +47,13 @@ export function holdOf({ legs, hold }: Operation, state: HoldState): Hold {
 export function problemOf(operation: Operation, result: Refused): [ProblemCode, ProblemDetails] {
   const { outcome } = result;
   const number = 'leg' in result ? result.leg : 0;
-  const { accountId } = operation.legs[number] as Operation['legs'][0];
+  const { accountId } =
+    outcome === 'idempotency_key_reused'
+      ? { accountId: operation.keyAccountId }
+      : (operation.legs[number] as Operation['legs'][0]);
   if ('found' in result) {
     const { balance, version } = result.found;
-    const detail = detailOfDecline(operation, number, outcome, balance, version);
+    const detail = detailOfDecline(operation.kind, outcome, result.found);
     return [outcome, { detail, accountId, balance, version }];
   }
   const hold = 'hold' in result && result.hold ? { hold: holdOf(operation, result.hold) } : {};
@@ -74,23 +78,17 @@ const DETAILS: Partial<Record<ProblemCode, string>> = {
   internal: 'Nothing was changed.',
 };
 
-function detailOfDecline(
-  operation: Operation,
-  number: number,
-  outcome: string,
-  balance: number,
-  version: number,
-): string {
-  const amount = operation.legs[number]?.amount ?? 0;
-  const after = operation.kind === 'atomic' ? ', after the updates before it in the request,' : '';
+function detailOfDecline(kind: Operation['kind'], outcome: string, { amount, balance, version }: LegResult): string {
+  const after = kind === 'atomic' ? ', after the updates before it in the request,' : '';
   switch (outcome) {
     case 'insufficient_funds':
-      return operation.kind === 'hold' || operation.kind === 'hold_change'
+      return isOfHold(kind)
         ? `The balance is ${balance}: with the overdraft limit, and without what is held, it does not cover a hold of ${amount}.`
         : `The balance is ${balance}: with the overdraft limit${after} it does not cover a debit of ${-amount}.`;
     case 'max_balance_exceeded':
       return `The balance is ${balance}: with ${amount}${after} it would be above the maxBalance of the account.`;
     case 'balance_out_of_range':
+      if (isOfHold(kind)) return `With ${amount} more than ${AMOUNT_MAX} would be held.`;
       return `The balance is ${balance}: with ${amount}${after} it would leave the range.`;
     case 'version_mismatch':
       return `The account is at version ${version}: read it, and decide again.`;
@@ -100,6 +98,8 @@ function detailOfDecline(
       return 'Less than that is left of the change. Send a smaller amount, or none for the rest.';
   }
 }
+
+const isOfHold = (kind: Operation['kind']) => kind === 'hold' || kind === 'hold_change';
 
 function adviceOf({ kind, idempotencyKey }: Operation): string {
   if (kind === 'hold') return 'Send it again: with the same hold id it takes effect at most once.';
