@@ -124,8 +124,16 @@ export class BalanceModel {
         ...(reversal ? [reversal.accountId] : []),
       ]),
     );
-    for (const id of [...ids].sort()) this.#expire(id);
+    if (!this.#isLoneRetry(operations)) for (const id of [...ids].sort()) this.#expire(id);
     return operations.map((operation) => this.#apply(operation));
+  }
+
+  /** Which is answered before anything else is looked at. */
+  #isLoneRetry(operations: readonly Operation[]): boolean {
+    const [{ kind, legs, keyAccountId, actor, idempotencyKey }] = operations as [Operation];
+    if (operations.length > 1 || kind !== 'update' || idempotencyKey === null) return false;
+    if (legs[0].expectedVersion !== null || legs[0].upTo) return false;
+    return this.#answers.has(JSON.stringify([keyAccountId, actor, idempotencyKey]));
   }
 
   #expire(accountId: string): void {

@@ -183,6 +183,9 @@ export async function spawnProcess(main: 'api' | 'worker', environment: Record<s
       throw new Error(`the ${main} process ended early:\n${output}`);
     }),
   ]);
+  // Where it writes one, with its port: a pipe of its own, which may be slower than the message.
+  const { LOG_LEVEL = 'info' } = environment;
+  if (LOG_LEVEL === 'info') await until('its log has come', () => output.includes(`${main} started`));
   return { child, output: () => output, kill };
 }
 

@@ -141,8 +141,8 @@ function countNames(value: unknown): number {
   while (waiting.length > 0) {
     const next = waiting.pop();
     if (typeof next !== 'object' || next === null) continue;
-    // Not a name like others: what reads it into an object would lose it.
-    if (Object.hasOwn(next, '__proto__')) throw invalid('holds the name __proto__');
+    // Not a name like others: what reads it into an object of any names would lose it.
+    if (next !== value && Object.hasOwn(next, '__proto__')) throw invalid('holds the name __proto__');
     const members = Object.values(next);
     if (!Array.isArray(next)) names += members.length;
     for (const member of members) waiting.push(member);
