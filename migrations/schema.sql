@@ -1180,8 +1180,8 @@ BEGIN
     WHERE newest.timeline = v_timeline AND newest.server_started_at = pg_postmaster_start_time()
       AND newest.database_name = current_database() AND newest.table_oid = newest.tableoid;
     IF FOUND THEN RETURN v_epoch; END IF;
-    -- One at a time, and the second look sees what the one before committed. Whoever waits here holds locks on accounts, and
-    -- whoever has this lock waits for no other. Any number, the same for everyone.
+    -- One at a time, and the second look sees what the one before committed. A session that waits here holds locks on accounts,
+    -- and the one that has this lock waits for no other. Any number, the same for all.
     IF attempt = 1 THEN PERFORM pg_advisory_xact_lock(7252310004); END IF;
   END LOOP;
   INSERT INTO epoch (epoch, timeline, server_started_at, database_name, table_oid)

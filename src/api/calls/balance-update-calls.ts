@@ -10,7 +10,7 @@ import type { Lanes } from '../updates/lanes.ts';
 import type { Leg, Operation } from '../updates/operation.ts';
 import * as answers from './answers.ts';
 import type { Call } from './call.ts';
-import { type Applied, appliedLeg, problemOf } from './operation-answer.ts';
+import { appliedLeg, problemOf, resultOf } from './operation-answer.ts';
 import {
   answerWith,
   keyHeader,
@@ -135,17 +135,6 @@ function updateOf(body: Update, sender: Sender): Operation {
 function keyIsForAtomic(): RequestProblem {
   const what = 'is for atomic requests: give each update its idempotencyKey';
   return new RequestProblem('invalid_request', { errors: [{ where: 'header Idempotency-Key', what }] });
-}
-
-/** One result of a bulk request: the fields of the single answer, or of its problem document. */
-export function resultOf(
-  operation: Operation,
-  result: Awaited<ReturnType<Lanes['submit']>>,
-  body: (result: Applied) => object,
-): object {
-  const replayed = 'replayed' in result && result.replayed;
-  if (result.outcome === 'applied') return { status: 200, replayed, ...body(result) };
-  return { ...problemDocument(...problemOf(operation, result)), replayed };
 }
 
 async function applyAtomically(

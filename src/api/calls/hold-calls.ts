@@ -246,7 +246,7 @@ function holdPathOf(request: Request): HoldPath {
   return check(holdPath, { id: request.params.id, holdId: request.params.holdId }, inPath);
 }
 
-/** Its key belongs to the account of the hold, whoever gets the money. */
+/** Its key belongs to the account of the hold, also where another one gets the money. */
 function holdOperation(
   kind: Operation['kind'],
   { id, holdId }: HoldPath,

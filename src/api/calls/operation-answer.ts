@@ -3,6 +3,7 @@ import { AMOUNT_MAX } from '../../shared/balance.ts';
 import { eventId } from '../../shared/change.ts';
 import type { AppliedUpdate, Hold, ProblemDetails, TransferLeg } from '../../shared/contract.ts';
 import type { ProblemCode } from '../../shared/problems.ts';
+import { problemDocument } from '../http/problems.ts';
 import type { HoldState, HoldTarget, LegResult, Operation, OperationResult } from '../updates/operation.ts';
 
 export type Applied = Extract<OperationResult, { outcome: 'applied' }>;
@@ -60,6 +61,13 @@ export function problemOf(operation: Operation, result: Refused): [ProblemCode, 
   const detail = DETAILS[outcome];
   if (outcome === 'outcome_unknown') return [outcome, { detail: adviceOf(operation), accountId }];
   return [outcome, { ...(detail && { detail }), accountId, ...hold }];
+}
+
+/** One result of a bulk request: the fields of the single answer, or of its problem document. */
+export function resultOf(operation: Operation, result: OperationResult, body: (result: Applied) => object): object {
+  const replayed = 'replayed' in result && result.replayed;
+  if (result.outcome === 'applied') return { status: 200, replayed, ...body(result) };
+  return { ...problemDocument(...problemOf(operation, result)), replayed };
 }
 
 const DETAILS: Partial<Record<ProblemCode, string>> = {

@@ -8,9 +8,8 @@ import { RequestProblem } from '../http/problems.ts';
 import type { Operation } from '../updates/operation.ts';
 import { inDatabase } from './account-request.ts';
 import * as answers from './answers.ts';
-import { resultOf } from './balance-update-calls.ts';
 import type { Call } from './call.ts';
-import { transferAnswer } from './operation-answer.ts';
+import { resultOf, transferAnswer } from './operation-answer.ts';
 import {
   answerWith,
   keyHeader,
