@@ -336,11 +336,6 @@ GRANT SELECT ON schemaversion TO balance_auditor;
 CREATE OR REPLACE FUNCTION apply_changes(p_accounts text[], p_leg_accounts integer[], p_amounts bigint[], p_references text[], p_metadata text[], p_actors text[], p_traceparents text[], p_expected_versions bigint[], p_up_to boolean[], p_keys text[], p_fingerprints bytea[], p_same integer[], p_kinds text[], p_first_legs integer[], p_key_accounts integer[], p_objects integer[], p_hold_seconds integer[], p_hold_accounts integer[], p_hold_ids text[], p_reversal_accounts integer[], p_reversal_versions bigint[], p_reversal_epochs bigint[], p_reversal_originals bigint[], p_reversal_ids text[], OUT outcomes text[], OUT replayed boolean[], OUT failed_legs integer[], OUT hold_states text[], OUT balances bigint[], OUT versions bigint[], OUT epochs bigint[], OUT times timestamp with time zone[], OUT amounts bigint[], OUT batch_epoch bigint, OUT batch_time timestamp with time zone)
  RETURNS record
  LANGUAGE plpgsql
- SET plan_cache_mode TO 'force_generic_plan'
- SET enable_seqscan TO 'off'
- SET enable_hashjoin TO 'off'
- SET enable_mergejoin TO 'off'
- SET jit TO 'off'
 AS $function$
 DECLARE
   v_is_locked boolean;

@@ -45,7 +45,7 @@
 -- How: one ordered statement locks the accounts and reads them into arrays, one loop decides item after item on the arrays,
 -- and each table is then written once. Indices come from the caller, because searching an array is quadratic. What depends
 -- on other transactions is read after the locks, in statements of their own: the snapshot of the one that waits for them is
--- older than what it waited for.
+-- older than what it waited for. The sessions that call it fix its plans, see src/shared/session-settings.ts.
 CREATE OR REPLACE FUNCTION apply_changes(
   p_accounts text[], p_leg_accounts integer[], p_amounts bigint[],
   p_references text[], p_metadata text[], p_actors text[], p_traceparents text[],
@@ -59,13 +59,6 @@ CREATE OR REPLACE FUNCTION apply_changes(
   OUT balances bigint[], OUT versions bigint[], OUT epochs bigint[], OUT times timestamptz[], OUT amounts bigint[],
   OUT batch_epoch bigint, OUT batch_time timestamptz
 ) LANGUAGE plpgsql VOLATILE
--- One plan for good, and an indexed one: the first batches of a new database meet empty tables without statistics. (A custom
--- plan holds the arrays flat: an element of one costs 1.35 µs instead of 0.25.)
-SET plan_cache_mode = force_generic_plan
-SET enable_seqscan = off
-SET enable_hashjoin = off
-SET enable_mergejoin = off
-SET jit = off
 AS $$
 DECLARE
   v_is_locked boolean;

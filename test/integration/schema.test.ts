@@ -55,7 +55,7 @@ it.each([
   ['a grant', 'REVOKE SELECT ON epoch FROM balance_worker', 'GRANT SELECT ON epoch TO balance_worker'],
   ['a grant of a column', 'GRANT UPDATE (asset) ON account TO balance_api', 'UPDATE (asset, balance'],
   ['a right of PUBLIC', 'GRANT EXECUTE ON FUNCTION money_verdict TO PUBLIC', 'money_verdict TO PUBLIC'],
-  ['a setting of a function', 'ALTER FUNCTION apply_changes RESET jit', 'SET jit'],
+  ['a setting of a function', 'ALTER FUNCTION expire_due_holds RESET jit', 'SET jit'],
   ['SECURITY DEFINER', 'ALTER FUNCTION current_epoch SECURITY INVOKER', 'SECURITY DEFINER'],
   ['a comment', `COMMENT ON COLUMN account.held IS 'other'`, '-- other'],
 ])('shows a change of %s', async (_, statement, shown) => {

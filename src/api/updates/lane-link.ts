@@ -25,7 +25,7 @@ export function createLaneLink(options: { databaseUrl: string; statementTimeoutM
       const { databaseUrl, statementTimeoutMs, log } = options;
       try {
         const opened = await openClient(databaseUrl, 'api updates', {
-          plans: 'indexed plans',
+          plans: 'fixed plans',
           statementTimeoutMs,
           warn: (sentence) => log.warn(sentence),
         });
