@@ -8,12 +8,13 @@
 
 -- The form of an identifier is checked by a domain, which an UPDATE of other columns does not evaluate; a CHECK of the
 -- table it would, for each update of a balance (3.8 µs of 12.5).
+-- "Nothing but", and the length apart: 0.3 µs; in one expression with {1,64} and a look-ahead 15.
 CREATE DOMAIN account_id AS text COLLATE "C"
-  CONSTRAINT account_id_form CHECK (VALUE ~ '^(?![.]{1,2}$)[A-Za-z0-9._:-]{1,64}$');
+  CONSTRAINT account_id_form CHECK (VALUE !~ '[^A-Za-z0-9._:-]' AND octet_length(VALUE) BETWEEN 1 AND 64 AND VALUE NOT IN ('.', '..'));
 CREATE DOMAIN asset_code AS text COLLATE "C"
-  CONSTRAINT asset_code_form CHECK (VALUE ~ '^[A-Z0-9/._-]{1,20}$');
+  CONSTRAINT asset_code_form CHECK (VALUE !~ '[^A-Z0-9/._-]' AND octet_length(VALUE) BETWEEN 1 AND 20);
 CREATE DOMAIN hold_id AS text COLLATE "C"
-  CONSTRAINT hold_id_form CHECK (VALUE ~ '^(?![.]{1,2}$)[A-Za-z0-9._:-]{1,64}$');
+  CONSTRAINT hold_id_form CHECK (VALUE !~ '[^A-Za-z0-9._:-]' AND octet_length(VALUE) BETWEEN 1 AND 64 AND VALUE NOT IN ('.', '..'));
 
 CREATE TABLE account (
   account_id account_id CONSTRAINT account_pk PRIMARY KEY,
@@ -45,7 +46,7 @@ COMMENT ON COLUMN account.max_balance IS 'Credits above it are declined; null: n
 
 -- Money set aside for a later capture.
 CREATE TABLE hold (
-  account_id account_id NOT NULL,
+  account_id text COLLATE "C" NOT NULL,
   hold_id hold_id NOT NULL,
   amount bigint NOT NULL,
   captured bigint NOT NULL DEFAULT 0,
@@ -73,7 +74,7 @@ COMMENT ON TABLE hold IS 'One row a hold, permanently. client and fingerprint ar
 
 -- How much of a change has been reversed. The change is named by its own numbers, so the row is decided under the lock of its account.
 CREATE TABLE reversal (
-  account_id account_id NOT NULL,
+  account_id text COLLATE "C" NOT NULL,
   version bigint NOT NULL,
   epoch bigint NOT NULL,
   original bigint NOT NULL,

@@ -66,7 +66,7 @@ END
 $$;
 
 REVOKE ALL ON FUNCTION
-  apply_changes, open_account, change_account, money_verdict, current_epoch, expire_due_holds, sweep_due_holds, event_id, hold_state,
+  apply_changes, open_account, change_account, money_verdict, current_epoch, expire_due_holds, sweep_due_holds, event_id, epoch_digits, hold_state,
   expire_idempotency_keys,
   refuse_change_of_history, ledger_entry_text, ledger_segment_hash, extend_ledger_chain
 FROM PUBLIC, balance_api, balance_auditor, balance_worker;
@@ -77,14 +77,14 @@ FROM PUBLIC, balance_api, balance_auditor, balance_worker;
 REVOKE ALL ON SEQUENCE outbox_position, missed_missed_id_seq FROM PUBLIC, balance_api, balance_auditor, balance_worker;
 
 GRANT EXECUTE ON FUNCTION
-  apply_changes, open_account, change_account, money_verdict, expire_due_holds, sweep_due_holds, event_id, hold_state,
+  apply_changes, open_account, change_account, money_verdict, expire_due_holds, sweep_due_holds, event_id, epoch_digits, hold_state,
   expire_idempotency_keys
 TO balance_api;
 GRANT EXECUTE ON FUNCTION current_epoch TO balance_api, balance_worker;
 GRANT EXECUTE ON FUNCTION extend_ledger_chain TO balance_worker;
 -- The API verifies single accounts, for which it computes their hashes again.
 GRANT EXECUTE ON FUNCTION ledger_entry_text, ledger_segment_hash TO balance_worker, balance_api, balance_auditor;
-GRANT EXECUTE ON FUNCTION event_id TO balance_auditor;
+GRANT EXECUTE ON FUNCTION event_id, epoch_digits TO balance_auditor;
 
 -- UPDATE by column: id, asset and birth of an account never change.
 GRANT SELECT, INSERT, UPDATE (balance, held, version, epoch, overdraft_limit, max_balance, status, updated_at) ON account TO balance_api;

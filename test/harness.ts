@@ -229,7 +229,7 @@ export async function applyDirectly(
 ): Promise<void> {
   const { rows } = await client.query(
     `SELECT (array_remove(outcomes, NULL))[1] AS refusal FROM apply_changes(
-       ARRAY[$1], array_fill(1, ARRAY[$3::integer]), array_fill($2::bigint, ARRAY[$3::integer])${', NULL'.repeat(21)})`,
+       ARRAY[$1], array_fill(1, ARRAY[$3::integer]), array_fill($2::bigint, ARRAY[$3::integer])${', NULL'.repeat(22)})`,
     [accountId, amount, times],
   );
   if (rows[0].refusal !== null) throw new Error(`not applied: ${rows[0].refusal}`);

@@ -12,6 +12,7 @@
 --        of each item        p_keys, p_fingerprints: its idempotency key (or null) and the hash of its request. p_same: the first
 --                            item with the same account, client and key. The client is the actor of the first leg
 --      Null for any of these arrays: no item has it, or all keys differ. And null for the following: every item is an update of one leg.
+--        of each leg         p_payers: the lowest debited leg, whose id becomes that of the transfer; null: it is not of one
 --        of each item        p_first_legs: the index of its first leg, and one element more for the end. p_key_accounts: the
 --                            account that its key belongs to. p_kinds:
 --                              null       an update
@@ -51,7 +52,7 @@ CREATE OR REPLACE FUNCTION apply_changes(
   p_references text[], p_metadata text[], p_actors text[], p_traceparents text[],
   p_expected_versions bigint[], p_up_to boolean[],
   p_keys text[], p_fingerprints bytea[], p_same integer[],
-  p_kinds text[], p_first_legs integer[], p_key_accounts integer[], p_objects integer[], p_hold_seconds integer[],
+  p_payers integer[], p_kinds text[], p_first_legs integer[], p_key_accounts integer[], p_objects integer[], p_hold_seconds integer[],
   p_hold_accounts integer[], p_hold_ids text[],
   p_reversal_accounts integer[], p_reversal_versions bigint[], p_reversal_epochs bigint[], p_reversal_originals bigint[],
   p_reversal_ids text[],
@@ -198,22 +199,21 @@ BEGIN
     v_types text[];
     v_held_changes bigint[];
     v_helds bigint[];
-    v_transfer_ids text[];
     v_reverses text[];
     v_leg_holds integer[];
     v_leg_statuses text[];
     v_leg_remaining bigint[];
-    v_leg_expires timestamptz[];
-    -- Of each hold, and of each reversal.
+    v_leg_expires bigint[];
+    -- Of each hold, times in milliseconds since 1970, and of each reversal.
     v_hold_statuses text[];
     v_hold_amounts bigint[];
     v_hold_captured bigint[];
     v_hold_remaining bigint[];
-    v_hold_expires timestamptz[];
+    v_hold_expires bigint[];
     v_hold_clients text[];
     v_hold_fingerprints bytea[];
-    v_hold_created timestamptz[];
-    v_hold_updated timestamptz[];
+    v_hold_created bigint[];
+    v_hold_updated bigint[];
     v_hold_items integer[]; -- the item that made it
     v_hold_is_changed boolean[];
     v_reversed bigint[];
@@ -232,10 +232,11 @@ BEGIN
     v_amount bigint;
     v_rest bigint;
     v_balance bigint;
-    v_time timestamptz;
+    v_now_ms bigint;
+    v_time_ms bigint;
     v_verdict text;
     v_other text;
-    v_transfer_id text;
+    v_epoch_digits text;
     v_other_leg record;
   BEGIN
     -- 1. The locks, in one order, so that batches over the same accounts queue instead of deadlocking. Once more where holds were due.
@@ -337,8 +338,9 @@ BEGIN
     IF p_hold_ids IS NOT NULL THEN
       SELECT array_agg(CASE WHEN r.status = 'active' AND r.expires_at <= v_now THEN 'expired' ELSE r.status END ORDER BY u.i),
              array_agg(r.amount ORDER BY u.i), array_agg(r.captured ORDER BY u.i), array_agg(r.remaining ORDER BY u.i),
-             array_agg(r.expires_at ORDER BY u.i), array_agg(r.client ORDER BY u.i), array_agg(r.fingerprint ORDER BY u.i),
-             array_agg(r.created_at ORDER BY u.i), array_agg(r.updated_at ORDER BY u.i)
+             array_agg((extract(epoch FROM r.expires_at) * 1000)::bigint ORDER BY u.i), array_agg(r.client ORDER BY u.i),
+             array_agg(r.fingerprint ORDER BY u.i), array_agg((extract(epoch FROM r.created_at) * 1000)::bigint ORDER BY u.i),
+             array_agg((extract(epoch FROM r.updated_at) * 1000)::bigint ORDER BY u.i)
         INTO v_hold_statuses, v_hold_amounts, v_hold_captured, v_hold_remaining, v_hold_expires, v_hold_clients, v_hold_fingerprints,
              v_hold_created, v_hold_updated
       FROM unnest(p_hold_accounts, p_hold_ids) WITH ORDINALITY AS u (account, hold_id, i)
@@ -354,7 +356,8 @@ BEGIN
       v_leg_holds := array_fill(NULL::integer, ARRAY[v_legs]);
       v_leg_statuses := v_types;
       v_leg_remaining := v_helds;
-      v_leg_expires := array_fill(NULL::timestamptz, ARRAY[v_legs]);
+      v_leg_expires := v_helds;
+      v_now_ms := (extract(epoch FROM v_now) * 1000)::bigint;
     END IF;
     IF p_reversal_ids IS NOT NULL THEN
       SELECT array_agg(coalesce(r.reversed, 0) ORDER BY u.i) INTO v_reversed
@@ -371,7 +374,7 @@ BEGIN
     balances := array_fill(NULL::bigint, ARRAY[v_legs]);
     versions := balances;
     IF p_kinds IS NOT NULL OR p_up_to IS NOT NULL THEN amounts := p_amounts; END IF;
-    IF p_kinds IS NOT NULL THEN v_transfer_ids := array_fill(NULL::text, ARRAY[v_legs]); END IF;
+    IF p_payers IS NOT NULL THEN v_epoch_digits := epoch_digits(batch_epoch); END IF;
     IF v_is_settled OR p_hold_ids IS NOT NULL THEN
       outcomes := array_fill(NULL::text, ARRAY[v_items]);
       failed_legs := array_fill(NULL::integer, ARRAY[v_items]);
@@ -506,22 +509,17 @@ BEGIN
           END IF;
         END LOOP;
         IF v_verdict IS NULL THEN
-          v_transfer_id := NULL;
           FOR l IN v_first..v_last LOOP
             b := p_leg_accounts[l];
             v_balances[b] := v_balances[b] + amounts[l];
             v_versions[b] := v_versions[b] + 1;
-            IF v_transfer_id IS NULL AND amounts[l] < 0 AND v_last > v_first THEN
-              v_transfer_id := event_id(p_accounts[b], v_versions[b], coalesce(v_epochs[b], batch_epoch));
-            END IF;
             balances[l] := v_balances[b];
             versions[l] := v_versions[b];
           END LOOP;
-          FOR l IN v_first..v_last LOOP
-            v_transfer_ids[l] := v_transfer_id;
-            IF v_rest IS NOT NULL THEN v_reverses[l] := p_reversal_ids[h]; END IF;
-          END LOOP;
-          IF v_rest IS NOT NULL THEN v_reversed[h] := v_reversed[h] + v_amount; END IF;
+          IF v_rest IS NOT NULL THEN
+            FOR l IN v_first..v_last LOOP v_reverses[l] := p_reversal_ids[h]; END LOOP;
+            v_reversed[h] := v_reversed[h] + v_amount;
+          END IF;
         END IF;
 
       ELSIF v_kind = 'atomic' THEN
@@ -581,15 +579,15 @@ BEGIN
           WHEN v_amount > v_balances[a] - v_floors[a] THEN 'insufficient_funds'
         END;
         IF v_verdict IS NULL THEN
-          v_time := CASE WHEN v_epochs IS NULL THEN v_now ELSE v_times[a] END;
+          v_time_ms := CASE WHEN v_epochs IS NULL THEN v_now_ms ELSE (extract(epoch FROM v_times[a]) * 1000)::bigint END;
           v_hold_statuses[h] := 'active';
           v_hold_amounts[h] := v_amount;
           v_hold_captured[h] := 0;
           v_hold_remaining[h] := v_amount;
-          v_hold_expires[h] := v_now + make_interval(secs => p_hold_seconds[i]);
+          v_hold_expires[h] := v_now_ms + p_hold_seconds[i] * 1000::bigint;
           v_hold_clients[h] := coalesce(p_actors[v_first], '');
           v_hold_fingerprints[h] := p_fingerprints[i];
-          v_hold_created[h] := v_time;
+          v_hold_created[h] := v_time_ms;
           v_hold_items[h] := i;
           v_types[v_first] := 'hold.placed';
           v_held_changes[v_first] := v_amount;
@@ -647,7 +645,7 @@ BEGIN
             v_hold_amounts[h] := v_hold_amounts[h] + v_amount;
             amounts[v_first] := 0;
             IF p_hold_seconds[i] IS NOT NULL THEN
-              v_hold_expires[h] := CASE WHEN p_hold_seconds[i] > 0 THEN v_now + make_interval(secs => p_hold_seconds[i]) END;
+              v_hold_expires[h] := CASE WHEN p_hold_seconds[i] > 0 THEN v_now_ms + p_hold_seconds[i] * 1000::bigint END;
             END IF;
           ELSIF v_kind = 'release' THEN
             v_types[v_first] := 'hold.released';
@@ -664,8 +662,6 @@ BEGIN
               amounts[v_last] := v_amount;
               v_balances[b] := v_balances[b] + v_amount;
               v_versions[b] := v_versions[b] + 1;
-              v_transfer_ids[v_first] := event_id(p_accounts[a], v_versions[a] + 1, coalesce(v_epochs[a], batch_epoch));
-              v_transfer_ids[v_last] := v_transfer_ids[v_first];
               balances[v_last] := v_balances[b];
               versions[v_last] := v_versions[b];
               v_helds[v_last] := v_held[b];
@@ -680,20 +676,20 @@ BEGIN
       IF v_verdict IS NULL THEN
         v_is_changed := true;
         IF v_types[v_first] IS NOT NULL OR v_held_changes[v_first] <> 0 THEN
-          v_time := CASE WHEN v_epochs IS NULL THEN v_now ELSE v_times[a] END;
+          v_time_ms := CASE WHEN v_epochs IS NULL THEN v_now_ms ELSE (extract(epoch FROM v_times[a]) * 1000)::bigint END;
           v_held[a] := v_held[a] + v_held_changes[v_first];
           v_floors[a] := v_floors[a] + v_held_changes[v_first];
           v_versions[a] := v_versions[a] + 1;
-          v_hold_updated[h] := v_time;
+          v_hold_updated[h] := v_time_ms;
           v_leg_holds[v_first] := h;
           v_leg_statuses[v_first] := v_hold_statuses[h];
           v_leg_remaining[v_first] := v_hold_remaining[h];
           v_leg_expires[v_first] := v_hold_expires[h];
           hold_states[i] := hold_state(
-            v_hold_amounts[h], v_hold_captured[h], v_hold_remaining[h], v_hold_statuses[h], v_hold_expires[h], v_hold_created[h], v_time
+            v_hold_amounts[h], v_hold_captured[h], v_hold_remaining[h], v_hold_statuses[h], v_hold_expires[h], v_hold_created[h], v_time_ms
           );
         END IF;
-        IF v_last = v_first OR v_kind LIKE 'capture%' THEN
+        IF v_last = v_first OR v_types[v_first] IS NOT NULL OR v_held_changes[v_first] <> 0 THEN
           balances[v_first] := v_balances[a];
           versions[v_first] := v_versions[a];
         END IF;
@@ -747,14 +743,21 @@ BEGIN
              coalesce(leg.moved, leg.amount), coalesce(leg.held_change, 0), leg.balance, coalesce(leg.held, v_held[leg.account]),
              coalesce(leg.at, v_now),
              coalesce(leg.type, CASE WHEN coalesce(leg.moved, leg.amount) > 0 THEN 'balance.credited' ELSE 'balance.debited' END),
-             v_assets[leg.account], leg.reference, leg.actor, leg.traceparent, leg.metadata, leg.transfer_id, leg.reverses,
-             p_hold_ids[leg.hold], leg.hold_status, leg.hold_remaining, leg.hold_expires
+             v_assets[leg.account], leg.reference, leg.actor, leg.traceparent, leg.metadata,
+             CASE WHEN leg.payer IS NOT NULL THEN
+               p_accounts[p_leg_accounts[leg.payer]] || ':' || versions[leg.payer]::text || ':' || CASE
+                 WHEN epochs IS NULL OR epochs[leg.payer] = batch_epoch THEN v_epoch_digits
+                 ELSE epoch_digits(epochs[leg.payer])
+               END
+             END,
+             leg.reverses, p_hold_ids[leg.hold], leg.hold_status, leg.hold_remaining,
+             to_timestamp(0) + leg.hold_expires * interval '1 millisecond'
       FROM unnest(
         p_leg_accounts, p_amounts, amounts, v_held_changes, balances, v_helds, versions, epochs, times, v_is_applied, v_types, p_references,
-        p_actors, p_traceparents, p_metadata, v_transfer_ids, v_reverses, v_leg_holds, v_leg_statuses, v_leg_remaining, v_leg_expires
+        p_actors, p_traceparents, p_metadata, p_payers, v_reverses, v_leg_holds, v_leg_statuses, v_leg_remaining, v_leg_expires
       ) WITH ORDINALITY AS leg (
         account, amount, moved, held_change, balance, held, version, epoch, at, is_applied, type, reference,
-        actor, traceparent, metadata, transfer_id, reverses, hold, hold_status, hold_remaining, hold_expires, i
+        actor, traceparent, metadata, payer, reverses, hold, hold_status, hold_remaining, hold_expires, i
       )
       WHERE leg.is_applied IS NOT FALSE
       ORDER BY leg.i;
@@ -763,8 +766,10 @@ BEGIN
         INSERT INTO hold (
           account_id, hold_id, amount, captured, remaining, status, expires_at, client, fingerprint, reference, metadata, created_at, updated_at
         )
-        SELECT p_accounts[h.account], h.hold_id, h.amount, h.captured, h.remaining, h.status, h.expires_at, h.client, h.fingerprint,
-               p_references[p_first_legs[h.item]], p_metadata[p_first_legs[h.item]], h.created_at, h.updated_at
+        SELECT p_accounts[h.account], h.hold_id, h.amount, h.captured, h.remaining, h.status,
+               to_timestamp(0) + h.expires_at * interval '1 millisecond', h.client, h.fingerprint,
+               p_references[p_first_legs[h.item]], p_metadata[p_first_legs[h.item]],
+               to_timestamp(0) + h.created_at * interval '1 millisecond', to_timestamp(0) + h.updated_at * interval '1 millisecond'
         FROM unnest(
           p_hold_accounts, p_hold_ids, v_hold_amounts, v_hold_captured, v_hold_remaining, v_hold_statuses, v_hold_expires, v_hold_clients,
           v_hold_fingerprints, v_hold_created, v_hold_updated, v_hold_items
@@ -773,7 +778,8 @@ BEGIN
 
         UPDATE hold
         SET amount = after.amount, captured = after.captured, remaining = after.remaining, status = after.status,
-            expires_at = after.expires_at, updated_at = after.updated_at
+            expires_at = to_timestamp(0) + after.expires_at * interval '1 millisecond',
+            updated_at = to_timestamp(0) + after.updated_at * interval '1 millisecond'
         FROM unnest(
           p_hold_accounts, p_hold_ids, v_hold_amounts, v_hold_captured, v_hold_remaining, v_hold_statuses, v_hold_expires, v_hold_updated,
           v_hold_items, v_hold_is_changed

@@ -1,11 +1,9 @@
--- A hold as apply_changes answers with it: JSON, times in milliseconds since 1970.
+-- A hold as apply_changes answers with it: JSON, times in milliseconds since 1970. Only what is IMMUTABLE in it, so that it is inlined:
+-- as a call it costs 27 µs instead of 1.
 CREATE OR REPLACE FUNCTION hold_state(
-  amount bigint, captured bigint, remaining bigint, status text, expires_at timestamptz, created_at timestamptz, updated_at timestamptz
+  amount bigint, captured bigint, remaining bigint, status text, expires_at bigint, created_at bigint, updated_at bigint
 ) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-  SELECT concat(
-    '{"amount":', amount, ',"captured":', captured, ',"remaining":', remaining, ',"status":"', status,
-    '","expiresAt":', coalesce((extract(epoch FROM expires_at) * 1000)::bigint::text, 'null'),
-    ',"createdAt":', (extract(epoch FROM created_at) * 1000)::bigint,
-    ',"updatedAt":', (extract(epoch FROM updated_at) * 1000)::bigint, '}'
-  )
+  SELECT '{"amount":' || amount::text || ',"captured":' || captured::text || ',"remaining":' || remaining::text
+    || ',"status":"' || status || '","expiresAt":' || coalesce(expires_at::text, 'null')
+    || ',"createdAt":' || created_at::text || ',"updatedAt":' || updated_at::text || '}'
 $$;

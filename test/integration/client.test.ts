@@ -203,7 +203,7 @@ describe('each call', () => {
     const [first] = await client.updateBalances([{ accountId: 'shape', amount: 2, reference: 'r' }]);
     expect(typesOf(first!)).toEqual({ ok: 'boolean', idempotencyKey: 'string', replayed: 'boolean', ...applied });
     await database.pool.query(
-      `SELECT apply_changes(ARRAY['shape'], ARRAY[1], ARRAY[3::bigint], ARRAY['r'], NULL, ARRAY['shop']${', NULL'.repeat(18)})`,
+      `SELECT apply_changes(ARRAY['shape'], ARRAY[1], ARRAY[3::bigint], ARRAY['r'], NULL, ARRAY['shop']${', NULL'.repeat(19)})`,
     );
     await until('the ledger has caught up', async () => (await client.readEntries('shape')).ledgerVersion === 4);
     const page = await client.readEntries('shape', { limit: 1 });

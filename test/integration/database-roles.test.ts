@@ -236,7 +236,7 @@ describe('a database of an owner who is no superuser', () => {
     );
   });
 
-  const APPLY = `SELECT apply_changes(${Array(24).fill('NULL').join(', ')})`;
+  const APPLY = `SELECT apply_changes(${Array(25).fill('NULL').join(', ')})`;
   const LEDGER_VALUES = `('a', 999999, 1)`;
   const forbidden: Record<Group | 'nobody', string[]> = {
     balance_api: [

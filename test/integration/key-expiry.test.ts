@@ -24,7 +24,7 @@ afterAll(cleanUp);
 async function applyUnder(...keys: string[]): Promise<boolean[]> {
   const { rows } = await database.pool.query(
     `SELECT replayed FROM apply_changes(ARRAY['a'], array_fill(1, ARRAY[$2::int]), array_fill(1::bigint, ARRAY[$2::int]),
-       NULL, NULL, NULL, NULL, NULL, NULL, $1, array_fill('same'::bytea, ARRAY[$2::int])${', NULL'.repeat(13)})`,
+       NULL, NULL, NULL, NULL, NULL, NULL, $1, array_fill('same'::bytea, ARRAY[$2::int])${', NULL'.repeat(14)})`,
     [keys, keys.length],
   );
   return rows[0].replayed ?? keys.map(() => false);

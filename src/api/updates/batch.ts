@@ -2,7 +2,7 @@
 // through the driver's own arrays and rows a batch of 1,000 costs six times as much.
 import type { HoldState, Leg, LegResult, Operation, OperationResult } from './operation.ts';
 
-const PARAMETERS = 24;
+const PARAMETERS = 25;
 
 /** The contract is above the function: migrations/functions/apply_changes.sql. */
 export const APPLY = {
@@ -67,7 +67,7 @@ export function parametersOf(operations: readonly Operation[]): Literal[] {
   ];
 }
 
-const NOTHING_ELSE: readonly Literal[] = Array.from({ length: 12 }, () => null);
+const NOTHING_ELSE: readonly Literal[] = Array.from({ length: 13 }, () => null);
 
 /** The parameters that only a batch with other operations than updates needs. */
 function kindsOf(operations: readonly Operation[], places: ReadonlyMap<string, number>): Literal[] {
@@ -89,6 +89,7 @@ function kindsOf(operations: readonly Operation[], places: ReadonlyMap<string, n
     return null;
   });
   return [
+    payersOf(operations, firstLegs),
     words(operations.map(({ kind }) => (kind === 'update' ? null : kind))),
     `{${[...firstLegs, next].join(',')}}`,
     words(operations.map(({ keyAccountId }) => places.get(keyAccountId) as number)),
@@ -107,6 +108,16 @@ function kindsOf(operations: readonly Operation[], places: ReadonlyMap<string, n
           texts(reversals.all.map(({ id }) => id)),
         ]),
   ];
+}
+
+/** Of each leg of a transfer the lowest debited one, by its index from 1: the key belongs to its account. Null where there is none. */
+function payersOf(operations: readonly Operation[], firstLegs: readonly number[]): Literal {
+  const payers = operations.flatMap(({ kind, legs, keyAccountId }, index) => {
+    const isTransfer = legs.length > 1 && kind !== 'atomic';
+    const payer = (firstLegs[index] as number) + legs.findIndex(({ accountId }) => accountId === keyAccountId);
+    return legs.map(() => (isTransfer ? payer : null));
+  });
+  return wordsOrNull(payers);
 }
 
 /** Each once, with the place that it has among them, from 1. */
