@@ -1,4 +1,4 @@
-// The accounts of a load: who gets the updates, as a file of ids that the load generator goes through.
+// The accounts of a load: who gets the updates, or pays and is paid, as a file of ids that the load generator goes through.
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import type { Variant } from './variants.ts';
@@ -19,18 +19,26 @@ function drawer(): () => number {
   };
 }
 
-/** @returns the file's path. */
+/** A line is an account, or the one that pays and the one that is paid. @returns the file's path. */
 export function writeAccountsFile(folder: string, variant: Variant): string {
-  const { accounts, hotShare, extraAccounts } = variant;
-  const file = path.join(folder, `accounts-${accounts}-${hotShare ?? ''}-${extraAccounts}`);
+  const { operation, accounts, hotShare, extraAccounts } = variant;
+  const file = path.join(folder, `accounts-${operation}-${accounts}-${hotShare ?? ''}-${extraAccounts}`);
   writeFileSync(file, `${draw(variant).join('\n')}\n`);
   return file;
 }
 
-function draw({ accounts, hotShare, extraAccounts }: Variant): string[] {
+function draw({ operation, accounts, hotShare, extraAccounts }: Variant): string[] {
   const random = drawer();
   const count = extraAccounts || EVEN_ACCOUNTS;
   const even = () => accountId(Math.floor(random() * count));
+  const isTransfer = operation === 'transfer' || operation === 'payout';
+  if (isTransfer) {
+    return Array.from({ length: DRAWN }, () => {
+      const one = even();
+      const other = accounts === 'hot' ? HOT_ACCOUNT : even();
+      return operation === 'payout' ? `${other} ${one}` : `${one} ${other}`;
+    }).filter((pair) => new Set(pair.split(' ')).size === 2);
+  }
   if (hotShare !== undefined) {
     return Array.from({ length: DRAWN }, () => (random() < hotShare ? HOT_ACCOUNT : even()));
   }

@@ -1,5 +1,5 @@
 // The load where wrk is not installed: autocannon, as a process of its own so that its CPU is counted apart.
-// node cannon.ts URL <connections> <seconds> <file of account ids> <updates a request> <key prefix, or - for none>
+// node cannon.ts URL <connections> <seconds> <file of accounts> <operation> <operations a request> <key prefix, or - for none>
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { percentile } from './numbers.ts';
@@ -19,29 +19,51 @@ interface Instance extends Promise<{ errors: number; timeouts: number; duration:
 
 type Autocannon = (options: object) => Instance;
 
-const [url = '', connections, seconds, file = '', size, prefix = '-'] = process.argv.slice(2);
-const ids = readFileSync(file, 'utf8').trimEnd().split('\n');
-const updates = Number(size);
-let position = Math.floor(Math.random() * ids.length);
-let keys = 0;
+/** So many requests after the hold, which is answered by then: 64 connections have one request each in flight. */
+const CAPTURED_AFTER = 1000;
 
-const nextId = () => {
-  position = (position + 1) % ids.length;
-  return ids[position] as string;
-};
+const [url = '', connections, seconds, file = '', operation, size, prefix = '-'] = process.argv.slice(2);
+const lines = readFileSync(file, 'utf8').trimEnd().split('\n');
+const operations = Number(size);
+let position = Math.floor(Math.random() * lines.length);
+let keys = 0;
+let placed = 0;
+let captured = 0;
+
 const nextKey = () => `${prefix}${++keys}`;
 
-function nextRequest(template: Request): Request {
-  if (updates === 1) {
-    const key = prefix === '-' ? {} : { 'idempotency-key': nextKey() };
-    const body = `{"accountId":"${nextId()}","amount":1}`;
-    return { ...template, headers: { ...template.headers, ...key }, path: '/v1/balance-updates', body };
+function nextFields(): string {
+  position = (position + 1) % lines.length;
+  const line = lines[position] as string;
+  if (operation === 'update') return `"accountId":"${line}","amount":1`;
+  const [from, to] = line.split(' ');
+  return `"from":"${from}","to":"${to}","amount":1`;
+}
+
+/** All holds are of the first account, and each is captured in its turn. */
+function holdOrCapture(template: Request): Request {
+  const path = `/v1/accounts/${lines[0]}/holds`;
+  if (placed < captured + CAPTURED_AFTER) {
+    placed += 1;
+    return { ...template, path, body: `{"holdId":"${prefix}${placed}","amount":1}` };
   }
-  const items = Array.from({ length: updates }, () => {
+  captured += 1;
+  return { ...template, path: `${path}/${prefix}${captured}/capture`, body: '{}' };
+}
+
+function nextRequest(template: Request): Request {
+  if (operation === 'hold') return holdOrCapture(template);
+  const path = operation === 'update' ? '/v1/balance-updates' : '/v1/transfers';
+  if (operations === 1) {
+    const key = prefix === '-' ? {} : { 'idempotency-key': nextKey() };
+    return { ...template, headers: { ...template.headers, ...key }, path, body: `{${nextFields()}}` };
+  }
+  const items = Array.from({ length: operations }, () => {
     const key = prefix === '-' ? '' : `,"idempotencyKey":"${nextKey()}"`;
-    return `{"accountId":"${nextId()}","amount":1${key}}`;
+    return `{${nextFields()}${key}}`;
   });
-  return { ...template, path: '/v1/balance-updates/bulk', body: `{"updates":[${items.join(',')}]}` };
+  const list = operation === 'update' ? 'updates' : 'transfers';
+  return { ...template, path: `${path}/bulk`, body: `{"${list}":[${items.join(',')}]}` };
 }
 
 const latencies: number[] = [];
@@ -56,7 +78,7 @@ const running = autocannon({
 // Its own summary is in whole milliseconds: too coarse for a lone client.
 running.on('response', (_client, status, _bytes, milliseconds) => {
   latencies.push(milliseconds);
-  if (status !== 200) notOk += 1;
+  if (status >= 300) notOk += 1;
 });
 const { errors, timeouts, duration } = await running;
 const result = {

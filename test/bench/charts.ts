@@ -68,12 +68,12 @@ async function toSvg({ title, rows, spec }: Drawing): Promise<string> {
 function drawings({ summaries, memory, growth, sql }: Results): Drawing[] {
   const good = summaries.filter(({ problems }) => problems.length === 0);
   const single = good.filter(
-    ({ variant }) => variant.updatesPerRequest === 1 && !variant.keys && variant.hold === 'nothing',
+    ({ variant }) => variant.operationsPerRequest === 1 && !variant.keys && variant.hold === 'nothing',
   );
   const at64 = single
     .filter(({ variant }) => variant.connections === 64)
     .map((summary) => ({ ...summary, name: summary.name.replace(' · 64 conn.', '') }));
-  const bulk = good.filter(({ variant }) => variant.updatesPerRequest > 1);
+  const bulk = good.filter(({ variant }) => variant.operationsPerRequest > 1);
   const bars = (x: string, title: string) => ({
     width: WIDTH,
     mark: { type: 'bar', height: { band: 0.7 } },

@@ -1,6 +1,9 @@
 // A database of its own for each run, copied from a template, and what the benchmark asks it.
 import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
+import { APPLY, parametersOf } from '../../src/api/updates/batch.ts';
+import { fingerprintOf } from '../../src/api/updates/fingerprint.ts';
+import type { Operation } from '../../src/api/updates/operation.ts';
 import { openClient } from '../../src/shared/database.ts';
 import { migrate } from '../../src/shared/migrations.ts';
 import { accountId, EVEN_ACCOUNTS, HOT_ACCOUNT } from './accounts.ts';
@@ -28,8 +31,8 @@ export async function administer(serverUrl: string, ...statements: string[]): Pr
 /** In one statement: their openings are entries of the ledger already, as if they were from long ago. */
 const INSERT_ACCOUNTS = `
   WITH opened AS (
-    INSERT INTO account (account_id, epoch, created_at, updated_at)
-    SELECT id, (SELECT current_epoch()), now(), now() FROM unnest($1::text[]) AS id
+    INSERT INTO account (account_id, overdraft_limit, epoch, created_at, updated_at)
+    SELECT id, 1000000000000, (SELECT current_epoch()), now(), now() FROM unnest($1::text[]) AS id
     RETURNING *
   )
   INSERT INTO ledger (
@@ -66,7 +69,7 @@ let made = 0;
 /** Starts after a checkpoint, as every run does, and with what the variant wants to be there. */
 export async function createDatabase(
   serverUrl: string,
-  { extraAccounts, ledgerRows }: Pick<Variant, 'extraAccounts' | 'ledgerRows'>,
+  { extraAccounts, ledgerRows, activeHolds }: Pick<Variant, 'extraAccounts' | 'ledgerRows' | 'activeHolds'>,
 ): Promise<BenchDatabase> {
   const name = `bench_${++made}`;
   await administer(serverUrl, `CREATE DATABASE ${name} TEMPLATE ${TEMPLATE}`, 'CHECKPOINT');
@@ -74,6 +77,7 @@ export async function createDatabase(
   const client = await openClient(url, 'bench');
   if (extraAccounts > 0) await setAccounts(client, extraAccounts);
   if (ledgerRows > 0) await fillLedger(client, ledgerRows);
+  if (activeHolds > 0) await placeHolds(client, activeHolds);
   return {
     url,
     client,
@@ -82,6 +86,35 @@ export async function createDatabase(
       await administer(serverUrl, `DROP DATABASE ${name} WITH (FORCE)`);
     },
   };
+}
+
+/** A thousand at a time: what a batch may hold. */
+const HOLDS_PER_BATCH = 1000;
+
+async function placeHolds(client: pg.Client, count: number): Promise<void> {
+  const leg = {
+    ...{ accountId: HOT_ACCOUNT, amount: 1, reference: null, metadata: null },
+    expectedVersion: null,
+    upTo: false,
+  };
+  for (let first = 0; first < count; first += HOLDS_PER_BATCH) {
+    const batch = Array.from({ length: Math.min(HOLDS_PER_BATCH, count - first) }, (_, index): Operation => {
+      const holdId = `active-${first + index}`;
+      return {
+        ...{
+          kind: 'hold',
+          legs: [leg],
+          keyAccountId: HOT_ACCOUNT,
+          idempotencyKey: null,
+          actor: null,
+          traceparent: null,
+        },
+        fingerprint: fingerprintOf('hold', { accountId: HOT_ACCOUNT, holdId, amount: 1 }),
+        hold: { holdId, expiresInS: 86_400 },
+      };
+    });
+    await client.query({ ...APPLY, values: parametersOf(batch) });
+  }
 }
 
 async function setAccounts(client: pg.Client, count: number): Promise<void> {
@@ -117,11 +150,22 @@ async function fillLedger(client: pg.Client, rows: number): Promise<void> {
   await client.query('CHECKPOINT');
 }
 
-/** Effects in the database: each update adds 1 to a balance. Waits for those that are still under way. */
-export async function settledTotal({ client }: BenchDatabase): Promise<number> {
+/** Effects in the database, by operation: an update adds 1 to a balance, the others are two versions; usual has none. */
+const EFFECTS: Record<Variant['operation'], string> = {
+  update: 'SELECT sum(balance) AS total FROM account',
+  transfer: 'SELECT sum(greatest(balance, -balance, version)) / 2 AS total FROM account',
+  payout: 'SELECT sum(greatest(balance, -balance, version)) / 2 AS total FROM account',
+  hold: `SELECT sum(version) / 2 AS total FROM account WHERE account_id = '${HOT_ACCOUNT}'`,
+};
+
+/** So many operations took effect. Waits for those that are still in flight. */
+export async function settledTotal(
+  { client }: BenchDatabase,
+  { operation }: Pick<Variant, 'operation'> = { operation: 'update' },
+): Promise<number> {
   let before = -1;
   for (;;) {
-    const total: number = Number((await client.query('SELECT sum(balance) AS total FROM account')).rows[0].total);
+    const total: number = Math.floor(Number((await client.query(EFFECTS[operation])).rows[0].total));
     if (total === before) return total;
     before = total;
     await delay(SETTLE_POLL_MS);

@@ -58,7 +58,7 @@ const servers = await startPostgresOnly();
 const over = interruptible(() => servers.reaper.close());
 try {
   await createTemplate(servers.postgres.url);
-  const database = await createDatabase(servers.postgres.url, { extraAccounts: 0, ledgerRows: 0 });
+  const database = await createDatabase(servers.postgres.url, { extraAccounts: 0, ledgerRows: 0, activeHolds: 0 });
   await fill(database);
   const port = String(await freePort());
   const api = await startProcess(keeperOf(servers.reaper), {

@@ -10,18 +10,19 @@ export interface Load {
   url: string;
   connections: number;
   seconds: number;
-  /** Account ids, one a line; requests go through them in order, again and again. */
+  /** Account ids, or pairs of payer and payee, one a line; requests go through them in order, again and again. */
   accountsFile: string;
-  /** 1 is POST /v1/balance-updates, more is /bulk. */
-  updatesPerRequest: number;
-  /** Start of the idempotency keys, unique to this load; undefined sends none. */
+  operation: 'update' | 'transfer' | 'hold';
+  /** 1 is a single one, more is bulk. */
+  operationsPerRequest: number;
+  /** Start of the idempotency keys and of the ids of holds, unique to this load; undefined sends no keys. */
   keyPrefix: string | undefined;
 }
 
 export interface LoadResult {
   /** Requests that got an answer in time. */
   answered: number;
-  /** Of them: not 200. */
+  /** Of them: neither 200 nor 201. */
   notOk: number;
   /** Connection errors and timeouts. */
   broken: number;
@@ -47,8 +48,8 @@ export function chooseDriver(keeper: ProcessKeeper, wanted?: string): { name: Dr
   return {
     name,
     async run(load) {
-      const { url, connections, seconds, accountsFile, updatesPerRequest, keyPrefix = '-' } = load;
-      const what = [accountsFile, String(updatesPerRequest), keyPrefix];
+      const { url, connections, seconds, accountsFile, operation, operationsPerRequest, keyPrefix = '-' } = load;
+      const what = [accountsFile, operation, String(operationsPerRequest), keyPrefix];
       const [program, args] = wrk
         ? [wrk, ['-t1', `-c${connections}`, `-d${seconds}s`, '-s', fileOf('wrk.lua'), url, '--', ...what]]
         : [process.execPath, [fileOf('cannon.ts'), url, String(connections), String(seconds), ...what]];

@@ -14,7 +14,7 @@ import {
   pendingChanges,
   settledTotal,
 } from './database.ts';
-import type { Driver, Load } from './load.ts';
+import type { Driver, Load, LoadResult } from './load.ts';
 import { type Bench, type Cpu, cpuPerThousand, type System, startSystem } from './system.ts';
 import { nameOf, type Variant } from './variants.ts';
 
@@ -29,6 +29,8 @@ const DRAIN_TIMEOUT_MIN_MS = 30_000;
 const SHRINK_TIMEOUT_MS = 8000;
 export const OUTBOX_BYTES_MAX = 64 * 1024 * 1024;
 const POLL_INTERVAL_MS = 200;
+/** Of the operations in bulk requests that were answered: too many for the queue, and the rate is not that of bulk. */
+const REFUSED_PERCENT_MAX = 1;
 
 export interface Run {
   name: string;
@@ -82,6 +84,10 @@ export async function measure(bench: Bench, variant: Variant, options: MeasureOp
 
 let loads = 0;
 
+const BULK_OF_2000_LEGS = { operation: 'transfer', operationsPerRequest: 1000, connections: 2 } as const;
+/** A hold and its capture count as one. */
+const REQUESTS_PER_OPERATION: Record<Variant['operation'], number> = { update: 1, transfer: 1, payout: 1, hold: 2 };
+
 async function run(
   bench: Bench,
   variant: Variant,
@@ -89,20 +95,24 @@ async function run(
   database: BenchDatabase,
   system: System,
 ): Promise<Run> {
-  const { service, connections, updatesPerRequest, keys, pipeline, loadFactor } = variant;
+  const { service, connections, operation, operationsPerRequest, keys, pipeline, loadFactor, besideBulk } = variant;
   const problems: string[] = [];
   const accountsFile = writeAccountsFile(bench.servers.folder, variant);
-  const send = (loadSeconds: number) => {
-    const keyPrefix = keys ? `bench-${++loads}-` : undefined;
+  const besideFile = writeAccountsFile(bench.servers.folder, { ...variant, operation: 'transfer' });
+  const send = async (loadSeconds: number): Promise<LoadResult> => {
+    const keyPrefix = keys || operation === 'hold' ? `bench-${++loads}-` : undefined;
     const load: Load = {
       url: system.url,
       connections,
       seconds: loadSeconds,
       accountsFile,
-      updatesPerRequest,
+      operation: operation === 'payout' ? 'transfer' : operation,
+      operationsPerRequest,
       keyPrefix,
     };
-    return driver(load);
+    const bulk: Load = { ...load, ...BULK_OF_2000_LEGS, accountsFile: besideFile, keyPrefix: undefined };
+    const [result, beside] = await Promise.all([driver(load), besideBulk ? driver(bulk) : undefined]);
+    return { ...result, cpuSeconds: Math.max(result.cpuSeconds, beside?.cpuSeconds ?? 0) };
   };
   const waitUntilDrained = async (rows: number) => {
     const timeoutMs = DRAIN_TIMEOUT_MIN_MS + (rows / DRAIN_PER_SECOND_MIN) * 1000;
@@ -113,8 +123,8 @@ async function run(
     }
   };
 
-  await send(updatesPerRequest === 1 ? WARM_UP_SECONDS : BULK_WARM_UP_SECONDS);
-  const before = await settledTotal(database);
+  await send(operationsPerRequest === 1 ? WARM_UP_SECONDS : BULK_WARM_UP_SECONDS);
+  const before = await settledTotal(database, variant);
   if (pipeline === 'running') await waitUntilDrained(before);
   const release = await hold(database, variant.hold);
   try {
@@ -126,15 +136,20 @@ async function run(
     const ownSeconds = load.cpuSeconds + total(cpuAfter) - total(cpuBefore);
     const coreSeconds = load.seconds * availableParallelism();
     const foreignShare = Math.max(0, machineBusySeconds() - busyBefore - ownSeconds) / coreSeconds;
-    const applied = (await settledTotal(database)) - before;
-    const answered = (load.answered - load.notOk) * updatesPerRequest;
+    const applied = (await settledTotal(database, variant)) - before;
+    const answered = Math.floor(
+      ((load.answered - load.notOk) * operationsPerRequest) / REQUESTS_PER_OPERATION[operation],
+    );
     const accepted = service === 'ceiling' ? answered : Math.min(answered, applied);
     // What was under way when the load ended was applied without an answer: no more than that.
-    if (service !== 'ceiling' && applied > answered + connections * updatesPerRequest) {
-      problems.push(`${applied} updates were applied, ${answered} answered 200`);
+    if (service !== 'ceiling' && applied > answered + connections * operationsPerRequest) {
+      problems.push(`${applied} operations were applied, ${answered} answered 200`);
     }
-    if (service !== 'ceiling' && updatesPerRequest === 1 && applied < answered) {
-      problems.push(`${answered} updates were answered 200, but only ${applied} applied`);
+    if (service !== 'ceiling' && operationsPerRequest === 1 && applied < answered) {
+      problems.push(`${answered} operations were answered 200, but only ${applied} applied`);
+    }
+    if (service !== 'ceiling' && applied < (answered * (100 - REFUSED_PERCENT_MAX)) / 100) {
+      problems.push(`of ${answered} operations in bulk only ${applied} were applied`);
     }
     if (accepted === 0) problems.push('nothing was accepted');
 

@@ -51,7 +51,7 @@ export async function measureMemory(bench: Bench, driver: Driver, updatesMin: nu
       const { url } = system;
       const load = await driver({
         ...{ url, connections: 64, seconds: LOAD_SECONDS, accountsFile },
-        ...{ updatesPerRequest: 1, keyPrefix: undefined },
+        ...{ operation: 'update' as const, operationsPerRequest: 1, keyPrefix: undefined },
       });
       updates += load.answered - load.notOk;
       if (elapsed() > 30 + updatesMin / UPDATES_PER_SECOND_MIN)

@@ -42,7 +42,7 @@ async function measureBatches(
   seconds: number,
 ): Promise<SqlRow> {
   const { batch, accounts, keys } = what;
-  const database = await createDatabase(postgresUrl, { extraAccounts: 0, ledgerRows: 0 });
+  const database = await createDatabase(postgresUrl, { extraAccounts: 0, ledgerRows: 0, activeHolds: 0 });
   const { client } = database;
   let sent = 0;
   const apply = async () => {

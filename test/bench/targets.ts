@@ -89,6 +89,17 @@ export function judge(summaries: Summaries, memory: MemoryRun | undefined): Targ
     evenRunning,
     bulk,
     bulkKeys,
+    usualTransfersHot,
+    transfersHot,
+    payoutsHot,
+    transfersEven,
+    holds,
+    hotWithHolds,
+    evenBesideBulk,
+    bulk100Hot,
+    bulk100Even,
+    bulkTransfersHot,
+    bulkTransfersEven,
   } = measured;
   const outboxUnder64 = (what: string, variant: Variant) =>
     judged(
@@ -131,6 +142,21 @@ export function judge(summaries: Summaries, memory: MemoryRun | undefined): Targ
       (a) => `${whole(a)}/s end to end`,
     ),
     memoryTarget(memory),
+    share('transfers, 10,000 accounts even, against single updates', transfersEven, evenDeferred, 0.6),
+    share('transfers to one hot account, against single updates of it', transfersHot, hotDeferred, 0.5),
+    share('transfers from one hot account, against single updates of it', payoutsHot, hotDeferred, 0.5),
+    ratio('transfers to one hot account, against usual transfers', transfersHot, usualTransfersHot, 8),
+    share('bulk of 100 transfers, even, against bulk of 100 updates', bulkTransfersEven, bulk100Even, 0.35),
+    share('bulk of 100 transfers, one hot side, against bulk of 100 updates', bulkTransfersHot, bulk100Hot, 0.45),
+    share('hold and capture, hot account, pairs against single updates', holds, hotDeferred, 0.3),
+    share('updates of a hot account with 10,000 active holds, against none', hotWithHolds, hotDeferred, 0.9),
+    judged(
+      'p99 of single updates beside bulk of 2,000 legs',
+      '≤ 100 ms',
+      [get(evenBesideBulk, 'p99Ms')],
+      (a) => a <= 100,
+      (a) => `${short(a)} ms`,
+    ),
   ];
 }
 

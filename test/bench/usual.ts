@@ -1,5 +1,6 @@
 // What a good developer writes first: express.json(), pg.Pool, one UPDATE a request, res.json(). With CONTRACT=outbox
-// also what our events and ledger need: an outbox row in the same transaction.
+// also what our events and ledger need: an outbox row in the same transaction. A transfer: a transaction that locks the two
+// accounts in order, looks at the balance and updates both.
 import { once } from 'node:events';
 import express, { type RequestHandler } from 'express';
 import pg from 'pg';
@@ -23,6 +24,17 @@ const UPDATE_VERSION = `
 const INSERT_OUTBOX = `
   INSERT INTO outbox (account_id, version, epoch, previous_epoch, amount, balance, created_at, type, asset)
   VALUES ($1, $2, $3, $3, $4::bigint, $5, $6, CASE WHEN $4::bigint > 0 THEN 'balance.credited' ELSE 'balance.debited' END, $7)`;
+
+const transferBody = z.object({
+  from: z.string().min(1).max(64),
+  to: z.string().min(1).max(64),
+  amount: z.int().min(1),
+});
+
+const LOCK_BOTH = `
+  SELECT account_id, balance, overdraft_limit FROM account WHERE account_id IN ($1, $2) ORDER BY account_id FOR UPDATE`;
+
+const MOVE = 'UPDATE account SET balance = balance + $2 WHERE account_id = $1 RETURNING balance';
 
 const pool = new pg.Pool({ connectionString: process.env.DATABASE_URL, max: POOL_MAX });
 
@@ -55,8 +67,30 @@ const updateWithOutbox: RequestHandler = async (request, response) => {
   }
 };
 
+const transfer: RequestHandler = async (request, response) => {
+  const { from, to, amount } = transferBody.parse(request.body);
+  const client = await pool.connect();
+  try {
+    await client.query('BEGIN');
+    const { rows } = await client.query(LOCK_BOTH, [from, to]);
+    const payer = rows.find(({ account_id }) => account_id === from);
+    const isCovered = rows.length === 2 && Number(payer.balance) + Number(payer.overdraft_limit) >= amount;
+    const left = isCovered ? await client.query(MOVE, [from, -amount]) : undefined;
+    const got = isCovered ? await client.query(MOVE, [to, amount]) : undefined;
+    await client.query(isCovered ? 'COMMIT' : 'ROLLBACK');
+    if (left && got) response.json({ from: Number(left.rows[0].balance), to: Number(got.rows[0].balance) });
+    else response.status(400).json({ code: 'insufficient_funds' });
+  } catch (error) {
+    await client.query('ROLLBACK');
+    throw error;
+  } finally {
+    client.release();
+  }
+};
+
 const app = express();
 app.use(express.json());
+app.post('/v1/transfers', transfer);
 app.post('/v1/balance-updates', process.env.CONTRACT === 'outbox' ? updateWithOutbox : update);
 app.listen(Number(process.env.PORT), '127.0.0.1', () => process.send?.('ready'));
 await once(process, 'disconnect');

@@ -8,10 +8,17 @@ export interface Variant {
    * - this: this service
    */
   service: 'ceiling' | 'usual' | 'contract' | 'this';
+  /**
+   * - update: a credit
+   * - transfer: an even account pays another, or the hot one
+   * - payout: the hot account pays an even one
+   * - hold: of the hot account, and later its capture; the two count as one
+   */
+  operation: 'update' | 'transfer' | 'payout' | 'hold';
   accounts: 'hot' | 'even' | 'zipf';
   connections: number;
-  /** 1 is the single update; more is bulk. */
-  updatesPerRequest: number;
+  /** 1 is the single operation; more is bulk. */
+  operationsPerRequest: number;
   /** An idempotency key for each update. */
   keys: boolean;
   /**
@@ -31,6 +38,10 @@ export interface Variant {
   hold: 'nothing' | 'snapshot' | 'dump' | 'write';
   /** Share of the requests that is traced, 0 to 1, where traces are on. */
   traced: number | undefined;
+  /** Holds of the hot account that are active all the time. */
+  activeHolds: number;
+  /** Two more connections send bulk requests of 2,000 legs all the time. */
+  besideBulk: boolean;
   /** Longer or shorter than the rest. */
   loadFactor: number;
   /** For measuring how cost grows: accounts, where it is not 10,000, and entries that the ledger has before. */
@@ -42,15 +53,18 @@ export interface Variant {
 
 const DEFAULTS: Variant = {
   service: 'this',
+  operation: 'update',
   accounts: 'hot',
   connections: 64,
-  updatesPerRequest: 1,
+  operationsPerRequest: 1,
   keys: false,
   pipeline: 'running',
   drain: true,
   eventsPerMessage: 1,
   hold: 'nothing',
   traced: undefined,
+  activeHolds: 0,
+  besideBulk: false,
   loadFactor: 1,
   extraAccounts: 0,
   ledgerRows: 0,
@@ -65,11 +79,13 @@ export const ceiling = (more: Partial<Variant> = {}): Variant => usual({ service
 
 /** Name of a variant: equal for equal ones. */
 export function nameOf(variant: Variant): string {
-  const { accounts, connections, updatesPerRequest, keys, pipeline, eventsPerMessage, hold, extraAccounts } = variant;
-  const { service, ledgerRows, hotShare, traced } = variant;
+  const { accounts, connections, operationsPerRequest, keys, pipeline, eventsPerMessage, hold, extraAccounts } =
+    variant;
+  const { service, operation, ledgerRows, hotShare, traced, activeHolds, besideBulk } = variant;
   const parts = [
     { ceiling: 'ceiling', usual: 'usual', contract: 'usual, same contract', this: 'this' }[service],
-    updatesPerRequest > 1 && `bulk of ${updatesPerRequest.toLocaleString('en')}`,
+    { update: false, transfer: 'transfers', payout: 'payouts', hold: 'hold and capture' }[operation],
+    operationsPerRequest > 1 && `bulk of ${operationsPerRequest.toLocaleString('en')}`,
     hotShare === undefined
       ? { hot: 'hot', even: `${(extraAccounts || 10_000).toLocaleString('en')} even`, zipf: 'Zipf' }[accounts]
       : `${hotShare * 100} % hot`,
@@ -82,12 +98,17 @@ export function nameOf(variant: Variant): string {
     hold === 'dump' && 'pg_dump held',
     hold === 'write' && 'write transaction held',
     traced !== undefined && `${traced * 100} % traced`,
+    activeHolds > 0 && `${activeHolds.toLocaleString('en')} active holds`,
+    besideBulk && 'beside bulk of 2,000 legs',
     ledgerRows > 0 && `ledger of ${ledgerRows.toLocaleString('en')}`,
   ];
   return parts.filter(Boolean).join(' · ');
 }
 
 const deferred = (more: Partial<Variant> = {}) => ours({ pipeline: 'deferred', drain: false, ...more });
+
+const transfers = (more: Partial<Variant> = {}) => deferred({ operation: 'transfer', ...more });
+const BULK_OF_100 = { operationsPerRequest: 100, connections: 16 };
 
 /** The ones that the targets are about. */
 export const measured = {
@@ -106,11 +127,22 @@ export const measured = {
   evenRunning: ours({ accounts: 'even' }),
   loneDeferred: deferred({ connections: 1 }),
   loneRunning: ours({ connections: 1 }),
-  bulk: deferred({ updatesPerRequest: 1000, connections: 8, drain: true, loadFactor: 0.5 }),
+  bulk: deferred({ operationsPerRequest: 1000, connections: 8, drain: true, loadFactor: 0.5 }),
   bulkKeys: deferred({
-    ...{ updatesPerRequest: 1000, connections: 8, keys: true, drain: true },
+    ...{ operationsPerRequest: 1000, connections: 8, keys: true, drain: true },
     ...{ eventsPerMessage: 100, loadFactor: 0.5 },
   }),
+  usualTransfersHot: usual({ operation: 'transfer' }),
+  transfersHot: transfers(),
+  payoutsHot: transfers({ operation: 'payout' }),
+  transfersEven: transfers({ accounts: 'even' }),
+  holds: deferred({ operation: 'hold' }),
+  hotWithHolds: deferred({ activeHolds: 10_000 }),
+  evenBesideBulk: deferred({ accounts: 'even', besideBulk: true }),
+  bulk100Hot: deferred(BULK_OF_100),
+  bulk100Even: deferred({ ...BULK_OF_100, accounts: 'even' }),
+  bulkTransfersHot: transfers(BULK_OF_100),
+  bulkTransfersEven: transfers({ ...BULK_OF_100, accounts: 'even' }),
 };
 
 export interface Planned {
@@ -144,12 +176,12 @@ export function fullPlan(rounds: number): Planned[] {
     ours({ accounts: 'even', eventsPerMessage: 100 }),
     ...allAccounts.flatMap((accounts) =>
       [false, true].flatMap((keys) => [
-        deferred({ accounts, keys, updatesPerRequest: 100, connections: 16 }),
-        deferred({ accounts, keys, updatesPerRequest: 1000, connections: 8 }),
+        deferred({ accounts, keys, operationsPerRequest: 100, connections: 16 }),
+        deferred({ accounts, keys, operationsPerRequest: 1000, connections: 8 }),
       ]),
     ),
-    ours({ updatesPerRequest: 100, connections: 16, eventsPerMessage: 100 }),
-    ours({ updatesPerRequest: 1000, connections: 8, eventsPerMessage: 100 }),
+    ours({ operationsPerRequest: 100, connections: 16, eventsPerMessage: 100 }),
+    ours({ operationsPerRequest: 1000, connections: 8, eventsPerMessage: 100 }),
     ...[0, 0.01, 1].map((traced) => ours({ traced })),
   ];
   const already = new Set(Object.values(measured).map(nameOf));

@@ -1,23 +1,27 @@
--- Sends balance updates with wrk: one a request, or many in one bulk request, to the accounts of a file in its order.
--- wrk -s wrk.lua URL -- <file of account ids> <updates a request> <idempotency key prefix, or - for none>
-local ids, size, prefix = {}, 1, nil
+-- Sends operations with wrk: one a request, or many in one bulk request, to the accounts of a file in its order.
+-- wrk -s wrk.lua URL -- <file of accounts> <operation> <operations a request> <idempotency key prefix, or - for none>
+local lines, size, prefix, operation = {}, 1, nil, nil
 local position, sent = 0, 0
-local head, host, constant
+local host, constant
+
+-- So many requests after the hold, which is answered by then: 64 connections have one request each in flight.
+local CAPTURED_AFTER = 1000
+local placed, captured = 0, 0
 
 function init(args)
-  for line in io.lines(args[1]) do ids[#ids + 1] = line end
-  size = tonumber(args[2])
-  if args[3] ~= '-' then prefix = args[3] end
+  for line in io.lines(args[1]) do lines[#lines + 1] = line end
+  operation = args[2]
+  size = tonumber(args[3])
+  if args[4] ~= '-' then prefix = args[4] end
   math.randomseed(os.time())
-  position = math.random(#ids) - 1
-  head = 'POST ' .. (size == 1 and '/v1/balance-updates' or '/v1/balance-updates/bulk') .. ' HTTP/1.1\r\nHost: '
-    .. wrk.host .. ':' .. wrk.port .. '\r\nContent-Type: application/json\r\n'
-  if #ids == 1 and not prefix then constant = build() end
+  position = math.random(#lines) - 1
+  host = '\r\nHost: ' .. wrk.host .. ':' .. wrk.port .. '\r\nContent-Type: application/json\r\n'
+  if #lines == 1 and not prefix and operation == 'update' then constant = build() end
 end
 
-local function nextId()
-  position = position % #ids + 1
-  return ids[position]
+local function nextLine()
+  position = position % #lines + 1
+  return lines[position]
 end
 
 local function nextKey()
@@ -25,19 +29,41 @@ local function nextKey()
   return prefix .. sent
 end
 
-function build()
-  if size == 1 then
-    local body = '{"accountId":"' .. nextId() .. '","amount":1}'
-    local key = prefix and ('Idempotency-Key: ' .. nextKey() .. '\r\n') or ''
-    return head .. key .. 'Content-Length: ' .. #body .. '\r\n\r\n' .. body
+local function post(path, headers, body)
+  return 'POST /v1/' .. path .. ' HTTP/1.1' .. host .. headers .. 'Content-Length: ' .. #body .. '\r\n\r\n' .. body
+end
+
+local function fields()
+  local line = nextLine()
+  if operation == 'update' then return '"accountId":"' .. line .. '","amount":1' end
+  local from, to = line:match('^(%S+) (%S+)$')
+  return '"from":"' .. from .. '","to":"' .. to .. '","amount":1'
+end
+
+-- All holds are of the first account, and each is captured in its turn.
+local function holdOrCapture()
+  local path = 'accounts/' .. lines[1] .. '/holds'
+  if placed < captured + CAPTURED_AFTER then
+    placed = placed + 1
+    return post(path, '', '{"holdId":"' .. prefix .. placed .. '","amount":1}')
   end
-  local updates = {}
+  captured = captured + 1
+  return post(path .. '/' .. prefix .. captured .. '/capture', '', '{}')
+end
+
+function build()
+  if operation == 'hold' then return holdOrCapture() end
+  local path = operation == 'update' and 'balance-updates' or 'transfers'
+  if size == 1 then
+    return post(path, prefix and ('Idempotency-Key: ' .. nextKey() .. '\r\n') or '', '{' .. fields() .. '}')
+  end
+  local items = {}
   for i = 1, size do
     local key = prefix and (',"idempotencyKey":"' .. nextKey() .. '"') or ''
-    updates[i] = '{"accountId":"' .. nextId() .. '","amount":1' .. key .. '}'
+    items[i] = '{' .. fields() .. key .. '}'
   end
-  local body = '{"updates":[' .. table.concat(updates, ',') .. ']}'
-  return head .. 'Content-Length: ' .. #body .. '\r\n\r\n' .. body
+  local list = operation == 'update' and 'updates' or 'transfers'
+  return post(path .. '/bulk', '', '{"' .. list .. '":[' .. table.concat(items, ',') .. ']}')
 end
 
 function request()
