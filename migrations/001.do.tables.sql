@@ -67,8 +67,9 @@ CREATE TABLE hold (
   CONSTRAINT hold_active_while_remaining CHECK ((status = 'active') = (remaining > 0))
 ) WITH (fillfactor = 80);
 CREATE INDEX hold_active ON hold (account_id, expires_at) WHERE status = 'active';
--- For the sweep, whatever the account.
-CREATE INDEX hold_due ON hold (expires_at) WHERE status = 'active' AND expires_at IS NOT NULL;
+-- For the sweep, whatever the account. Its condition is another one for the same holds, so that no plan looks for those of one
+-- account among all that are due.
+CREATE INDEX hold_due ON hold (expires_at) WHERE remaining > 0 AND expires_at IS NOT NULL;
 
 COMMENT ON TABLE hold IS 'One row a hold, permanently. client and fingerprint are those of the request that placed it: a retry finds them equal.';
 

@@ -72,7 +72,7 @@ CREATE TABLE hold (
   CONSTRAINT hold_active_while_remaining CHECK ((status = 'active'::text) = (remaining > 0))
 ) WITH (fillfactor=80);
 CREATE INDEX hold_active ON hold USING btree (account_id, expires_at) WHERE status = 'active'::text;
-CREATE INDEX hold_due ON hold USING btree (expires_at) WHERE status = 'active'::text AND expires_at IS NOT NULL;
+CREATE INDEX hold_due ON hold USING btree (expires_at) WHERE remaining > 0 AND expires_at IS NOT NULL;
 GRANT INSERT, SELECT, UPDATE (amount, captured, remaining, status, expires_at, updated_at) ON hold TO balance_api;
 GRANT SELECT ON hold TO balance_auditor;
 
@@ -374,7 +374,8 @@ BEGIN
         updated_at = greatest(date_trunc('milliseconds', clock_timestamp()), account.updated_at)
     WHERE account.account_id = p_accounts[1] AND account.status = 'open' AND (v_is_locked OR p_keys[1] IS NULL)
       AND (account.held = 0 OR NOT EXISTS (
-        SELECT FROM hold WHERE hold.account_id = p_accounts[1] AND hold.status = 'active' AND hold.expires_at <= clock_timestamp()
+        -- The clock in a SELECT of its own: as a volatile function it is no condition of the index, and every active hold would be read.
+        SELECT FROM hold WHERE hold.account_id = p_accounts[1] AND hold.status = 'active' AND hold.expires_at <= (SELECT clock_timestamp())
       ))
       AND account.epoch = (
         SELECT CASE WHEN newest.timeline = substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)
@@ -530,10 +531,12 @@ BEGIN
       v_is_expired := true;
       EXIT WHEN NOT EXISTS (
         SELECT FROM unnest(v_ids, v_held) AS locked (account_id, held)
-        WHERE locked.held > 0 AND EXISTS (
+        -- LATERAL with LIMIT 1 is a look-up of each account: as a join, what is due anywhere would be read.
+        CROSS JOIN LATERAL (
           SELECT FROM hold
-          WHERE hold.account_id = locked.account_id COLLATE "C" AND hold.status = 'active' AND hold.expires_at <= v_now
-        )
+          WHERE hold.account_id = locked.account_id COLLATE "C" AND hold.status = 'active' AND hold.expires_at <= v_now LIMIT 1
+        ) due
+        WHERE locked.held > 0
       );
       v_more_due := (SELECT done.more_due FROM expire_due_holds(v_ids, v_now, v_expiries_max) AS done);
     END LOOP;
@@ -1290,10 +1293,10 @@ BEGIN
   IF expired = p_holds_max THEN
     SELECT coalesce(array_agg(wanted.account_id), '{}') INTO more_due
     FROM unnest(p_account_ids) AS wanted (account_id)
-    WHERE EXISTS (
+    CROSS JOIN LATERAL (
       SELECT FROM hold
-      WHERE hold.account_id = wanted.account_id COLLATE "C" AND hold.status = 'active' AND hold.expires_at <= p_now
-    );
+      WHERE hold.account_id = wanted.account_id COLLATE "C" AND hold.status = 'active' AND hold.expires_at <= p_now LIMIT 1
+    ) due;
   END IF;
 END
 $function$;
@@ -1590,7 +1593,8 @@ BEGIN
   SELECT array_agg(due.account_id) INTO v_account_ids
   FROM (
     SELECT hold.account_id FROM hold
-    WHERE hold.status = 'active' AND hold.expires_at <= clock_timestamp()
+    -- The clock in a SELECT of its own: as a volatile function it is no condition of the index, and every active hold would be read.
+    WHERE hold.remaining > 0 AND hold.expires_at <= (SELECT clock_timestamp())
     ORDER BY hold.expires_at LIMIT p_holds_max
   ) due;
   IF v_account_ids IS NULL THEN RETURN 0; END IF;

@@ -98,7 +98,8 @@ BEGIN
         updated_at = greatest(date_trunc('milliseconds', clock_timestamp()), account.updated_at)
     WHERE account.account_id = p_accounts[1] AND account.status = 'open' AND (v_is_locked OR p_keys[1] IS NULL)
       AND (account.held = 0 OR NOT EXISTS (
-        SELECT FROM hold WHERE hold.account_id = p_accounts[1] AND hold.status = 'active' AND hold.expires_at <= clock_timestamp()
+        -- The clock in a SELECT of its own: as a volatile function it is no condition of the index, and every active hold would be read.
+        SELECT FROM hold WHERE hold.account_id = p_accounts[1] AND hold.status = 'active' AND hold.expires_at <= (SELECT clock_timestamp())
       ))
       AND account.epoch = (
         SELECT CASE WHEN newest.timeline = substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)
@@ -254,10 +255,12 @@ BEGIN
       v_is_expired := true;
       EXIT WHEN NOT EXISTS (
         SELECT FROM unnest(v_ids, v_held) AS locked (account_id, held)
-        WHERE locked.held > 0 AND EXISTS (
+        -- LATERAL with LIMIT 1 is a look-up of each account: as a join, what is due anywhere would be read.
+        CROSS JOIN LATERAL (
           SELECT FROM hold
-          WHERE hold.account_id = locked.account_id COLLATE "C" AND hold.status = 'active' AND hold.expires_at <= v_now
-        )
+          WHERE hold.account_id = locked.account_id COLLATE "C" AND hold.status = 'active' AND hold.expires_at <= v_now LIMIT 1
+        ) due
+        WHERE locked.held > 0
       );
       v_more_due := (SELECT done.more_due FROM expire_due_holds(v_ids, v_now, v_expiries_max) AS done);
     END LOOP;

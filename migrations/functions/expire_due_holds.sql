@@ -70,10 +70,10 @@ BEGIN
   IF expired = p_holds_max THEN
     SELECT coalesce(array_agg(wanted.account_id), '{}') INTO more_due
     FROM unnest(p_account_ids) AS wanted (account_id)
-    WHERE EXISTS (
+    CROSS JOIN LATERAL (
       SELECT FROM hold
-      WHERE hold.account_id = wanted.account_id COLLATE "C" AND hold.status = 'active' AND hold.expires_at <= p_now
-    );
+      WHERE hold.account_id = wanted.account_id COLLATE "C" AND hold.status = 'active' AND hold.expires_at <= p_now LIMIT 1
+    ) due;
   END IF;
 END
 $$;

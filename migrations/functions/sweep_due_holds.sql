@@ -14,7 +14,8 @@ BEGIN
   SELECT array_agg(due.account_id) INTO v_account_ids
   FROM (
     SELECT hold.account_id FROM hold
-    WHERE hold.status = 'active' AND hold.expires_at <= clock_timestamp()
+    -- The clock in a SELECT of its own: as a volatile function it is no condition of the index, and every active hold would be read.
+    WHERE hold.remaining > 0 AND hold.expires_at <= (SELECT clock_timestamp())
     ORDER BY hold.expires_at LIMIT p_holds_max
   ) due;
   IF v_account_ids IS NULL THEN RETURN 0; END IF;
