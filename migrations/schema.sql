@@ -660,8 +660,8 @@ BEGIN
       replayed := array_fill(false, ARRAY[v_items]);
       v_is_new := array_fill(true, ARRAY[v_items]);
       v_is_applied := array_fill(true, ARRAY[v_legs]);
-      v_is_even := false;
     END IF;
+    v_is_even := v_is_even AND NOT v_is_settled;
     IF NOT v_is_even THEN
       epochs := array_fill(batch_epoch, ARRAY[v_legs]);
       times := array_fill(v_now, ARRAY[v_legs]);

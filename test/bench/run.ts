@@ -1,5 +1,5 @@
 // npm run bench: starts its own servers, measures, prints one table, writes docs/benchmarks.md, and takes all of it away.
-import { mkdirSync } from 'node:fs';
+import { mkdtempSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
@@ -34,7 +34,7 @@ Writes docs/benchmarks.md, its charts, and docs/benchmarks/results.json.
   --seconds N      of load in a run (4; with --quick 2)
   --hold-seconds N of load in a run with another session's transaction held open (as the others; pg_dump three times that)
   --only TEXT      the variants whose name holds TEXT; writes no file
-  --profile        one hot account with a CPU profile of the API; writes no file
+  --profile        the variants of --only, else one hot account, with a CPU profile of the API; writes no file
   --driver NAME    wrk or autocannon (wrk where it is installed)`;
 
 const { values: args } = parseArgs({
@@ -85,7 +85,7 @@ async function main(): Promise<void> {
     const machine = await describeMachine(servers.postgres.url, servers.broker.description);
     console.log(`${machine.cpu}, ${machine.cores} cores, ${machine.commitsPerSecond} commits/s; ${driver}`);
     await createTemplate(servers.postgres.url);
-    if (args.profile) return await profile(bench, run, seconds);
+    if (args.profile) return await profile(bench, run, seconds, only === undefined ? PROFILED : plan);
     if (memoryOnly && before) return await publishMemory(before, await memoryOf(bench, run, updates || MEMORY_UPDATES));
 
     const summaries = summarize(await measureAll(bench, plan, seconds, run));
@@ -198,10 +198,16 @@ async function growthOf(bench: Bench, seconds: number, driver: Driver): Promise<
   return { date: new Date().toISOString(), series };
 }
 
-async function profile(bench: Bench, driver: Driver, seconds: number): Promise<void> {
-  for (const variant of [measured.hotDeferred, measured.hotRunning]) {
-    const folder = path.join(bench.servers.folder, `profile-${variant.pipeline}`);
-    mkdirSync(folder);
+const PROFILED = [{ variant: measured.hotDeferred }, { variant: measured.hotRunning }];
+
+async function profile(
+  bench: Bench,
+  driver: Driver,
+  seconds: number,
+  plan: readonly Pick<Planned, 'variant'>[],
+): Promise<void> {
+  for (const { variant } of plan) {
+    const folder = mkdtempSync(path.join(bench.servers.folder, 'profile-'));
     const run = await measure(bench, variant, {
       seconds,
       driver,

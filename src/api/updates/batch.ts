@@ -7,17 +7,17 @@ const PARAMETERS = 25;
 /** The contract is above the function: migrations/functions/apply_changes.sql. */
 export const APPLY = {
   name: 'apply_changes',
-  text: `SELECT outcomes::text, replayed::text, failed_legs::text, hold_states, balances::text, versions::text, epochs::text, times,
+  text: `SELECT outcomes::text, replayed::text, failed_legs::text, array_to_string(hold_states, ',', 'null') AS hold_states, balances::text, versions::text, epochs::text, times,
                 amounts::text, batch_epoch, batch_time
          FROM apply_changes(${Array.from({ length: PARAMETERS }, (_, index) => `$${index + 1}`).join(', ')})`,
 };
 
-/** One row. Array literals, null where they say nothing. */
+/** One row. Array literals, null where they say nothing; `hold_states` is a list of JSON values. */
 export interface ApplyAnswer {
   outcomes: string | null;
   replayed: string | null;
   failed_legs: string | null;
-  hold_states: (string | null)[] | null;
+  hold_states: string | null;
   balances: string;
   versions: string;
   epochs: string | null;
@@ -158,6 +158,8 @@ export function resultsOf(operations: readonly Operation[], answer: ApplyAnswer)
   const outcomes = answer.outcomes === null ? undefined : elementsOf(answer.outcomes);
   const replayed = answer.replayed === null ? undefined : elementsOf(answer.replayed);
   const failedLegs = answer.failed_legs === null ? undefined : numbersIn(answer.failed_legs);
+  const holds: (HoldState | null)[] | undefined =
+    answer.hold_states === null ? undefined : JSON.parse(`[${answer.hold_states}]`);
   const batchTime = answer.batch_time.toISOString();
 
   const legResult = (place: number, leg: Leg): LegResult | null => {
@@ -177,8 +179,7 @@ export function resultsOf(operations: readonly Operation[], answer: ApplyAnswer)
     const start = first;
     first += legs.length;
     const outcome = outcomes?.[index] ?? 'NULL';
-    const state = answer.hold_states?.[index];
-    const hold: HoldState | null = state ? JSON.parse(state) : null;
+    const hold = holds?.[index] ?? null;
     const isReplayed = replayed?.[index] === 't';
     if (outcome === 'NULL') {
       return {
