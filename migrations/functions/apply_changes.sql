@@ -35,6 +35,7 @@
 --        of each leg         balances, versions, epochs, times: what it left, or what was found where it was declined; null where nothing
 --                            is remembered. amounts: what was moved
 --      An array is null where it says nothing: all took effect, none replayed, every epoch or time that of the batch, amounts as sent.
+--      So is an element of epochs and times: that of the batch.
 --
 --   The outcomes, of which the first that applies decides:
 --     idempotency_key_reused, hold_exists, the first answer of a retry, account_not_found, account_closed, account_frozen,
@@ -179,7 +180,8 @@ BEGIN
     v_is_troubled boolean := false;
     v_oldest_epoch bigint;
     v_newest_epoch bigint;
-    v_is_even boolean; -- one epoch and one time for all accounts
+    v_is_even boolean; -- what changes gets the epoch and the time of the batch, whatever its account
+    v_is_one_epoch boolean; -- which all accounts had before
     -- Of each item.
     v_known integer[]; -- its place in the v_known_ arrays, where its key was answered before
     v_known_items integer[];
@@ -273,7 +275,8 @@ BEGIN
       AND newest.server_started_at = pg_postmaster_start_time() AND newest.database_name = current_database()
       AND newest.table_oid = newest.tableoid;
     IF NOT FOUND THEN batch_epoch := current_epoch(); END IF;
-    v_is_even := v_latest <= v_now AND v_oldest_epoch = batch_epoch AND v_newest_epoch = batch_epoch;
+    v_is_even := v_latest <= v_now AND v_newest_epoch <= batch_epoch;
+    v_is_one_epoch := v_is_even AND v_oldest_epoch = batch_epoch;
     v_old_versions := v_versions;
 
     -- 3. Accounts that are missing or barred, or that came in another order than they were sent. An account that was created
@@ -385,10 +388,9 @@ BEGIN
       v_is_new := array_fill(true, ARRAY[v_items]);
       v_is_applied := array_fill(true, ARRAY[v_legs]);
     END IF;
-    v_is_even := v_is_even AND NOT v_is_settled;
-    IF NOT v_is_even THEN
-      epochs := array_fill(batch_epoch, ARRAY[v_legs]);
-      times := array_fill(v_now, ARRAY[v_legs]);
+    IF v_is_settled OR NOT v_is_even THEN
+      epochs := array_fill(NULL::bigint, ARRAY[v_legs]);
+      times := array_fill(NULL::timestamptz, ARRAY[v_legs]);
     END IF;
     FOR i IN 1..v_items LOOP
       v_kind := p_kinds[i];
@@ -722,8 +724,8 @@ BEGIN
       IF NOT v_is_even THEN
         FOR l IN v_first..v_last LOOP
           b := p_leg_accounts[l];
-          epochs[l] := coalesce(v_epochs[b], batch_epoch);
-          times[l] := CASE WHEN v_epochs IS NULL THEN v_now ELSE v_times[b] END;
+          epochs[l] := v_epochs[b];
+          times[l] := v_times[b];
         END LOOP;
       END IF;
     END LOOP;
@@ -741,7 +743,7 @@ BEGIN
         traceparent, metadata, transfer_id, reverses, hold_id, hold_status, hold_remaining, hold_expires_at
       )
       SELECT p_accounts[leg.account], leg.version, coalesce(leg.epoch, batch_epoch),
-             CASE WHEN v_epochs IS NULL OR leg.version > v_old_versions[leg.account] + 1 THEN coalesce(leg.epoch, batch_epoch)
+             CASE WHEN v_is_one_epoch OR leg.version > v_old_versions[leg.account] + 1 THEN coalesce(leg.epoch, batch_epoch)
                   ELSE v_old_epochs[leg.account] END,
              coalesce(leg.moved, leg.amount), coalesce(leg.held_change, 0), leg.balance, coalesce(leg.held, v_held[leg.account]),
              coalesce(leg.at, v_now),
@@ -749,7 +751,7 @@ BEGIN
              v_assets[leg.account], leg.reference, leg.actor, leg.traceparent, leg.metadata,
              CASE WHEN leg.payer IS NOT NULL THEN
                p_accounts[p_leg_accounts[leg.payer]] || ':' || versions[leg.payer]::text || ':' || CASE
-                 WHEN epochs IS NULL OR epochs[leg.payer] = batch_epoch THEN v_epoch_digits
+                 WHEN coalesce(epochs[leg.payer], batch_epoch) = batch_epoch THEN v_epoch_digits
                  ELSE epoch_digits(epochs[leg.payer])
                END
              END,

@@ -7,7 +7,7 @@ const PARAMETERS = 25;
 /** The contract is above the function: migrations/functions/apply_changes.sql. */
 export const APPLY = {
   name: 'apply_changes',
-  text: `SELECT outcomes::text, replayed::text, failed_legs::text, array_to_string(hold_states, ',', 'null') AS hold_states, balances::text, versions::text, epochs::text, times,
+  text: `SELECT outcomes::text, replayed::text, failed_legs::text, array_to_string(hold_states, ',', 'null') AS hold_states, balances::text, versions::text, epochs::text, times::text,
                 amounts::text, batch_epoch, batch_time
          FROM apply_changes(${Array.from({ length: PARAMETERS }, (_, index) => `$${index + 1}`).join(', ')})`,
 };
@@ -21,7 +21,7 @@ export interface ApplyAnswer {
   balances: string;
   versions: string;
   epochs: string | null;
-  times: (Date | null)[] | null;
+  times: string | null;
   amounts: string | null;
   batch_epoch: number;
   batch_time: Date;
@@ -160,6 +160,7 @@ export function resultsOf(operations: readonly Operation[], answer: ApplyAnswer)
   const failedLegs = answer.failed_legs === null ? undefined : numbersIn(answer.failed_legs);
   const holds: (HoldState | null)[] | undefined =
     answer.hold_states === null ? undefined : JSON.parse(`[${answer.hold_states}]`);
+  const times = answer.times === null ? undefined : elementsOf(answer.times);
   const batchTime = answer.batch_time.toISOString();
 
   const legResult = (place: number, leg: Leg): LegResult | null => {
@@ -170,7 +171,7 @@ export function resultsOf(operations: readonly Operation[], answer: ApplyAnswer)
       balance,
       version: versions[place] as number,
       epoch: epochs?.[place] ?? answer.batch_epoch,
-      createdAt: answer.times?.[place]?.toISOString() ?? batchTime,
+      createdAt: timeIn(times?.[place]) ?? batchTime,
     };
   };
 
@@ -196,7 +197,7 @@ export function resultsOf(operations: readonly Operation[], answer: ApplyAnswer)
   });
 }
 
-/** Of words and nulls only. */
+/** Of words, times and nulls only. */
 function elementsOf(literal: string): string[] {
   return literal.slice(1, -1).split(',');
 }
@@ -204,6 +205,12 @@ function elementsOf(literal: string): string[] {
 function numbersIn(literal: string): (number | null)[] {
   const list = literal.includes('N') ? literal.replaceAll('NULL', 'null') : literal;
   return JSON.parse(`[${list.slice(1, -1)}]`);
+}
+
+/** @param element as PostgreSQL writes it where DateStyle is ISO and TimeZone UTC: `"2026-11-23 19:43:56.55+00"`. */
+function timeIn(element: string | undefined): string | undefined {
+  if (element === undefined || element === 'NULL') return undefined;
+  return new Date(`${element.slice(1, -1).replace(' ', 'T')}:00`).toISOString();
 }
 
 /** Of what needs no quotes. */
