@@ -83,3 +83,22 @@ it('gives single updates their turn while a client sends bulk without end', asyn
   await Promise.all(flood);
   expect(await verified(database)).toMatchObject({ offendingAccounts: 0 });
 });
+
+it('keeps the batches of bulk small while single updates come, which wait for their end', async () => {
+  const updates = Array.from({ length: 1000 }, () => ({ accountId: 'b', amount: 1 }));
+  const bulk = () => send(url, 'POST', '/v1/balance-updates/bulk', { updates });
+  const largest = async (afterVersion: number): Promise<number> => {
+    // A batch is a transaction.
+    const { rows } = await database.pool.query(
+      `SELECT max(batch.legs)::integer AS legs FROM (
+         SELECT count(*) AS legs FROM outbox WHERE account_id = 'b' AND version > $1 GROUP BY outbox.xmin
+       ) batch`,
+      [afterVersion],
+    );
+    return rows[0].legs;
+  };
+  await bulk();
+  expect(await largest(0)).toBe(1000);
+  await Promise.all([update('a'), bulk()]);
+  expect(await largest(1000)).toBe(100);
+});

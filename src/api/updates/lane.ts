@@ -82,6 +82,13 @@ interface Job {
 
 /** Part of a batch that is kept for bulk requests while there are some. */
 const BULK_SHARE_MIN = 0.25;
+/**
+ * Legs of bulk requests in a batch while single operations come: those that arrive during it wait for its end, as do other lanes for
+ * its accounts. Batches of 1,000 save bulk a seventh of its time, and cost them four times as much.
+ */
+const BULK_BESIDE_SINGLES_MAX = 100;
+/** Single operations come, where the last one is no older. */
+const SINGLES_COME_MS = 1000;
 /** How long operations of unknown outcome wait for the database to come back, to be settled under their key. */
 const SETTLE_TIMEOUT_MS = 8000;
 const SETTLE_RETRY_MS = 200;
@@ -99,20 +106,23 @@ export function createLane(options: LaneOptions): Lane {
     const name = `${COUNTED_AS[kind]} ${outcome}`;
     outcomes[name] = (outcomes[name] ?? 0) + 1;
   };
+  let lastSingleAtMs = Number.NEGATIVE_INFINITY;
   let working: Promise<void> | undefined;
   let stopped = false;
   const link = createLaneLink(options);
 
   /** Singles first, and the rest of the batch for bulk, which always gets a part. */
   function takeBatch(): { batch: Job[]; waitedMs: number } {
+    const nowMs = performance.now();
     const bulkShare = queues.bulk.legs > 0 ? Math.ceil(batchRowsMax * BULK_SHARE_MIN) : 0;
     const singles = queues.single.take(Math.max(1, batchRowsMax - bulkShare));
-    const batch = singles.concat(queues.bulk.take(batchRowsMax - legsOf(singles)));
+    const bulkMax = nowMs - lastSingleAtMs < SINGLES_COME_MS ? BULK_BESIDE_SINGLES_MAX : batchRowsMax;
+    const batch = singles.concat(queues.bulk.take(Math.min(bulkMax, batchRowsMax - legsOf(singles))));
     const legs = legsOf(batch);
     counts.batches += 1;
     counts.legs += legs;
     counts.largestBatch = Math.max(counts.largestBatch, legs);
-    const waitedMs = performance.now() - (batch[0]?.submittedAtMs ?? 0);
+    const waitedMs = nowMs - (batch[0]?.submittedAtMs ?? 0);
     counts.waitedMs += waitedMs;
     return { batch, waitedMs };
   }
@@ -251,6 +261,7 @@ export function createLane(options: LaneOptions): Lane {
       if (queue.legs >= queueRowsMax || firstWaitedMs > queueWaitMaxMs) {
         return refused(operation, link.isConnected() ? 'overloaded' : 'unavailable');
       }
+      if (priority === 'single') lastSingleAtMs = nowMs;
       return new Promise((resolve) => {
         queue.push({ operation, submittedAtMs: nowMs, resolve });
         // At once: the first of a crowd goes alone, the others gather behind it.
