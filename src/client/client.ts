@@ -10,6 +10,7 @@ import type {
   BulkTransfer,
   BulkUpdate,
   CaptureAnswer,
+  ChangeType,
   EntriesPage,
   Entry,
   Hold,
@@ -27,7 +28,8 @@ import type {
   Reversal,
   Transfer,
 } from '../shared/contract.ts';
-import { BalanceError, invalidInput } from './balance-error.ts';
+import { type AtomicUpdate, sendAtomically } from './atomic.ts';
+import { invalidInput } from './balance-error.ts';
 import { type Http, type HttpRequest, send } from './http.ts';
 import { type Applied, type BulkPart, type BulkRequest, type BulkResult, sendBulkOnce, sendOnce } from './once.ts';
 import { type CallOptions, type KeyedCallOptions, persist } from './persist.ts';
@@ -61,6 +63,7 @@ export type {
   Transfer,
   TransferLeg,
 } from '../shared/contract.ts';
+export type { AtomicUpdate } from './atomic.ts';
 export { BalanceError, type ErrorCode } from './balance-error.ts';
 export type { Applied, BulkResult } from './once.ts';
 export type { CallOptions, KeyedCallOptions } from './persist.ts';
@@ -91,7 +94,16 @@ export interface EntryFilter {
   /** Entries created before it. */
   to?: Date | undefined;
   direction?: 'credit' | 'debit' | undefined;
+  type?: ChangeType | undefined;
+  /** Entries with exactly this one; found by index, as those of a transfer or a hold are. */
   reference?: string | undefined;
+  transferId?: string | undefined;
+  holdId?: string | undefined;
+}
+
+/** All updates of a call take effect or none, under one key: of the caller, or one of its own. */
+export interface AtomicCallOptions extends KeyedCallOptions {
+  atomic: true;
 }
 
 export interface HoldFilter {
@@ -126,6 +138,12 @@ export interface Client {
    * unknown ones are results. Rejects only when no update can have taken effect.
    */
   updateBalances(updates: readonly BulkUpdate[], options?: CallOptions): Promise<BulkResult[]>;
+  /**
+   * With `atomic` all of 1 to 1,000 updates take effect or none, under the key of the call; an account may be in them
+   * several times. Then each result is `ok`, or none is: the one that failed says why, the others are `linked_failed`.
+   * Where the outcome is unknown, all are `outcome_unknown` with that key.
+   */
+  updateBalances(updates: readonly AtomicUpdate[], options: AtomicCallOptions): Promise<BulkResult[]>;
   /**
    * Moves money between accounts of one asset, all legs or none. Refused as an update is, or as `asset_mismatch`; the
    * error's `accountId` is the account that it is about.
@@ -248,8 +266,13 @@ export function createClient(options: ClientOptions): Client {
       repeatable({ ...post(accountPath(id), change, 'id'), method: 'PATCH' }, call),
     updateBalance: async ({ idempotencyKey, ...update }, call = {}) =>
       keyed(post('/v1/balance-updates', update, 'eventId'), { ...call, idempotencyKey }, update.accountId),
-    updateBalances: async (updates, call = {}) =>
-      bulk({ path: '/v1/balance-updates/bulk', parts: 'updates', resultHas: 'eventId' }, updates, call),
+    updateBalances: async (
+      updates: readonly BulkUpdate[],
+      { atomic, idempotencyKey, ...call }: Partial<AtomicCallOptions> = {},
+    ) =>
+      atomic
+        ? sendAtomically(http, updates, idempotencyKey ?? randomUUID(), deadlineOf(call), call.signal)
+        : bulk({ path: '/v1/balance-updates/bulk', parts: 'updates', resultHas: 'eventId' }, updates, call),
     transfer: async (transfer, call = {}) => keyed(post('/v1/transfers', transfer, 'transferId'), call),
     transfers: async (transfers, call = {}) =>
       bulk({ path: '/v1/transfers/bulk', parts: 'transfers', resultHas: 'transferId' }, transfers, call),

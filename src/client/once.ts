@@ -2,9 +2,10 @@
 // once however often it is sent, and none is left in doubt in silence.
 import { randomUUID } from 'node:crypto';
 import { type AppliedUpdate, BULK_UPDATES_MAX } from '../shared/contract.ts';
-import { BalanceError, errorOf, invalidInput, type ProblemDocument } from './balance-error.ts';
+import { type BalanceError, errorOf, invalidInput, type ProblemDocument } from './balance-error.ts';
 import { type Http, type HttpAnswer, type HttpRequest, send } from './http.ts';
 import { type Outcome, persist } from './persist.ts';
+import { verdict } from './verdict.ts';
 
 /** What the answer to a call under a key has beside its body. */
 interface Receipt {
@@ -20,7 +21,7 @@ export type Applied<Answer = AppliedUpdate> = Answer & Receipt;
 export type BulkResult<Answer = AppliedUpdate> = ({ ok: true } & Applied<Answer>) | { ok: false; error: BalanceError };
 
 /** One result for each part, in order. */
-interface BulkAnswer<Answer> {
+export interface BulkAnswer<Answer> {
   results: (({ status: 200; replayed: boolean } & Answer) | ({ replayed: boolean } & ProblemDocument))[];
 }
 
@@ -39,29 +40,7 @@ export interface BulkPart {
 }
 
 /** Refusals of one part that pass: it is sent again. */
-const PASSING_RESULTS: ReadonlySet<string> = new Set(['overloaded', 'unavailable', 'outcome_unknown']);
-
-/**
- * Refusals that also settle an earlier attempt of the same request. Any other is about the last attempt only, while an
- * earlier one may still take effect. These are remembered under its key:
- */
-const REMEMBERED: ReadonlySet<string> = new Set([
-  'version_mismatch',
-  'hold_amount_exceeded',
-  'reversal_exceeds',
-  'balance_out_of_range',
-  'max_balance_exceeded',
-  'insufficient_funds',
-]);
-
-/** And after these no attempt can pass, now or later. Not `hold_expired`: that is for a clock to say. */
-const FINAL: ReadonlySet<string> = new Set([
-  'idempotency_key_reused',
-  'hold_exists',
-  'hold_closed',
-  'not_reversible',
-  'already_reversed',
-]);
+export const PASSING_RESULTS: ReadonlySet<string> = new Set(['overloaded', 'unavailable', 'outcome_unknown']);
 
 /**
  * The request has no key only where a repeat is harmless by itself: a hold has its id.
@@ -100,12 +79,7 @@ export async function sendBulkOnce<Answer>(
   deadlineMs: number,
   signal: AbortSignal | undefined,
 ): Promise<BulkResult<Answer>[]> {
-  if (given.length < 1 || given.length > BULK_UPDATES_MAX) {
-    throw invalidInput(
-      `/${parts}`,
-      `must hold 1 to ${BULK_UPDATES_MAX} ${parts}, not ${given.length}: send several calls`,
-    );
-  }
+  checkLength(given.length, parts);
   const keyed = given.map((part, index) => {
     const idempotencyKey = part.idempotencyKey ?? randomUUID();
     checkKey(idempotencyKey, `/${parts}/${index}/idempotencyKey`);
@@ -157,24 +131,11 @@ export async function sendBulkOnce<Answer>(
   return results as BulkResult<Answer>[];
 }
 
-/** What the last failure means for a request of which an earlier attempt may have taken effect. */
-function verdict(
-  last: BalanceError,
-  unsettled: boolean,
-  accountId: string | undefined,
-  idempotencyKey: string | undefined,
-): BalanceError {
-  const isSettled = FINAL.has(last.code) || (idempotencyKey !== undefined && REMEMBERED.has(last.code));
-  if (!unsettled || isSettled) {
-    if (last.idempotencyKey === idempotencyKey) return last;
-    return new BalanceError(last.code, last.message, { ...last, cause: last.cause, accountId, idempotencyKey });
-  }
-  const again = idempotencyKey === undefined ? 'Send the same again' : 'Send it again under its key';
-  const what = 'The update was sent, and whether it was applied is not known';
-  const message = `${what}. ${again} to find out. Last: ${last.message}`;
-  return new BalanceError('outcome_unknown', message, { cause: last, accountId, idempotencyKey, status: last.status });
+export function checkLength(length: number, parts: BulkRequest['parts']): void {
+  if (length >= 1 && length <= BULK_UPDATES_MAX) return;
+  throw invalidInput(`/${parts}`, `must hold 1 to ${BULK_UPDATES_MAX} ${parts}, not ${length}: send several calls`);
 }
 
-function checkKey(key: string, where: string): void {
+export function checkKey(key: string, where: string): void {
   if (!/^[\x20-\x7e]{1,255}$/.test(key)) throw invalidInput(where, 'must be 1 to 255 printable ASCII characters');
 }

@@ -2,7 +2,13 @@
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { BalanceError, type Client, type ClientOptions, createClient } from '../../src/client/client.ts';
+import {
+  BalanceError,
+  type Client,
+  type ClientOptions,
+  createClient,
+  type EntryFilter,
+} from '../../src/client/client.ts';
 import type {
   Account,
   AppliedUpdate,
@@ -253,6 +259,7 @@ describe('each call', () => {
 
   it('looks back: past balances, filtered entries, accounts by prefix', async () => {
     await client.createAccount({ id: 'look:back' });
+    await client.createAccount({ id: 'look:too' });
     const changes = [];
     for (const amount of [5, -2, 7]) changes.push(await client.updateBalance({ accountId: 'look:back', amount }));
     await drained(database);
@@ -269,12 +276,25 @@ describe('each call', () => {
     const debits = [];
     for await (const { version } of client.entries('look:back', {}, { direction: 'debit' })) debits.push(version);
     expect(debits).toEqual([2]);
+    const { transferId } = await client.transfer({ from: 'look:back', to: 'look:too', amount: 1, reference: 'rent' });
+    await client.hold('look:back', { holdId: 'seat', amount: 1 });
+    await client.release('look:back', 'seat');
+    await drained(database);
+    const found = async (filter: EntryFilter) =>
+      (await client.readEntries('look:back', filter)).entries.map(({ version }) => version);
+    expect(await found({ transferId })).toEqual([4]);
+    expect(await found({ reference: 'rent' })).toEqual([4]);
+    expect(await found({ holdId: 'seat' })).toEqual([6, 5]);
+    expect(await found({ type: 'hold.placed' })).toEqual([5]);
     const from = new Date(second?.createdAt as string);
-    const page = await client.readEntries('look:back', { from, limit: 1 });
+    const page = await client.readEntries('look:back', { from, direction: 'credit', limit: 1 });
     expect(page.entries.map(({ version }) => version)).toEqual([3]);
     const { accounts, nextCursor } = await client.readAccounts({ prefix: 'look:' });
-    expect({ ids: accounts.map(({ id }) => id), nextCursor }).toEqual({ ids: ['look:back'], nextCursor: null });
-    const failure = await failureOf(client.readPastBalance('look:back', { version: 4 }));
+    expect({ ids: accounts.map(({ id }) => id), nextCursor }).toEqual({
+      ids: ['look:back', 'look:too'],
+      nextCursor: null,
+    });
+    const failure = await failureOf(client.readPastBalance('look:back', { version: 7 }));
     expect(failure.code).toBe('invalid_request');
     await expect(client.readEntries('look:back', { to: new Date(Number.NaN) })).rejects.toThrow(TypeError);
   });
@@ -479,6 +499,24 @@ describe('an update', () => {
     await client.changeAccount('frozen', { status: 'frozen' });
     const error = await failureOf(through.updateBalance({ accountId: 'frozen', amount: 1 }));
     expect(error).toMatchObject({ code: 'outcome_unknown', cause: { code: 'account_frozen' } });
+  });
+
+  it('of an account that was closed meanwhile cannot have been applied, nor a transfer between assets', async () => {
+    await accountsWith({ 'shut:a': 0, 'shut:b': 5 });
+    await client.createAccount({ id: 'shut:points', asset: 'POINTS' });
+    await client.changeAccount('shut:a', { status: 'closed' });
+    const calls: [string, (client: Client) => Promise<unknown>][] = [
+      ['account_closed', ({ updateBalance }) => updateBalance({ accountId: 'shut:a', amount: 1 })],
+      ['account_closed', ({ transfer }) => transfer({ from: 'shut:b', to: 'shut:a', amount: 1 })],
+      ['account_closed', ({ hold }) => hold('shut:a', { holdId: 'h', amount: 1 })],
+      ['asset_mismatch', ({ transfer }) => transfer({ from: 'shut:b', to: 'shut:points', amount: 1 })],
+    ];
+    for (const [code, call] of calls) {
+      const { through } = await clientThrough((connection, count) => {
+        if (count === 1) loseRequest(connection);
+      });
+      expect(await failureOf(call(through))).toMatchObject({ code });
+    }
   });
 
   it('may carry metadata, depend on the version, and take as much as there is', async () => {
@@ -833,6 +871,142 @@ describe('a bulk call', () => {
   it('rejects when nothing can have taken effect', async () => {
     const error = await failureOf(client.updateBalances([{ accountId: 'bulk', amount: 0 }]));
     expect(error).toMatchObject({ code: 'invalid_request', errors: [{ where: '/updates/0/amount' }] });
+  });
+});
+
+describe('an atomic call', () => {
+  it('moves all or nothing, and says which update was the reason', async () => {
+    await accountsWith({ 'all:a': 10, 'all:b': 0 });
+    const updates = [
+      { accountId: 'all:a', amount: -6, reference: 'first' },
+      { accountId: 'all:b', amount: 6 },
+      { accountId: 'all:a', amount: -4, expectedVersion: 2, metadata: { part: '2' } },
+    ];
+    const applied = await client.updateBalances(updates, { atomic: true, idempotencyKey: 'all-1' });
+    expect(applied).toMatchObject([
+      { ok: true, accountId: 'all:a', balance: 4, version: 2, replayed: false, idempotencyKey: 'all-1' },
+      { ok: true, accountId: 'all:b', balance: 6, version: 1 },
+      { ok: true, accountId: 'all:a', balance: 0, version: 3 },
+    ]);
+    const again = await client.updateBalances(updates, { atomic: true, idempotencyKey: 'all-1' });
+    expect(again).toEqual(applied.map((result) => ({ ...result, replayed: true })));
+
+    const refused = await client.updateBalances(
+      [
+        { accountId: 'all:b', amount: 5 },
+        { accountId: 'all:a', amount: -1 },
+      ],
+      { atomic: true },
+    );
+    expect(refused).toMatchObject([
+      { ok: false, error: { code: 'linked_failed', accountId: 'all:b', status: 409 } },
+      { ok: false, error: { code: 'insufficient_funds', accountId: 'all:a', balance: 0, status: 400 } },
+    ]);
+    const keys = refused.map((result) => (result.ok ? undefined : result.error.idempotencyKey));
+    expect(keys).toEqual([expect.any(String), keys[0]]);
+    expect(await balancesOf('all:a', 'all:b')).toEqual([0, 6]);
+    // Another request under the key of the first.
+    const reused = client.updateBalances(updates.slice(1), { atomic: true, idempotencyKey: 'all-1' });
+    expect(await reused).toMatchObject([
+      { ok: false, error: { code: 'idempotency_key_reused' } },
+      { ok: false, error: { code: 'idempotency_key_reused' } },
+    ]);
+  });
+
+  it('takes effect once when the connection breaks before the answer arrives, and is declined once', async () => {
+    await accountsWith({ 'whole:a': 10, 'whole:b': 0 });
+    const lossy = async () =>
+      (
+        await clientThrough((connection, count) => {
+          if (count <= 2) swallowAnswer(connection);
+        })
+      ).through;
+    const both = (amount: number) => [
+      { accountId: 'whole:b', amount },
+      { accountId: 'whole:a', amount: -amount },
+    ];
+    expect(await (await lossy()).updateBalances(both(10), { atomic: true })).toMatchObject([
+      { ok: true, balance: 10, replayed: true },
+      { ok: true, balance: 0, replayed: true },
+    ]);
+    expect(await (await lossy()).updateBalances(both(1), { atomic: true })).toMatchObject([
+      { ok: false, error: { code: 'linked_failed' } },
+      { ok: false, error: { code: 'insufficient_funds', balance: 0 } },
+    ]);
+    expect(await balancesOf('whole:a', 'whole:b')).toEqual([0, 10]);
+  });
+
+  it('that a later refusal does not settle stays unknown as a whole, and can be settled under its key', async () => {
+    await accountsWith({ 'part:a': 10, 'part:b': 0 });
+    const updates = [
+      { accountId: 'part:a', amount: -10 },
+      { accountId: 'part:b', amount: 10 },
+    ];
+    const { through } = await clientThrough((connection, count) => {
+      if (count === 1) loseRequest(connection);
+    });
+    await client.changeAccount('part:b', { status: 'frozen' });
+    const results = await through.updateBalances(updates, { atomic: true });
+    const errors = results.map((result) => (result.ok ? expect.unreachable() : result.error));
+    expect(errors).toMatchObject([
+      { code: 'outcome_unknown', accountId: 'part:a', cause: { code: 'linked_failed' } },
+      { code: 'outcome_unknown', accountId: 'part:b', cause: { code: 'account_frozen' } },
+    ]);
+    await client.changeAccount('part:b', { status: 'open' });
+    const { idempotencyKey } = errors[0]!;
+    const late = await client.updateBalances(updates, { atomic: true, idempotencyKey });
+    expect(late).toMatchObject([
+      { ok: true, replayed: false },
+      { ok: true, balance: 10 },
+    ]);
+
+    const { through: deaf } = await clientThrough(swallowAnswer);
+    const reverse = updates.map(({ accountId, amount }) => ({ accountId, amount: -amount }));
+    const lost = await deaf.updateBalances(reverse, { atomic: true, idempotencyKey: 'lost', deadlineMs: 500 });
+    expect(lost).toMatchObject([
+      { ok: false, error: { code: 'outcome_unknown', accountId: 'part:a', idempotencyKey: 'lost' } },
+      { ok: false, error: { code: 'outcome_unknown', accountId: 'part:b', idempotencyKey: 'lost' } },
+    ]);
+    expect(await client.updateBalances(reverse, { atomic: true, idempotencyKey: 'lost' })).toMatchObject([
+      { ok: true, replayed: true },
+      { ok: true, replayed: true },
+    ]);
+  });
+
+  it('rejects when it is not valid, and before anything is sent where it can', async () => {
+    const atomic = true as const;
+    const update = { accountId: 'bulk', amount: -1 };
+    const { through, count } = await clientThrough(() => {});
+    expect(await failureOf(through.updateBalances([], { atomic }))).toMatchObject({ code: 'invalid_request' });
+    const unsendable = through.updateBalances([update], { atomic, idempotencyKey: 'é' });
+    expect(await failureOf(unsendable)).toMatchObject({ errors: [{ where: 'idempotencyKey' }] });
+    expect(count()).toBe(0);
+    // @ts-expect-error -- a key remembers what all did, not what one took
+    const upTo = client.updateBalances([{ ...update, upTo: true }], { atomic });
+    expect(await failureOf(upTo)).toMatchObject({ code: 'invalid_request', errors: [{ where: '/updates' }] });
+    // @ts-expect-error -- the key is the call's
+    const keyed = client.updateBalances([{ ...update, idempotencyKey: 'k' }], { atomic });
+    expect(await failureOf(keyed)).toMatchObject({ code: 'invalid_request', errors: [{ where: '/updates' }] });
+  });
+
+  it('is sent again while the service is overloaded', async () => {
+    await insertAccounts(database, 'crowded');
+    const tiny = await startApiHere(database, broker, { LANES: '1', QUEUE_ROWS_MAX: '2', RELAY: 'off' });
+    const many = createClient({ url: tiny.url });
+    const blocker = await database.pool.connect();
+    await blocker.query('BEGIN');
+    await blocker.query("SELECT FROM account WHERE account_id = 'crowded' FOR UPDATE");
+    try {
+      const update = { accountId: 'crowded', amount: 1 };
+      const calls = Array.from({ length: 8 }, () => many.updateBalances([update, update], { atomic: true }));
+      const failed = await failureOf(many.updateBalances([update, update], { atomic: true, deadlineMs: 1500 }));
+      expect(failed).toMatchObject({ code: 'overloaded', status: 503 });
+      await blocker.query('COMMIT');
+      expect((await Promise.all(calls)).flat().every(({ ok }) => ok)).toBe(true);
+      expect(await many.readAccount('crowded')).toMatchObject({ balance: 16, version: 16 });
+    } finally {
+      blocker.release();
+    }
   });
 });
 

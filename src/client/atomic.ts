@@ -1,0 +1,77 @@
+// Updates that take effect together or not at all: one request under one idempotency key, sent again as it was until
+// there is an answer about all of them.
+import type { AppliedUpdate, BalanceUpdate, BulkUpdate } from '../shared/contract.ts';
+import { type BalanceError, errorOf, type ProblemDocument } from './balance-error.ts';
+import { type Http, type HttpAnswer, send } from './http.ts';
+import { type BulkAnswer, type BulkResult, checkKey, checkLength, PASSING_RESULTS } from './once.ts';
+import { type Outcome, persist } from './persist.ts';
+import { settles, verdict } from './verdict.ts';
+
+/** An update of an atomic call: the key is the call's, and the amount is moved whole. */
+export interface AtomicUpdate extends Omit<BalanceUpdate, 'upTo'> {
+  upTo?: undefined;
+  idempotencyKey?: undefined;
+}
+
+type Answer = HttpAnswer<BulkAnswer<AppliedUpdate>>;
+
+/**
+ * Resolves with one result for each update, in order: all of them `ok`, or none.
+ * @throws BalanceError when nothing can have taken effect, and no update is the reason.
+ */
+export async function sendAtomically(
+  http: Http,
+  updates: readonly (AtomicUpdate | BulkUpdate)[],
+  idempotencyKey: string,
+  deadlineMs: number,
+  signal: AbortSignal | undefined,
+): Promise<BulkResult[]> {
+  checkLength(updates.length, 'updates');
+  checkKey(idempotencyKey, 'idempotencyKey');
+  const path = '/v1/balance-updates/bulk';
+  const body = JSON.stringify({ updates, atomic: true });
+  let unsettled = false;
+  let answer: Answer;
+  try {
+    answer = await persist(deadlineMs, signal, async (over) => {
+      const sent = await send<Answer['body']>(
+        http,
+        { method: 'POST', path, body, idempotencyKey, answerHas: 'results' },
+        over,
+      );
+      const outcome = aboutAll(sent, idempotencyKey);
+      if ('failed' in outcome && outcome.unsettled) unsettled = true;
+      return outcome;
+    });
+  } catch (error) {
+    if (!unsettled || settles((error as BalanceError).code, idempotencyKey)) throw error;
+    return updates.map(({ accountId }) => ({
+      ok: false,
+      error: verdict(error as BalanceError, true, accountId, idempotencyKey),
+    }));
+  }
+  return resultsOf(answer, unsettled, idempotencyKey);
+}
+
+/** Where a result says that the request has to be sent again, all of them say so. */
+function aboutAll(outcome: Outcome<Answer>, idempotencyKey: string): Outcome<Answer> {
+  if ('failed' in outcome) return outcome;
+  const [first] = outcome.done.body.results;
+  if (!first || !('code' in first) || !PASSING_RESULTS.has(first.code)) return outcome;
+  return { failed: errorOf(first, idempotencyKey), again: true, unsettled: first.code === 'outcome_unknown' };
+}
+
+/** `linked_failed` says nothing of earlier attempts: the refusal of the update that failed does, for all of them. */
+function resultsOf({ body: { results } }: Answer, unsettled: boolean, idempotencyKey: string): BulkResult[] {
+  const refused = results.filter((result): result is { replayed: boolean } & ProblemDocument => 'code' in result);
+  const reason = refused.find(({ code }) => code !== 'linked_failed');
+  const isOpen = unsettled && reason !== undefined && !settles(reason.code, idempotencyKey);
+  return results.map((result): BulkResult => {
+    if (!('code' in result)) {
+      const { status, ...applied } = result;
+      return { ok: true, ...applied, idempotencyKey };
+    }
+    const error = errorOf(result, idempotencyKey);
+    return { ok: false, error: isOpen ? verdict(error, true, error.accountId, idempotencyKey) : error };
+  });
+}
