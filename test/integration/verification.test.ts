@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { CHANGE_COLUMN_NAMES, CHANGE_COLUMNS } from '../../src/shared/change.ts';
+import { countLegsElsewhere } from '../../src/shared/legs-elsewhere.ts';
 import { type Verification, verify, verifyAccount } from '../../src/shared/verification.ts';
 import {
   applyDirectly,
@@ -802,6 +803,47 @@ describe('damage', () => {
     });
     return { child, output, whenEnded: once(child, 'close').then(([code]) => code as number | null) };
   }
+});
+
+describe('of an account that pays many', () => {
+  afterAll(cleanUp);
+
+  it('reads the legs of its transfers elsewhere, and of no others, and over HTTP so many at most', async () => {
+    const database = await createDatabase();
+    const { url } = await startApiHere(database, createBroker(), { RELAY: 'off' });
+    await insertAccounts(database, 'payer', 'shop', 'tax', 'other');
+    await send(url, 'POST', '/v1/balance-updates', { accountId: 'payer', amount: 100 });
+    await send(url, 'POST', '/v1/balance-updates', { accountId: 'other', amount: 100 });
+    const legs = [
+      { accountId: 'payer', amount: -3 },
+      { accountId: 'shop', amount: 2 },
+      { accountId: 'tax', amount: 1 },
+    ];
+    const { body: paid } = await send(url, 'POST', '/v1/transfers', { legs });
+    await send(url, 'POST', '/v1/transfers', { from: 'other', to: 'payer', amount: 5 });
+    const count = async (id: string) => countLegsElsewhere(database.pool, id, 100);
+    expect([await count('payer'), await count('shop'), await count('other')]).toEqual([3, 0, 2]);
+    expect(await countLegsElsewhere(database.pool, 'payer', 2)).toBe(2);
+    await send(url, 'POST', '/v1/reversals', { of: paid.transferId });
+    expect([await count('payer'), await count('shop')]).toEqual([6, 3]); // who reverses, and whose transfer it was
+    expect((await verifiedAlone(database, 'payer'))?.problems).toEqual([]);
+
+    // 2,001 transfers of 100 legs, as the worker would have recorded them.
+    await database.pool.query(`
+      INSERT INTO ledger (account_id, version, epoch, previous_epoch, amount, held_change, balance, held, created_at, type, asset, transfer_id)
+      SELECT CASE leg WHEN 0 THEN 'many' ELSE 'many:' || leg END, transfer, 1, 1, CASE leg WHEN 0 THEN -99 ELSE 1 END, 0, 0, 0, now(),
+             CASE leg WHEN 0 THEN 'balance.debited' ELSE 'balance.credited' END, 'UNIT', 'many:' || transfer || ':1'
+      FROM generate_series(1, 2001) AS transfer CROSS JOIN generate_series(0, 99) AS leg`);
+    await insertAccounts(database, 'many', 'many:1');
+    await database.pool.query("UPDATE account SET version = 2001 WHERE account_id LIKE 'many%'");
+    const refused = await send(url, 'GET', '/v1/accounts/many/verification');
+    expect(refused).toMatchObject({
+      status: 400,
+      body: { code: 'invalid_request', detail: expect.stringMatching(/200000 legs.*npm run verify/) },
+    });
+    const receiver = await send(url, 'GET', '/v1/accounts/many:1/verification');
+    expect(receiver).toMatchObject({ status: 200, body: { verified: false, ledgerEntries: 2001 } });
+  });
 });
 
 it('sees what the ledger holds of an account without a name', async () => {

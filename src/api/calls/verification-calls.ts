@@ -3,6 +3,7 @@ import type { PoolClient } from 'pg';
 import { z } from 'zod';
 import { listChainSegments } from '../../shared/chain-head.ts';
 import type { Pool } from '../../shared/database.ts';
+import { countLegsElsewhere } from '../../shared/legs-elsewhere.ts';
 import { verifyAccount } from '../../shared/verification.ts';
 import { check, inQuery } from '../http/input.ts';
 import { sendJson } from '../http/json-answer.ts';
@@ -14,6 +15,8 @@ import type { Call } from './call.ts';
 
 /** It takes about a second for so many, and a connection of the few that are for everything but updates: one at a time. */
 const VERIFIED_VERSIONS_MAX = 100_000;
+/** And half a second for so many: each change may be a transfer of two legs, or 2,000 of them one of 100. */
+const VERIFIED_LEGS_MAX = 200_000;
 
 const chainHead: Call = {
   path: '/v1/accounts/:id/chain-head',
@@ -71,7 +74,7 @@ const verification: Call = {
   id: 'verifyAccount',
   summary: 'Prove that the history of an account holds together',
   description:
-    'Versions without a gap, amounts that add up to the balance, entries that are those that were hashed, holds as their entries left them, whole transfers, and reversals within what they reverse: in one snapshot, of ledger and outbox. For accounts of up to 100,000 changes; one at a time.',
+    'Versions without a gap, amounts that add up to the balance, entries that are those that were hashed, holds as their entries left them, whole transfers, and reversals within what they reverse: in one snapshot, of ledger and outbox. For accounts of up to 100,000 changes, whose transfers have up to 200,000 legs; one at a time.',
   scope: 'read',
   pathSchema: accountPath,
   answers: { 200: { description: 'What was found.', schema: answers.accountVerification } },
@@ -82,13 +85,15 @@ const verification: Call = {
       const id = idOf(request);
       const { version } = found(id, await inDatabase(() => findAccount(pool, id)));
       if (version > VERIFIED_VERSIONS_MAX) {
-        throw new RequestProblem('invalid_request', {
-          detail: `An account is verified here up to version ${VERIFIED_VERSIONS_MAX}, and this one is at ${version}. Use npm run verify.`,
-        });
+        throw tooMuch(`up to version ${VERIFIED_VERSIONS_MAX}, and this one is at ${version}`);
       }
       if (isVerifying) return sendProblem(response, 'overloaded', { detail: 'Another account is being verified.' });
       isVerifying = true;
       try {
+        const legs = await inDatabase(() => countLegsElsewhere(pool, id, VERIFIED_LEGS_MAX + 1));
+        if (legs > VERIFIED_LEGS_MAX) {
+          throw tooMuch(`with up to ${VERIFIED_LEGS_MAX} legs of the transfers that it pays, and this one has more`);
+        }
         const { problems, ...counts } = found(
           id,
           await inDatabase(() => withClient(pool, (client) => verifyAccount(client, id))),
@@ -102,6 +107,10 @@ const verification: Call = {
 };
 
 export const verificationCalls: readonly Call[] = [chainHead, chainSegments, verification];
+
+function tooMuch(what: string): RequestProblem {
+  return new RequestProblem('invalid_request', { detail: `An account is verified here ${what}. Use npm run verify.` });
+}
 
 /** A connection of the pool for several statements. One that failed in between is not used again. */
 async function withClient<T>(pool: Pool, work: (client: PoolClient) => Promise<T>): Promise<T> {

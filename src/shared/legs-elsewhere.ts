@@ -1,0 +1,36 @@
+// How many legs the proof of an account reads in other accounts: those of the transfers that it pays, and of the reversals
+// that it is part of. One change of it can have a hundred.
+import type pg from 'pg';
+import { TRANSFER_LEGS_MAX } from './contract.ts';
+
+// The payer's leg has the version that the transferId names: the epoch after it is for the proof to compare.
+const IS_PAID = `starts_with(transfer_id, account_id || ':' || version || ':')`;
+const JUDGED = ['ledger', 'outbox']
+  .map(
+    (table) => `
+      SELECT transfer_id FROM ${table}
+      WHERE account_id = $1 AND transfer_id IS NOT NULL AND (${IS_PAID} OR reverses IS NOT NULL)`,
+  )
+  .join(' UNION ');
+
+// The limit within keeps it a look-up by index for each transfer; the one around it ends them.
+const COUNT = `
+  SELECT count(*) AS legs FROM (
+    SELECT FROM (${JUDGED}) judged
+    CROSS JOIN LATERAL (
+      SELECT FROM ledger leg WHERE leg.transfer_id = judged.transfer_id
+      UNION ALL
+      SELECT FROM outbox leg WHERE leg.transfer_id = judged.transfer_id
+      LIMIT ${TRANSFER_LEGS_MAX}
+    ) legs
+    LIMIT $2
+  ) counted`;
+
+/** @param most where there are more, this is the answer: the count costs no more than so many. */
+export async function countLegsElsewhere(
+  client: Pick<pg.ClientBase, 'query'>,
+  accountId: string,
+  most: number,
+): Promise<number> {
+  return Number((await client.query(COUNT, [accountId, most])).rows[0].legs);
+}
