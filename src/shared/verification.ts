@@ -1,8 +1,8 @@
 // The operator's proof, over the whole database in one snapshot: right at any instant, under traffic. Account by account, so that
 // it can be told how far it is.
 // For every account: ledger and outbox together hold the versions 0..n once each, their amounts add up to the balance and their
-// changes of holds to what is held, each entry follows from the one before, limits, status, asset and epoch are those of the
-// entries, and the entries are those that were hashed. Holds are as their entries left them and make up what is held, transfers
+// changes of holds to what is held, each entry follows from the one before, limits, status, asset, epoch and times are those of
+// the entries, and the entries are those that were hashed. Holds are as their entries left them and make up what is held, transfers
 // are whole, and nothing is reversed beyond what it was.
 import type pg from 'pg';
 import { CHAIN_PROBLEMS } from './chain-problems.ts';
@@ -32,7 +32,7 @@ export interface Verification {
 
 // The two parts of entries are each in key order by their primary keys, so the whole streams without a sort.
 // Limits compare as arrays, whose order is that of their first element: the version.
-const ENTRY = `account_id, version, epoch, previous_epoch, amount, held_change, balance, held, asset,
+const ENTRY = `account_id, version, epoch, previous_epoch, amount, held_change, balance, held, asset, created_at,
            CASE WHEN status IS NOT NULL THEN ARRAY[version, ${limitsOf('')}] END AS limits`;
 
 function limitsOf(row: string): string {
@@ -50,13 +50,14 @@ const HISTORIES = `
   ),
   steps AS (
     SELECT *, lag(version, 1, -1::bigint) OVER in_order AS version_before, lag(balance, 1, 0::bigint) OVER in_order AS balance_before,
-           lag(held, 1, 0::bigint) OVER in_order AS held_before, lag(epoch) OVER in_order AS epoch_before
+           lag(held, 1, 0::bigint) OVER in_order AS held_before, lag(epoch) OVER in_order AS epoch_before, lead(version) OVER in_order IS NULL AS is_last
     FROM entries
     WINDOW in_order AS (PARTITION BY account_id ORDER BY version)
   ),
   histories AS (
     SELECT account_id, count(*) AS entries, sum(pending) AS pending, max(version) AS last_version, sum(amount) AS total,
            sum(held_change) AS total_held, max(limits) AS limits, max(epoch) AS last_epoch,
+           min(created_at) FILTER (WHERE version = 0) AS opened_at, max(created_at) FILTER (WHERE is_last) AS changed_at,
            min(asset COLLATE "C") AS asset, max(asset COLLATE "C") AS other_asset,
            min(version_before + 1) FILTER (WHERE version > version_before + 1) AS missing_version,
            min(version) FILTER (WHERE version <= version_before) AS repeated_version,
@@ -101,6 +102,10 @@ const HISTORIES = `
            THEN format('the limits or the status are not those of version %s, which gave them last', limits[1]) END,
       CASE WHEN account.version = last_version AND account.epoch <> last_epoch
            THEN format('the account is of epoch %s, its last entry of %s', account.epoch, last_epoch) END,
+      CASE WHEN account.created_at <> opened_at
+           THEN format('the account was opened at %s, by its first entry at %s', account.created_at, opened_at) END,
+      CASE WHEN account.version = last_version AND account.updated_at <> changed_at
+           THEN format('the account was changed last at %s, by its last entry at %s', account.updated_at, changed_at) END,
       CASE WHEN account.asset <> histories.asset OR account.asset <> other_asset THEN 'the asset is not that of all entries' END,
       CASE WHEN contradictions.version IS NOT NULL
            THEN format('version %s differs between outbox and ledger', contradictions.version) END

@@ -139,7 +139,7 @@ async function fillLedger(client: pg.Client, rows: number): Promise<void> {
     `INSERT INTO ledger (
        account_id, version, epoch, previous_epoch, amount, held_change, balance, held, created_at, type, asset
      )
-     SELECT account_id, number, epoch, epoch, 1, 0, number, 0, now(), 'balance.credited', asset
+     SELECT account_id, number, epoch, epoch, 1, 0, number, 0, updated_at, 'balance.credited', asset
      FROM account CROSS JOIN generate_series(1, $1::integer) AS number
      WHERE account_id <> '${HOT_ACCOUNT}'
      ORDER BY account_id, number`,

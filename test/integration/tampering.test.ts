@@ -70,7 +70,8 @@ async function insertTransfer(): Promise<void> {
   ]);
   await database.pool.query(
     `INSERT INTO account (account_id, balance, version, epoch, created_at, updated_at)
-     SELECT id, 10, 3, ${LEDGER_EPOCH}, now(), now() FROM unnest('{x,y}'::text[]) AS id`,
+     SELECT account_id, 10, 3, ${LEDGER_EPOCH}, min(created_at), max(created_at) FROM ledger
+     WHERE account_id IN ('x', 'y') GROUP BY account_id`,
   );
   await database.pool.query(`INSERT INTO reversal VALUES ('x', 2, ${LEDGER_EPOCH}, 5, 5)`);
   for (const account of ['x', 'y']) {
@@ -88,7 +89,8 @@ beforeEach(async () => {
       await database.pool.query(`SELECT extend_ledger_chain(ARRAY[$1], $2)`, [account, entries]);
     await database.pool.query(
       `INSERT INTO account (account_id, balance, held, version, epoch, overdraft_limit, max_balance, status, created_at, updated_at)
-       VALUES ($1, 50, 5, ${LAST}, ${LEDGER_EPOCH}, 7, 1000, 'frozen', now(), now())`,
+       SELECT $1::text, 50, 5, ${LAST}, ${LEDGER_EPOCH}, 7, 1000, 'frozen', min(created_at), max(created_at)
+       FROM ledger WHERE account_id = $1`,
       [account],
     );
     await database.pool.query(

@@ -683,6 +683,16 @@ describe('damage', () => {
     });
   });
 
+  it.each([
+    ['created_at', '2026-01-01T00:00:00Z', /^the account was opened at 2026-01-01 .*, by its first entry at 20/],
+    ['updated_at', '2100-01-01T00:00:00Z', /^the account was changed last at 2100-01-01 .*, by its last entry at 20/],
+  ])('is found and named: a changed %s of the account', async (column, time, problem) => {
+    await database.pool.query(`UPDATE account SET ${column} = $1 WHERE account_id = 'bad'`, [time]);
+    const problems = [expect.stringMatching(problem)];
+    expect((await verified(database)).offenders).toEqual([{ accountId: 'bad', problems }]);
+    expect((await verifiedAlone(database, 'bad'))?.problems).toEqual(problems);
+  });
+
   it('is not reported of a history with later epochs, limits that changed and an account that closed', async () => {
     // All it has but the number and the timeline.
     await database.pool.query(`
