@@ -1,5 +1,6 @@
 // The console: a stream that tells the truth to whoever may read it, and a page that shows it in a real browser.
 
+import { readdir } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -54,6 +55,10 @@ describe('the stream', () => {
     );
     expect(files.length).toBeGreaterThan(3);
     for (const file of files) expect((await fetch(`${url}/${file}`)).status, file).toBe(200);
+    const folder = new URL('../../src/api/console/page/', import.meta.url);
+    for (const file of (await readdir(folder)).filter((name) => name.endsWith('.js'))) {
+      expect((await fetch(`${url}/console/files/${file}`)).status, file).toBe(200);
+    }
     for (const path of [
       '/console/files/console.html',
       '/console/files/..%2fconsole-routes.ts',
@@ -250,7 +255,7 @@ describe.skipIf(!hasBrowser)('the page in a browser', () => {
     const page = await context.newPage();
     page.on('pageerror', (error) => problems.push(error.message));
     page.on('console', (message) => {
-      if (message.type() === 'error' && !/status of 40[014]/.test(message.text())) problems.push(message.text());
+      if (message.type() === 'error' && !/status of 40[0149]/.test(message.text())) problems.push(message.text());
     });
     page.on('request', (request) => {
       if (!request.url().startsWith(url)) problems.push(`asked ${request.url()}`);
@@ -372,9 +377,10 @@ describe.skipIf(!hasBrowser)('the page in a browser', () => {
 
   it('posts an update, and shows answer, event and entry of it', async () => {
     const page = await open();
-    await page.getByRole('textbox', { name: 'Account', exact: true }).fill('alice');
-    await page.getByLabel('Amount, minor units').fill('42');
-    await page.getByRole('button', { name: 'Post' }).click();
+    const form = page.getByRole('form', { name: 'Update' });
+    await form.getByRole('textbox', { name: 'Account', exact: true }).fill('alice');
+    await form.getByLabel('Amount, minor units').fill('42');
+    await form.getByRole('button', { name: 'Post' }).click();
     const steps = page.locator('#steps > li');
     await steps.filter({ hasText: 'Answer: 200' }).waitFor();
     await steps.filter({ hasText: 'Event, as subscribers get it' }).waitFor();
@@ -384,10 +390,103 @@ describe.skipIf(!hasBrowser)('the page in a browser', () => {
       const shown = JSON.parse(await steps.filter({ hasText: step }).locator('pre').innerText());
       expect(shown.data ?? shown).toMatchObject({ version, balance, amount: 42 });
     }
-    await page.getByLabel('Amount, minor units').fill('-99999999');
-    await page.getByRole('button', { name: 'Post' }).click();
+    await form.getByLabel('Amount, minor units').fill('-99999999');
+    await form.getByRole('button', { name: 'Post' }).click();
     await steps.filter({ hasText: 'insufficient_funds' }).waitFor();
     expect(await steps.count()).toBe(2);
+    await page.context().close();
+  });
+
+  it('makes a transfer, with the keyboard alone, and follows each leg', async () => {
+    for (const id of ['try-a', 'try-b']) await send(url, 'POST', '/v1/accounts', { id }, key);
+    await send(url, 'POST', UPDATES, { accountId: 'try-a', amount: 500 }, key);
+    const page = await open();
+    const steps = page.locator('#steps > li');
+    const form = page.getByRole('form', { name: 'Transfer' });
+    await form.getByLabel('From').focus();
+    for (const typed of ['try-a', 'try-b', '120', 'rent']) {
+      await page.keyboard.press('ControlOrMeta+A');
+      await page.keyboard.type(typed);
+      await page.keyboard.press('Tab');
+    }
+    await page.keyboard.press('Enter'); // on the button that comes next
+    for (const done of ['Answer: 200', 'Event of try-a, as', 'Event of try-b, as']) {
+      await steps.filter({ hasText: done }).waitFor();
+    }
+    await until('both entries are there', async () => (await steps.filter({ hasText: 'recorded' }).count()) === 2);
+    const shown = async (step: string) => JSON.parse(await steps.filter({ hasText: step }).locator('pre').innerText());
+    const { transferId } = await shown('Answer: 200');
+    const both = { transferId, reference: 'rent' };
+    expect(await shown('Ledger entry of try-a')).toMatchObject({ ...both, amount: -120, balance: 380 });
+    expect(await shown('Ledger entry of try-b')).toMatchObject({ ...both, amount: 120, balance: 120 });
+    expect((await shown('Event of try-b')).data).toMatchObject({ ...both, amount: 120 });
+    expect(await steps.first().innerText()).toMatch(/POST \/v1\/transfers\s+Idempotency-Key: \S+/);
+    await form.getByLabel('To').fill('try-nobody');
+    await form.getByRole('button', { name: 'Transfer' }).click();
+    await steps.filter({ hasText: 'account_not_found' }).waitFor();
+    await page.context().close();
+  });
+
+  it('places a hold, captures a part of it for another account, and releases the rest', async () => {
+    for (const id of ['hold-a', 'hold-b']) await send(url, 'POST', '/v1/accounts', { id }, key);
+    await send(url, 'POST', UPDATES, { accountId: 'hold-a', amount: 500 }, key);
+    const page = await open();
+    const steps = page.locator('#steps > li');
+    const shown = async (step: string) => JSON.parse(await steps.filter({ hasText: step }).locator('pre').innerText());
+    const placing = page.getByRole('form', { name: 'Hold sets money aside' });
+    await placing.getByRole('textbox', { name: 'Account', exact: true }).fill('hold-a');
+    await placing.getByLabel('Hold id').fill('seat 12');
+    await placing.getByLabel('Amount').fill('200');
+    await placing.getByRole('button', { name: 'Place' }).click();
+    await steps.filter({ hasText: 'invalid_request' }).waitFor();
+    await placing.getByLabel('Hold id').fill('seat:12');
+    await placing.getByRole('button', { name: 'Place' }).click();
+    await steps.filter({ hasText: 'Answer: 201' }).waitFor();
+    await steps.filter({ hasText: 'Event, as subscribers get it' }).waitFor();
+    await steps.filter({ hasText: 'recorded' }).waitFor();
+    expect(await steps.first().innerText()).not.toContain('Idempotency-Key');
+    expect(await shown('Ledger entry')).toMatchObject({
+      type: 'hold.placed',
+      heldChange: 200,
+      hold: { id: 'seat:12' },
+    });
+    expect((await shown('Event, as')).data.hold.expiresAt).toBe((await shown('Answer: 201')).expiresAt);
+
+    await placing.getByRole('button', { name: 'Place' }).click(); // the same again
+    await steps.filter({ hasText: 'Answer: 200' }).waitFor();
+    expect(await steps.count()).toBe(2);
+
+    const ending = page.getByRole('form', { name: 'Capture or release this hold' });
+    await ending.getByLabel('Of it').fill('201');
+    await ending.getByRole('button', { name: 'Capture' }).click();
+    await steps.filter({ hasText: 'hold_amount_exceeded' }).waitFor();
+    await send(url, 'POST', '/v1/accounts/hold-a/holds/seat:12/capture', { amount: 20, final: false }, key);
+    await ending.getByLabel('Of it').fill('30');
+    await ending.getByRole('button', { name: 'Release' }).click();
+    await steps.filter({ hasText: 'Answer: 200' }).waitFor();
+    await steps.filter({ hasText: 'recorded' }).waitFor();
+    expect(await shown('Ledger entry')).toMatchObject({ type: 'hold.released', heldChange: -30, held: 150 });
+    await ending.getByLabel('Of it').fill('');
+    await ending.getByLabel('Capture to account').fill('hold-b');
+    await ending.getByRole('button', { name: 'Capture' }).click();
+    await until('both entries are there', async () => (await steps.filter({ hasText: 'recorded' }).count()) === 2);
+    expect(await shown('Ledger entry of hold-a')).toMatchObject({ amount: -150, balance: 330, held: 0 });
+    expect(await shown('Ledger entry of hold-b')).toMatchObject({ amount: 150, balance: 150 });
+    await ending.getByRole('button', { name: 'Release' }).click();
+    await steps.filter({ hasText: 'hold_closed' }).waitFor();
+    await page.context().close();
+  });
+
+  it('has a label for each field, also where it is tried', async () => {
+    const page = await open();
+    const unnamed = await page
+      .locator('#try input')
+      .evaluateAll((inputs) =>
+        (inputs as unknown as { labels: unknown[]; id: string }[])
+          .filter(({ labels }) => labels.length !== 1)
+          .map(({ id }) => id),
+      );
+    expect(unnamed).toEqual([]);
     await page.context().close();
   });
 
@@ -397,6 +496,11 @@ describe.skipIf(!hasBrowser)('the page in a browser', () => {
     await page.getByLabel('Account id, or its beginning').fill('alice');
     await page.keyboard.press('Enter');
     await page.locator('#entries tr').first().waitFor();
+    const form = page.getByRole('form', { name: 'Transfer' });
+    await form.getByLabel('From').fill('alice');
+    await form.getByLabel('To').fill('x'.repeat(64));
+    await form.getByRole('button', { name: 'Transfer' }).click();
+    await page.locator('#steps > li', { hasText: 'account_not_found' }).waitFor();
     const [content, screen] = (await page.evaluate('[document.documentElement.scrollWidth, innerWidth]')) as [
       number,
       number,

@@ -13,7 +13,19 @@ const CONTENT_SECURITY_POLICY = [
   ...["base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"],
 ].join('; ');
 
-const SCRIPTS = ['console.js', 'key.js', 'stream.js', 'live.js', 'account.js', 'try.js', 'plot.js', 'show.js'];
+const SCRIPTS = [
+  'console.js',
+  'key.js',
+  'stream.js',
+  'live.js',
+  'account.js',
+  'try.js',
+  'attempt.js',
+  'follow.js',
+  'steps.js',
+  'plot.js',
+  'show.js',
+];
 const own = (name: string, type: string): PageFile => ({
   type: `${type}; charset=utf-8`,
   from: () => new URL(`page/${name}`, import.meta.url),
