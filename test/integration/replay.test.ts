@@ -306,6 +306,28 @@ it('hands over to a queue that is bound already: the present waits for the past 
   expect([...new Set(ids)]).toEqual(versions('a', 0, 302)); // some come twice
 });
 
+it('hands over to a queue that was bound by type: the present waits for the past there too', async () => {
+  await pastOf(['a'], 200);
+  await startApiHere(database, broker);
+  await startWorkerHere(database, broker);
+  await channel.assertQueue(queue, {
+    durable: true,
+    arguments: { 'x-queue-type': 'quorum', 'x-delivery-limit': 1_000_000, 'x-single-active-consumer': true },
+  });
+  await declareTopology(channel, broker.topology);
+  for (const pattern of ['balance.credited', 'hold.*', 'balance.#', '*.opened']) {
+    await channel.bindQueue(queue, broker.topology.eventsExchange, pattern);
+  }
+  const replaying = start('--queue', queue, '--all', '--hand-over', '--rate', '300');
+  await until('some are there', async () => (await channel.checkQueue(queue)).messageCount >= 30);
+  await applyDirectly(database.pool, 'a', 5);
+  expect(await replaying.whenEnded).toMatchObject({ code: 0 });
+  const ids: string[] = [];
+  await channel.consume(queue, (message) => ids.push(message?.properties.messageId), { noAck: true });
+  await until('all are there', () => new Set(ids).size >= 202);
+  expect([...new Set(ids)]).toEqual(versions('a', 0, 201));
+});
+
 it('hands over to no queue of another kind, and touches none', async () => {
   await pastOf(['a'], 3);
   await channel.assertQueue(queue, { durable: true });

@@ -5,6 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { ChannelModel, ConsumeMessage } from 'amqplib';
 import { answered } from '../../shared/broker.ts';
 import { SettingsError } from '../../shared/config.ts';
+import { CHANGE_TYPES } from '../../shared/contract.ts';
 import { ALL_EVENTS, type Topology } from '../../shared/topology.ts';
 import { propertiesOf, takeMessages } from '../messages.ts';
 import type { Message, ReplayPublisher } from './publisher.ts';
@@ -26,6 +27,17 @@ const SILENCE_MS = 10_000;
 /** What was routed before a binding was taken away may be on its way to the queue still, from another node of a cluster. */
 const ON_ITS_WAY_MS = 1000;
 
+/**
+ * How a queue may be bound: to everything, or by type. AMQP does not say which of them it is, and to unbind what is not
+ * bound does nothing.
+ */
+const PATTERNS = [
+  ...[ALL_EVENTS, '*.*'],
+  ...CHANGE_TYPES,
+  ...[...new Set(CHANGE_TYPES.map((type) => type.split('.')[0]))].flatMap((kind) => [`${kind}.*`, `${kind}.#`]),
+  ...[...new Set(CHANGE_TYPES.map((type) => type.split('.')[1]))].flatMap((end) => [`*.${end}`, `#.${end}`]),
+];
+
 export interface HandOver {
   /** Moves what was kept into the queue, and binds it. @returns the messages that were kept. */
   finish(publisher: ReplayPublisher): Promise<number>;
@@ -45,7 +57,9 @@ export async function beginHandOver(connection: ChannelModel, topology: Topology
   const { queue: keeper } = await answered('declaring a queue', channel.assertQueue('', { exclusive: true }));
   await answered('binding a queue', channel.bindQueue(keeper, topology.eventsExchange, ALL_EVENTS));
   // It is bound where a hand-over failed in its last moments, or where somebody did that: the present would come before the past.
-  await answered('unbinding the queue', channel.unbindQueue(queue, topology.eventsExchange, ALL_EVENTS));
+  for (const pattern of PATTERNS) {
+    await answered('unbinding the queue', channel.unbindQueue(queue, topology.eventsExchange, pattern));
+  }
 
   const left = async () => (await answered('asking the queue', channel.checkQueue(keeper))).messageCount;
 
