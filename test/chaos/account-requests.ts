@@ -1,8 +1,8 @@
 // Opens, reads and changes accounts, and writes down what came of each request, as one client saw it.
 import type { Actor, WantedAccount } from './accounts.ts';
+import { type Sender, signedBy } from './attempts.ts';
 import { type AccountState, now, type PolicyChange, type Status } from './history.ts';
 import type { Reply } from './http.ts';
-import { type Sender, signedBy } from './updates.ts';
 
 interface Api {
   port: number;

@@ -1,5 +1,5 @@
-// The accounts of a run: two that every client wants, some that are busy, many that are rarely touched, one near the end of
-// the range, two with a highest balance, and two whose limits and status change all the time.
+// The accounts of a run: two that every client wants, some that are busy, some with money, many that are rarely touched, one
+// near the end of the range, two with a highest balance, and two whose limits and status change all the time.
 import type { Random } from './random.ts';
 
 export const AMOUNT_MAX = 9_007_199_254_740_991;
@@ -27,6 +27,8 @@ export const POLICY_LIMITS = { overdraftLimit: [0, 400], maxBalance: [20, 100_00
 const numbered = (name: string, count: number) => Array.from({ length: count }, (_, number) => `${name}-${number}`);
 const HOT = numbered('hot', 2);
 const WARM = numbered('warm', 10);
+/** These earn more than they spend, so that holds and transfers find something. */
+const WALLETS = numbered('wallet', 8);
 const COLD = numbered('cold', 200);
 const CAPPED = numbered('capped', 2);
 const CAPPED_MAX = 150;
@@ -40,14 +42,16 @@ const wanted = (more: Partial<WantedAccount> = {}): WantedAccount => ({
 export const ACCOUNTS: ReadonlyMap<string, WantedAccount> = new Map([
   ...HOT.map((id, number) => [id, wanted({ overdraftLimit: number * 500 })] as const),
   ...WARM.map((id, number) => [id, wanted({ overdraftLimit: number * 100, asset: 'USD/2' })] as const),
+  ...WALLETS.map((id) => [id, wanted({ overdraftLimit: 300 })] as const),
   ...CAPPED.map((id) => [id, wanted({ maxBalance: CAPPED_MAX })] as const),
   ...[...COLD, RICH_ACCOUNT, ...POLICY_ACCOUNTS].map((id) => [id, wanted()] as const),
 ]);
 
 export function pickAccount(random: Random): string {
   const draw = random();
-  if (draw < 0.43) return random.pick(HOT);
-  if (draw < 0.71) return random.pick(WARM);
+  if (draw < 0.4) return random.pick(HOT);
+  if (draw < 0.65) return random.pick(WARM);
+  if (draw < 0.75) return random.pick(WALLETS);
   if (draw < 0.85) return random.pick(COLD);
   if (draw < 0.9) return random.pick(CAPPED);
   return draw < 0.93 ? RICH_ACCOUNT : random.pick(POLICY_ACCOUNTS);
@@ -57,5 +61,19 @@ export function pickAccount(random: Random): string {
 export function pickAmount(random: Random, accountId: string): number {
   const isMany = random.chance(0.5);
   const amount = isMany ? -random.between(1, 70) : random.between(1, 50);
-  return accountId === RICH_ACCOUNT || CAPPED.includes(accountId) ? -amount : amount;
+  return accountId === RICH_ACCOUNT || CAPPED.includes(accountId) || WALLETS.includes(accountId) ? -amount : amount;
+}
+
+/** Where money is set aside. */
+export function pickHolder(random: Random): string {
+  return random.chance(0.6) ? random.pick(WALLETS) : pickAccount(random);
+}
+
+const PEERS = [...HOT, ...WALLETS, ...WALLETS, ...COLD.slice(0, 10), ...CAPPED, ...POLICY_ACCOUNTS, RICH_ACCOUNT];
+const STRANGERS_CHANCE = 0.03;
+
+/** Different accounts that count the same asset, or rarely not. */
+export function pickPeers(random: Random, count: number): string[] {
+  const peers = random.chance(STRANGERS_CHANCE) ? [...PEERS, ...WARM] : random.chance(0.25) ? WARM : PEERS;
+  return [...new Set(random.shuffled(peers))].slice(0, count);
 }

@@ -2,24 +2,82 @@
 // process's monotonic clock, so "ended before another began" means what it says.
 import type { AccountLimits, Actor } from './accounts.ts';
 
-/** One update that a client wants. Retries under a key are attempts at the same operation. */
-export interface Operation {
-  /** Also its reference, so that each entry can be traced to the operation that asked for it. */
-  id: string;
+export type Kind = 'update' | 'atomic' | 'transfer' | 'reversal' | 'hold' | 'capture' | 'release' | 'hold change';
+
+/** What an operation does to one account. */
+export interface Leg {
   accountId: string;
-  amount: number;
+  /** Minor units, a credit is positive; 0: no money moves. Null: as much as is left of the hold, or of what is reversed. */
+  amount: number | null;
+}
+
+/** What a client wants to happen once. Retries under a key are attempts at the same operation. */
+export interface Operation {
+  /** Also the reference of all its entries, so that each can be traced to the operation that asked for it. */
+  id: string;
+  kind: Kind;
+  /** Of an atomic bulk in its order, of a capture the holder first, of others in any. */
+  legs: readonly [Leg, ...Leg[]];
   /** Two actors may use the same key on one account: each gets an effect of its own. */
   key: string | null;
   actor: Actor;
+  /** Of what is done to a hold, and of a reversal: the amount that the request names, if any. */
+  amount?: number;
+  /** A hold of the account of the first leg. */
+  hold?: HoldTarget;
+  /** Event id or transfer id of what is reversed. */
+  reverses?: string;
 }
 
-export const DECLINES = ['insufficient_funds', 'balance_out_of_range', 'max_balance_exceeded'] as const;
+export interface HoldTarget {
+  holdId: string;
+  /** Null: it is not to expire any more. */
+  expiresInSeconds?: number | null;
+  /** Of a capture: what is left after it is released. */
+  isFinal?: boolean;
+}
+
+/** Remembered under a key, and so final. Without one they are final too: nobody asks again. */
+export const DECLINES = [
+  ...(['version_mismatch', 'hold_amount_exceeded', 'reversal_exceeds'] as const),
+  ...(['balance_out_of_range', 'max_balance_exceeded', 'insufficient_funds'] as const),
+] as const;
+
+/** What a leg was and left, by the answer. */
+export interface LegAnswer {
+  accountId: string;
+  amount: number;
+  balance: number;
+  version: number;
+  epoch: number;
+}
+
+export interface Applied {
+  kind: 'applied';
+  replayed: boolean;
+  /** None of a hold that was placed: its answer is the hold. */
+  legs: readonly LegAnswer[];
+  /** Of the latest leg. */
+  createdAt: string;
+  transferId: string | null;
+  hold: HoldState | null;
+}
+
+export interface Declined {
+  kind: 'declined';
+  code: (typeof DECLINES)[number];
+  replayed: boolean;
+  /** The account that declined it, as it was. */
+  accountId: string;
+  balance: number;
+  version: number;
+}
 
 export type Result =
-  | { kind: 'applied'; replayed: boolean; balance: number; version: number; epoch: number; createdAt: string }
-  | { kind: 'declined'; code: (typeof DECLINES)[number]; replayed: boolean; balance: number; version: number }
+  | Applied
+  | Declined
   /** The service says that this attempt changed nothing, or the connection was refused. */
-  | { kind: 'refused'; code: string }
+  | { kind: 'refused'; code: string; hold?: HoldState }
   /** Whether this attempt changed something is not known. */
   | { kind: 'unknown'; why: string };
 
@@ -46,6 +104,28 @@ export interface AccountState extends AccountLimits {
 }
 
 export type Status = 'open' | 'frozen' | 'closed';
+
+export type HoldStatus = 'active' | 'captured' | 'released' | 'expired';
+
+/** A hold as an answer showed it. */
+export interface HoldState {
+  holdId: string;
+  status: HoldStatus;
+  amount: number;
+  captured: number;
+  remaining: number;
+  expiresAt: string | null;
+  createdAt: string;
+  updatedAt: string;
+}
+
+/** A hold that an answer showed: to placing it again, to a GET, or to what came too late. */
+export interface HoldReading {
+  accountId: string;
+  startMs: number;
+  endMs: number;
+  state: HoldState;
+}
 
 /** An account that an answer showed: of a GET, a POST or a PATCH. */
 export interface Reading {
@@ -81,6 +161,7 @@ export interface PolicyChange extends AccountLimits {
 export class History {
   readonly attempts: Attempt[] = [];
   readonly readings: Reading[] = [];
+  readonly holdReadings: HoldReading[] = [];
   readonly openings: Opening[] = [];
   readonly policyChanges: PolicyChange[] = [];
   /** Answers that no API of ours may give; each is a violation. */
@@ -94,6 +175,15 @@ export class History {
       if ('replayed' in result && result.replayed) counts.replayed += 1;
     }
     return counts;
+  }
+
+  /** How often each kind of operation was answered as applied, replays included. */
+  get applied(): Partial<Record<Kind, number>> {
+    const applied: Partial<Record<Kind, number>> = {};
+    for (const { operation, result } of this.attempts) {
+      if (result.kind === 'applied') applied[operation.kind] = (applied[operation.kind] ?? 0) + 1;
+    }
+    return applied;
   }
 
   /** How often each refusal was answered, remembered or not. */

@@ -48,6 +48,7 @@ export function summaryOf(report: Report) {
     attempts: requests,
     ...results,
     codes: history.codes,
+    applied: history.applied,
     openings: history.openings.length,
     changes: history.policyChanges.length,
     readings: history.readings.length,
@@ -62,12 +63,14 @@ export function summaryOf(report: Report) {
 }
 
 export function printReport(report: Report, say: (line: string) => void): void {
-  const { faults, codes, ...counts } = summaryOf(report);
+  const { faults, codes, applied, ...counts } = summaryOf(report);
   say('');
   say('faults injected');
   for (const [fault, times] of Object.entries(faults)) say(`  ${fault.padEnd(36)} ${String(times).padStart(6)}`);
   say('seen');
   for (const [name, count] of Object.entries(counts)) say(`  ${spaced(name).padEnd(36)} ${String(count).padStart(6)}`);
+  say('answered as applied');
+  for (const [kind, count] of Object.entries(applied)) say(`  ${kind.padEnd(36)} ${String(count).padStart(6)}`);
   say('refusals');
   for (const [code, count] of Object.entries(codes)) say(`  ${code.padEnd(36)} ${String(count).padStart(6)}`);
   for (const { check, accountId, what } of report.violations.slice(0, SHOWN_MAX)) {
@@ -89,7 +92,7 @@ export function writeHistory(report: Report): string {
         ({ startMs, endMs }) => near(startMs) || near(endMs) || (startMs < atMs! && endMs > atMs!),
       ),
       attempts: history.attempts
-        .filter(({ operation, startMs }) => operation.accountId === accountId && near(startMs))
+        .filter(({ operation, startMs }) => operation.legs.some((leg) => leg.accountId === accountId) && near(startMs))
         .slice(-ATTEMPTS_MAX),
       policyChanges: history.policyChanges.filter((change) => change.accountId === accountId && near(change.startMs)),
       ledger: final.ledger.get(accountId ?? '')?.slice(-ATTEMPTS_MAX),

@@ -10,9 +10,10 @@ import { keeperOf } from '../bench/processes.ts';
 import { startReaper } from '../reaper.ts';
 import { openAccount } from './account-requests.ts';
 import { ACCOUNTS, ACTORS, AMOUNT_MAX, RICH_ACCOUNT, type Tokens } from './accounts.ts';
+import { attempt } from './attempts.ts';
 import { check } from './checker/checker.ts';
 import type { Violation, Window } from './checker/evidence.ts';
-import { runClients } from './clients.ts';
+import { runClients } from './clients/clients.ts';
 import { type Evidence, type Fault, type FaultContext, holds } from './faults/fault.ts';
 import { forgeEvents } from './faults/server-faults.ts';
 import { readFinalState } from './final-state.ts';
@@ -27,8 +28,7 @@ import type { Report } from './report.ts';
 import { type Servers, startServers } from './servers.ts';
 import { takeSnapshots } from './snapshots.ts';
 import { type Subscriber, startSubscriber } from './subscriber.ts';
-import { acceptedVersions, caughtUp, describeStuck, isHealthy } from './system-state.ts';
-import { attemptUpdate } from './updates.ts';
+import { acceptedVersions, caughtUp, describeStuck, isHealthy, isNoneToExpire } from './system-state.ts';
 
 export interface SuiteOptions {
   seed: number;
@@ -163,10 +163,15 @@ async function attack(
   const unsettled = await clients;
   clearTimeout(patience);
   await turns.stop();
-  for (const { id, accountId } of unsettled) {
-    stuck.push({ check: 'stuck', accountId, what: `nobody could find out what became of ${id} within ${healMs} ms` });
+  for (const { id, legs } of unsettled) {
+    stuck.push({
+      check: 'stuck',
+      accountId: legs[0].accountId,
+      what: `nobody could find out what became of ${id} within ${healMs} ms`,
+    });
   }
   await replayAll(history, fleet.apis, tokens);
+  await holds(() => isNoneToExpire(pool), healMs);
   const isDrained = await healed('the ledger, the subscriber or the dead letters lack something');
   await holds(() => forgeriesAreDead(evidence, subscriber, calm), healMs);
   await snapshots.stop();
@@ -227,7 +232,8 @@ async function openAccounts(history: History, fleet: Fleet, tokens: Tokens): Pro
     );
     if (!opened.every(Boolean)) throw new Error('the accounts could not be opened');
     const amount = AMOUNT_MAX - RICH_MARGIN;
-    await attemptUpdate(sender, api, { id: 'riches', accountId: RICH_ACCOUNT, amount, key: 'riches', actor });
+    const legs = [{ accountId: RICH_ACCOUNT, amount }] as const;
+    await attempt(sender, api, { id: 'riches', kind: 'update', legs, key: 'riches', actor });
   } finally {
     http.close();
   }

@@ -36,6 +36,12 @@ export async function acceptedVersions({ pool }: FaultContext): Promise<Map<stri
   return new Map(rows.map(({ id, version }) => [id, version]));
 }
 
+/** Holds that expire have expired, so that nothing changes any more. */
+export async function isNoneToExpire(pool: FaultContext['pool']): Promise<boolean> {
+  const { rows } = await pool.query("SELECT FROM hold WHERE status = 'active' AND expires_at IS NOT NULL LIMIT 1");
+  return rows.length === 0;
+}
+
 /** All versions up to these are in the ledger, and the subscriber has seen their events. */
 export async function caughtUp(
   { pool, subscriber, evidence }: FaultContext,

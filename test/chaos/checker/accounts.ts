@@ -64,44 +64,52 @@ function checkStep(before: Entry | undefined, entry: Entry, { epochs }: FinalSta
   }
 }
 
-/** Only the opening and changes give limits, and they move no money. */
-function checkForm({ version, type, amount, heldChange, overdraftLimit, status }: Entry, report: Report): void {
-  const right =
-    amount > 0
-      ? 'balance.credited'
-      : amount < 0
-        ? 'balance.debited'
-        : version === 0
-          ? 'account.opened'
-          : 'account.changed';
-  if (type !== right) report('gapless', `version ${version} with the amount ${amount} is of type ${type}`);
+/** Only the opening and changes give limits, only holds change what is held, and only these three move no money. */
+function checkForm({ version, type, amount, heldChange, holdId, overdraftLimit, status }: Entry, report: Report): void {
+  const still = holdId === null ? [version === 0 ? 'account.opened' : 'account.changed'] : HOLD_TYPES;
+  const right = amount > 0 ? ['balance.credited'] : amount < 0 ? ['balance.debited'] : still;
+  if (!right.includes(type)) report('gapless', `version ${version} with the amount ${amount} is of type ${type}`);
   const givesLimits = overdraftLimit !== null && status !== null;
-  if (givesLimits !== (amount === 0)) report('gapless', `version ${version} of type ${type} has the wrong limits`);
-  if (heldChange !== 0) report('asked for', `version ${version} changes what is held, and nobody asked for a hold`);
+  if (givesLimits !== type.startsWith('account.'))
+    report('gapless', `version ${version} of type ${type} has the wrong limits`);
+  if (heldChange !== 0 && holdId === null) report('holds', `version ${version} changes what is held without a hold`);
 }
 
+const HOLD_TYPES = ['hold.placed', 'hold.changed', 'hold.released', 'hold.expired'];
+/** These free what is held, whatever the status of the account. */
+const FREEING = ['hold.released', 'hold.expired'];
+
 /** By what the entries themselves say. */
-function checkLimits({ version, amount, balance, held }: Entry, limits: Limits | undefined, report: Report): void {
+function checkLimits(entry: Entry, limits: Limits | undefined, report: Report): void {
   if (!limits) return;
+  const { version, type, amount, balance, held, reverses } = entry;
   const { overdraftLimit, maxBalance, status } = limits;
   if (balance - held < -overdraftLimit)
-    report('never overdrawn', `version ${version} left ${balance}, and the limit was ${overdraftLimit}`);
-  if (amount > 0 && maxBalance !== null && balance > maxBalance)
+    report(
+      'never overdrawn',
+      `version ${version} left ${balance} with ${held} held, and the limit was ${overdraftLimit}`,
+    );
+  if (amount > 0 && reverses === null && maxBalance !== null && balance > maxBalance)
     report('never above', `version ${version} left ${balance}, and the highest balance was ${maxBalance}`);
-  if (amount !== 0 && status !== 'open') report('answers', `version ${version} was accepted while it was ${status}`);
+  if (!type.startsWith('account.') && !FREEING.includes(type) && status !== 'open')
+    report('answers', `version ${version} was accepted while it was ${status}`);
 }
 
 /** By what the clients had asked for. */
 function checkPolicies(entry: Entry, cases: Cases, policies: Policies, report: Report): void {
-  const { accountId, version, amount, balance, reference } = entry;
+  const { accountId, version, type, amount, balance, held, reference, reverses } = entry;
   const asked = cases.byId.get(reference ?? '');
   if (!asked) return;
   const { statuses, limitMax, ceilingMax } = policies(accountId, asked);
-  if (amount < 0 && balance < -limitMax)
-    report('never overdrawn', `version ${version} left ${balance}, and the limit was at most ${limitMax}`);
-  if (amount > 0 && balance > ceilingMax)
+  if (amount < 0 && balance - held < -limitMax)
+    report(
+      'never overdrawn',
+      `version ${version} left ${balance} with ${held} held, and the limit was at most ${limitMax}`,
+    );
+  if (amount > 0 && reverses === null && balance > ceilingMax)
     report('never above', `version ${version} left ${balance}, and the highest balance was at most ${ceilingMax}`);
-  if (!statuses.has('open')) report('answers', `version ${version} was accepted while the account was not open`);
+  if (!statuses.has('open') && !FREEING.includes(type))
+    report('answers', `version ${version} was accepted while the account was not open`);
 }
 
 function checkLast(

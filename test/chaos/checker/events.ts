@@ -1,9 +1,11 @@
 // The independent subscriber: it saw every change, nothing else, and the consumer's rule of docs/events.md (drop what is
 // not above the last one, hold what leaves a gap) makes versions 0..n of it. Without faults the order is right at once.
+
+import { eventIdOf } from '../answers.ts';
 import { wasWiped } from '../faults/fault.ts';
 import type { Entry } from '../final-state.ts';
 import type { SeenEvent } from '../subscriber.ts';
-import { eventIdOf } from '../updates.ts';
+import { metadataIn } from './asked-for.ts';
 import type { Cases, CheckInput, Violation, Window } from './evidence.ts';
 
 export function checkEvents(input: CheckInput, cases: Cases): Violation[] {
@@ -14,7 +16,7 @@ export function checkEvents(input: CheckInput, cases: Cases): Violation[] {
     const entry = final.ledger.get(accountId)?.[version];
     const seen = entryIn(event);
     const isIdRight = event.id === eventIdOf(accountId, version, event.data.epoch);
-    if (entry && seen && isIdRight && isSame(entry, seen)) continue;
+    if (entry && isIdRight && isSame(entry, seen)) continue;
     const what = `the event ${JSON.stringify(event)} does not fit the entry ${JSON.stringify(entry)}`;
     violations.push({ check: 'events', accountId, atMs, what });
   }
@@ -27,22 +29,16 @@ export function checkEvents(input: CheckInput, cases: Cases): Violation[] {
   ];
 }
 
-/** Undefined where it says more than an entry here can. */
-function entryIn({ type, time, data }: SeenEvent['event']): Entry | undefined {
-  const {
-    previousEpoch = null,
-    reference = null,
-    actor = null,
-    limits,
-    metadata,
-    transferId,
-    reverses,
-    hold,
-    ...rest
-  } = data;
-  if (metadata ?? transferId ?? reverses ?? hold) return undefined;
+function entryIn({ type, time, data }: SeenEvent['event']): Entry {
+  const { limits, metadata, hold, previousEpoch = null, reference = null, actor = null, ...rest } = data;
+  const { transferId = null, reverses = null, ...always } = rest;
   const { overdraftLimit = null, maxBalance = null, status = null } = limits ?? {};
-  return { ...rest, previousEpoch, type, reference, actor, overdraftLimit, maxBalance, status, createdAt: time };
+  return {
+    ...{ ...always, previousEpoch, type, reference, actor, transferId, reverses, createdAt: time },
+    metadata: metadata ? metadataIn(metadata) : null,
+    ...{ holdId: hold?.id ?? null, holdStatus: hold?.status ?? null, holdRemaining: hold?.remaining ?? null },
+    ...{ holdExpiresAt: hold?.expiresAt ?? null, overdraftLimit, maxBalance, status },
+  };
 }
 
 function isSame(one: Entry, other: Entry): boolean {

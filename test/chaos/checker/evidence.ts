@@ -1,8 +1,18 @@
-// What the checks look at, and how it is sorted for them: by operation, by account.
+// What the checks look at, and how it is sorted for them.
 import { AMOUNT_MAX } from '../accounts.ts';
 import type { Evidence } from '../faults/fault.ts';
 import type { Entry, FinalState } from '../final-state.ts';
-import type { AccountState, Attempt, History, Opening, Operation, PolicyChange, Status } from '../history.ts';
+import type {
+  AccountState,
+  Applied,
+  Attempt,
+  Declined,
+  History,
+  Opening,
+  Operation,
+  PolicyChange,
+  Status,
+} from '../history.ts';
 import type { SubscriberRecord } from '../subscriber.ts';
 
 /** One thing that does not hold. */
@@ -30,9 +40,7 @@ export interface CheckInput {
 }
 
 /** An answer that is remembered under a key, and final. */
-export type Remembered = Attempt & {
-  result: { kind: 'applied' | 'declined'; replayed: boolean; balance: number; version: number };
-};
+export type Remembered = Attempt & { result: Applied | Declined };
 
 /** What is known of an account's opening from the clients alone. */
 export interface Birth {
@@ -48,6 +56,7 @@ export interface Case {
   /** In order of their start; those that misuse its key are not among them. */
   attempts: Attempt[];
   remembered: Remembered[];
+  /** One for each leg, if it took effect once. */
   entries: Entry[];
   /** Its effect lies between its first attempt and the first answer that knows about it. */
   startMs: number;
@@ -56,7 +65,6 @@ export interface Case {
 
 export interface Cases {
   byId: ReadonlyMap<string, Case>;
-  byAccount: ReadonlyMap<string, Case[]>;
   misuses: Attempt[];
   births: ReadonlyMap<string, Birth>;
 }
@@ -85,15 +93,8 @@ export function casesOf({ history, final }: Pick<CheckInput, 'history' | 'final'
   for (const entries of final.ledger.values()) {
     for (const entry of entries) byId.get(entry.reference ?? '')?.entries.push(entry);
   }
-  const byAccount = new Map<string, Case[]>();
-  for (const one of byId.values()) {
-    one.attempts.sort((a, b) => a.startMs - b.startMs);
-    const { accountId } = one.operation;
-    const ofAccount = byAccount.get(accountId);
-    if (ofAccount) ofAccount.push(one);
-    else byAccount.set(accountId, [one]);
-  }
-  return { byId, byAccount, misuses, births: birthsOf(history) };
+  for (const one of byId.values()) one.attempts.sort((a, b) => a.startMs - b.startMs);
+  return { byId, misuses, births: birthsOf(history) };
 }
 
 function birthsOf({ openings }: History): Map<string, Birth> {

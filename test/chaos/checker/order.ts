@@ -1,11 +1,9 @@
-// Each account is linearizable: an answer that had arrived before another request began has the lower version, a decline
-// and a reading show the account as one of its versions within their window was, and updates of one bulk request keep
-// their order.
-import { AMOUNT_MAX } from '../accounts.ts';
+// Each account is linearizable: an answer that had arrived before another request began has the lower version, a reading shows
+// the account as one of its versions within its window was, and updates of one bulk request keep their order.
 import type { AccountState } from '../history.ts';
 import { changesOf } from './changes.ts';
 import type { Cases, CheckInput, Remembered, StateAt, Violation } from './evidence.ts';
-import { policiesOf, statesOf } from './evidence.ts';
+import { statesOf } from './evidence.ts';
 
 interface Point {
   startMs: number;
@@ -23,11 +21,11 @@ export function checkOrder(input: CheckInput, cases: Cases): Violation[] {
     else points.set(accountId, [point]);
   };
   for (const { operation, remembered, entries, startMs, endMs } of cases.byId.values()) {
-    const { accountId, id: name } = operation;
-    const [entry] = entries;
-    const declined = remembered.find(({ result }) => result.kind === 'declined');
-    if (entry) add(accountId, { startMs, endMs, version: entry.version, writes: true, name });
-    else if (declined) add(accountId, { startMs, endMs, version: declined.result.version, writes: false, name });
+    const { id: name } = operation;
+    for (const { accountId, version } of entries) add(accountId, { startMs, endMs, version, writes: true, name });
+    const declined = remembered.find(({ result }) => result.kind === 'declined')?.result;
+    if (entries.length > 0 || declined?.kind !== 'declined') continue;
+    add(declined.accountId, { startMs, endMs, version: declined.version, writes: false, name });
   }
   for (const [accountId, { startMs, endMs }] of cases.births) {
     if (input.final.ledger.has(accountId))
@@ -44,7 +42,6 @@ export function checkOrder(input: CheckInput, cases: Cases): Violation[] {
   const stateAt = statesOf(input.final);
   return [
     ...[...points].flatMap(([accountId, ofAccount]) => checkRealTime(accountId, ofAccount)),
-    ...checkDeclines(input, cases, stateAt),
     ...checkReadings(input, stateAt),
     ...checkBulk(cases),
   ];
@@ -68,39 +65,6 @@ function checkRealTime(accountId: string, points: Point[]): Violation[] {
   return violations;
 }
 
-/** At the version that the decline names, the balance was as it says, and the limits did not allow the update. */
-function checkDeclines({ history }: CheckInput, cases: Cases, stateAt: StateAt): Violation[] {
-  const violations: Violation[] = [];
-  const policies = policiesOf(history);
-  for (const { operation, remembered, startMs, endMs } of cases.byId.values()) {
-    const declined = remembered.find(({ result }) => result.kind === 'declined');
-    if (!declined) continue;
-    const { accountId, amount, id } = operation;
-    const { balance, version } = declined.result;
-    const report = (what: string) =>
-      violations.push({ check: 'declines', accountId, atMs: startMs, what: `${id}: ${what}` });
-    const real = stateAt(accountId, version);
-    if (real?.balance !== balance)
-      report(`was declined with balance ${balance} at version ${version}; it was ${real?.balance}`);
-    if (!real) continue;
-    const { limitMin, ceilingMin } = policies(accountId, { startMs, endMs });
-    const after = balance + amount;
-    switch (declined.result.kind === 'declined' && declined.result.code) {
-      case 'balance_out_of_range':
-        if (Math.abs(after) <= AMOUNT_MAX) report(`${balance} and ${amount} are not out of range`);
-        break;
-      case 'max_balance_exceeded':
-        if (amount < 0 || after <= Math.max(ceilingMin, real.maxBalance ?? Infinity))
-          report(`the balance ${balance} with ${amount} was not above ${real.maxBalance}`);
-        break;
-      default:
-        if (amount > 0 || after >= -Math.min(limitMin, real.overdraftLimit))
-          report(`the balance ${balance} covered ${amount}`);
-    }
-  }
-  return violations;
-}
-
 function checkReadings({ history }: CheckInput, stateAt: StateAt): Violation[] {
   return history.readings.flatMap(({ accountId, startMs, state }) => {
     const real = stateAt(accountId, state.version);
@@ -115,22 +79,32 @@ const SHOWN = Object.keys({
 } satisfies AccountState) as (keyof AccountState)[];
 
 function checkBulk(cases: Cases): Violation[] {
-  const firsts = new Map<string, Remembered[]>();
-  for (const { remembered, operation } of cases.byId.values()) {
+  interface First {
+    attempt: Remembered;
+    version: number;
+  }
+  const firsts = new Map<string, First[]>();
+  for (const { operation, remembered } of cases.byId.values()) {
+    if (operation.kind !== 'update') continue; // of transfers in one request nobody promised an order
     for (const attempt of remembered) {
-      if (!attempt.bulk || attempt.result.replayed || attempt.result.kind !== 'applied') continue;
-      const group = `${attempt.bulk.request} ${operation.accountId}`;
-      firsts.set(group, [...(firsts.get(group) ?? []), attempt]);
+      const { bulk, result } = attempt;
+      if (!bulk || result.replayed || result.kind !== 'applied') continue;
+      for (const { accountId, version } of result.legs) {
+        const group = `${bulk.request} ${accountId}`;
+        firsts.set(group, [...(firsts.get(group) ?? []), { attempt, version }]);
+      }
     }
   }
+  const placeOf = ({ attempt }: First) => attempt.bulk?.place ?? 0;
   const violations: Violation[] = [];
-  for (const group of firsts.values()) {
-    group.sort((a, b) => (a.bulk?.place ?? 0) - (b.bulk?.place ?? 0));
-    group.forEach(({ operation, result, startMs }, index) => {
+  for (const [name, group] of firsts) {
+    const accountId = name.slice(name.indexOf(' ') + 1);
+    group.sort((a, b) => placeOf(a) - placeOf(b));
+    group.forEach(({ attempt, version }, index) => {
       const before = group[index - 1];
-      if (!before || result.version > before.result.version) return;
-      const what = `${operation.id} stood behind ${before.operation.id} in one bulk request and took effect before it`;
-      violations.push({ check: 'order', accountId: operation.accountId, atMs: startMs, what });
+      if (!before || version > before.version) return;
+      const what = `${attempt.operation.id} stood behind ${before.attempt.operation.id} in one bulk request and took effect before it`;
+      violations.push({ check: 'order', accountId, atMs: attempt.startMs, what });
     });
   }
   return violations;
