@@ -5,6 +5,7 @@ import type pg from 'pg';
 import { type Client, openClient } from '../../src/shared/database.ts';
 import { verify } from '../../src/shared/verification.ts';
 import { now } from './history.ts';
+import { OWN_VIEW } from './own-view.ts';
 
 export interface Snapshots {
   taken: number;
@@ -16,28 +17,6 @@ const PAUSE_MIN_MS = 1500;
 /** Of what a snapshot took: it grows with the ledger, and the system needs the cores. */
 const PAUSE_FACTOR = 3;
 const OFFENDERS_MAX = 5;
-
-const CHANGE = `account_id, version, epoch, previous_epoch, type, asset, amount, held_change, balance, held, reference, actor,
-           overdraft_limit, max_balance, status, created_at`;
-
-// UNION makes equal rows of both tables one: only a version that exists twice with different contents counts twice.
-const OWN_VIEW = `
-  WITH changes AS (
-    SELECT ${CHANGE} FROM ledger
-    UNION
-    SELECT ${CHANGE} FROM outbox
-  ),
-  totals AS (
-    SELECT account_id, count(*) AS changes, count(DISTINCT version) AS versions, min(version) AS first, max(version) AS last,
-           sum(amount) AS total, sum(held_change) AS total_held
-    FROM changes GROUP BY account_id
-  )
-  SELECT account_id AS "accountId", account.version, account.balance, account.held, totals.changes, totals.versions, totals.first,
-         totals.last, totals.total, totals.total_held
-  FROM account FULL JOIN totals USING (account_id)
-  WHERE (changes, versions, first, last, total, total_held)
-        IS DISTINCT FROM (account.version + 1, account.version + 1, 0::bigint, account.version, account.balance::numeric, account.held::numeric)
-  ORDER BY account_id LIMIT ${OFFENDERS_MAX}`;
 
 export function takeSnapshots(databaseUrl: string): Snapshots {
   const stopping = new AbortController();
@@ -60,7 +39,9 @@ export function takeSnapshots(databaseUrl: string): Snapshots {
     await client.query('BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY');
     try {
       await client.query('LOCK TABLE outbox IN ACCESS SHARE MODE'); // TRUNCATE is not MVCC-safe
-      for (const row of (await client.query(OWN_VIEW)).rows) report(`own view: ${JSON.stringify(row)}`);
+      for (const query of OWN_VIEW) {
+        for (const row of (await client.query(query)).rows) report(`own view: ${JSON.stringify(row)}`);
+      }
     } finally {
       await client.query('ROLLBACK');
     }

@@ -10,6 +10,7 @@ import { checkEvents } from './events.ts';
 import { type CheckInput, casesOf, type Violation } from './evidence.ts';
 import { checkHoldAnswers } from './hold-answers.ts';
 import { holdLivesOf } from './hold-lives.ts';
+import { checkHoldRequests } from './hold-requests.ts';
 import { checkHolds } from './holds.ts';
 import { checkOrder } from './order.ts';
 import { checkRecovery } from './recovery.ts';
@@ -28,6 +29,7 @@ export function check(input: CheckInput): Violation[] {
     ...checkDeclines(input, cases, lives),
     ...checkTransfers(input, cases),
     ...checkHolds(input, lives),
+    ...checkHoldRequests(input, cases, lives),
     ...checkHoldAnswers(input, cases, lives),
     ...checkReversals(input, cases),
     ...checkChanges(input, cases),

@@ -28,6 +28,7 @@ export function holds(client: Client, make = operations(client)): Work {
     },
     async after(made) {
       remember(client, made);
+      forget(client, made);
       if (known.length > 0 && random.chance(READ_CHANCE)) await readHold(client, random.pick(known));
     },
   };
@@ -38,6 +39,14 @@ export function remember({ holds: known, random }: Client, { operation, result }
   if (kind !== 'hold' || !hold || result.kind !== 'applied') return;
   known.push({ accountId: legs[0].accountId, holdId: hold.holdId, amount: operation.amount ?? 1 });
   if (known.length > KNOWN_MAX) known.splice(random.between(0, KNOWN_MAX - 1), 1);
+}
+
+/** Most of those that are over: the others find out what is answered then. */
+function forget({ holds: known, random }: Client, { operation, result }: Attempt): void {
+  if (result.kind !== 'applied' || result.hold === null || result.hold.status === 'active') return;
+  const { accountId } = operation.legs[0];
+  const place = known.findIndex((one) => one.holdId === operation.hold?.holdId && one.accountId === accountId);
+  if (place >= 0 && random.chance(0.8)) known.splice(place, 1);
 }
 
 type Make = ReturnType<typeof operations>;

@@ -3,7 +3,7 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync }
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { Edit } from './mutants.ts';
+import type { Edit } from './mutant.ts';
 
 const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
 const PARTS = ['migrations', 'src', 'test', 'package.json', 'tsconfig.json'];

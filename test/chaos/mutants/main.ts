@@ -8,7 +8,8 @@ import { parseArgs } from 'node:util';
 import { interruptible } from '../../bench/interrupt.ts';
 import { faults } from '../faults/faults.ts';
 import { makeCopy } from './copy.ts';
-import { type Mutant, mutants } from './mutants.ts';
+import type { Mutant } from './mutant.ts';
+import { mutants } from './mutants.ts';
 
 const HELP = `npm run test:mutants -- [options]
 
