@@ -7,7 +7,7 @@ export type Kind = 'update' | 'atomic' | 'transfer' | 'reversal' | 'hold' | 'cap
 /** What an operation does to one account. */
 export interface Leg {
   accountId: string;
-  /** Minor units, a credit is positive; 0: no money moves. Null: as much as is left of the hold, or of what is reversed. */
+  /** Minor units, a credit is positive; 0: no money moves. Null: what is available, or left of the hold or what is reversed. */
   amount: number | null;
 }
 
@@ -21,8 +21,10 @@ export interface Operation {
   /** Two actors may use the same key on one account: each gets an effect of its own. */
   key: string | null;
   actor: Actor;
-  /** Of what is done to a hold, and of a reversal: the amount that the request names, if any. */
+  /** Of what is done to a hold, of a reversal, and of an update that takes what is there: the amount that the request names. */
   amount?: number;
+  /** Of an update: declined unless the account is at this version. */
+  expectedVersion?: number;
   /** A hold of the account of the first leg. */
   hold?: HoldTarget;
   /** Event id or transfer id of what is reversed. */

@@ -18,7 +18,7 @@ export function requestOf(operation: Operation, form = 0): WantedRequest {
   const notes = notesOf(operation, form);
   switch (kind) {
     case 'update':
-      return { method: 'POST', path: '/v1/balance-updates', body: { ...legs[0], ...notes } };
+      return { method: 'POST', path: '/v1/balance-updates', body: { ...updateOf(operation), ...notes } };
     case 'atomic': {
       const updates = legs.map((leg) => ({ ...leg, ...notes }));
       return { method: 'POST', path: '/v1/balance-updates/bulk', body: { atomic: true, updates } };
@@ -48,6 +48,11 @@ export function requestOf(operation: Operation, form = 0): WantedRequest {
 export function bulkItemOf(operation: Operation, form = 0): object {
   const { key } = operation;
   return { ...requestOf(operation, form).body, ...(key === null ? {} : { idempotencyKey: key }) };
+}
+
+/** One with an amount of its own takes up to that. */
+function updateOf({ legs: [leg], amount, expectedVersion }: Operation): object {
+  return { ...leg, ...(amount === undefined ? {} : { amount, upTo: true }), expectedVersion };
 }
 
 function legsIn({ legs }: Operation, form: number): object {

@@ -6,8 +6,11 @@ import { runSuite } from './suite.ts';
 
 const MET = [
   ...['insufficient_funds', 'balance_out_of_range', 'max_balance_exceeded', 'idempotency_key_reused'],
-  ...['account_not_found', 'account_frozen', 'account_closed'],
+  ...['account_not_found', 'account_frozen', 'account_closed', 'asset_mismatch', 'version_mismatch'],
+  ...['hold_exists', 'hold_closed', 'hold_expired', 'hold_amount_exceeded'],
+  ...['not_reversible', 'already_reversed', 'reversal_exceeds'],
 ];
+const APPLIED = ['update', 'atomic', 'transfer', 'reversal', 'hold', 'capture', 'release', 'hold change'];
 
 it('keeps every guarantee while processes, servers and connections break', async () => {
   console.log(`Fault suite: SEED=${shortForm.seed}`);
@@ -19,4 +22,5 @@ it('keeps every guarantee while processes, servers and connections break', async
   for (const count of [accepted, declined, unknown, replayed, report.snapshots]) expect(count).toBeGreaterThan(0);
   // The run would prove less without them.
   expect(Object.keys(report.history.codes)).toEqual(expect.arrayContaining(MET));
+  expect(Object.keys(report.history.applied)).toEqual(expect.arrayContaining(APPLIED));
 });

@@ -3,6 +3,7 @@
 import { checkAccounts } from './accounts.ts';
 import { checkAskedFor } from './asked-for.ts';
 import { checkChanges } from './changes.ts';
+import { checkConditions } from './conditions.ts';
 import { checkDeclines } from './declines.ts';
 import { checkEffects } from './effects.ts';
 import { checkEpochs } from './epochs.ts';
@@ -26,6 +27,7 @@ export function check(input: CheckInput): Violation[] {
     ...input.evidence.missed.map((what) => ({ check: 'missed', what })),
     ...checkEffects(input, cases),
     ...checkAskedFor(input, cases),
+    ...checkConditions(input, cases),
     ...checkDeclines(input, cases, lives),
     ...checkTransfers(input, cases),
     ...checkHolds(input, lives),

@@ -55,7 +55,7 @@ function isAllowed(
         ? hold.remaining + ((operation.amount ?? hold.amount) - hold.amount) > 0
         : (operation.amount ?? 0) <= hold.remaining;
     case 'reversal_exceeds': // see reversals.ts
-    case 'version_mismatch':
+    case 'version_mismatch': // see conditions.ts
       return false;
   }
 }
@@ -63,6 +63,8 @@ function isAllowed(
 /** What it takes from an account's funds, or gives; undefined: that depends on what the suite does not know. */
 function amountOf({ kind, legs, amount }: Operation, accountId: string, hold?: HoldLife): number | undefined {
   if (kind === 'hold change') return hold && hold.amount - (amount ?? hold.amount);
+  // It takes what is there, so there was nothing.
+  if (kind === 'update' && amount !== undefined) return -1;
   return legs.find((leg) => leg.accountId === accountId)?.amount ?? undefined;
 }
 

@@ -47,7 +47,7 @@ export function checkReversals({ final }: CheckInput, cases: Cases): Violation[]
         `of ${id} ${reversed} of ${whole} came back, and what is noted is ${JSON.stringify(row)}`,
       );
   }
-  return [...violations, ...checkRefusals(originals, cases)];
+  return [...violations, ...checkRefusals(originals, cases), ...checkFound(final, cases)];
 }
 
 const movedBy = (legs: readonly Entry[]) =>
@@ -101,6 +101,24 @@ function checkRefusals(originals: ReadonlyMap<string, Original>, { byId }: Cases
       if (!isWrong) continue;
       const what = `${operation.id} was answered ${code}, and ${reversed} of ${whole} came back of ${reverses}`;
       violations.push({ check: 'reversals', accountId: legs[0].accountId, atMs: startMs, what });
+    }
+  }
+  return violations;
+}
+
+/** Whatever was answered can be reversed at once, though the ledger may not have it yet. */
+function checkFound({ ledger }: FinalState, { byId, births }: Cases): Violation[] {
+  const violations: Violation[] = [];
+  for (const { operation, attempts } of byId.values()) {
+    const [accountId, version, epoch] = (operation.reverses ?? '').split(':');
+    const entry = ledger.get(accountId ?? '')?.[Number(version)];
+    if (!entry || entry.epoch !== Number.parseInt(epoch ?? '', 36)) continue;
+    const asked = entry.version === 0 ? births.get(entry.accountId) : byId.get(entry.reference ?? '');
+    for (const { result, startMs } of attempts) {
+      if (result.kind !== 'refused' || result.code !== 'change_not_found' || startMs < (asked?.endMs ?? Infinity))
+        continue;
+      const what = `${operation.id}: ${operation.reverses} had been answered, and was not found`;
+      violations.push({ check: 'reversals', accountId: entry.accountId, atMs: startMs, what });
     }
   }
   return violations;

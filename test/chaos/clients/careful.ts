@@ -52,7 +52,7 @@ async function misuse(client: Client, settled: Operation): Promise<void> {
   misuses += 1;
   const other = { ...settled, id: `${settled.id}/misuse-${misuses}` };
   const [{ accountId, amount }] = settled.legs;
-  if (settled.kind === 'update') other.legs = [{ accountId, amount: (amount ?? 0) + 1 || 1 }];
+  if (settled.kind === 'update' && amount !== null) other.legs = [{ accountId, amount: amount + 1 || 1 }];
   if (settled.kind === 'hold') {
     if (random.chance(0.5)) other.amount = (settled.amount ?? 0) + 1;
     else other.actor = twinOf(client, settled).actor;

@@ -57,19 +57,29 @@ export function operations({ name, actor }: Client): Make {
   };
 }
 
-/** Makes updates. */
+/** Makes updates: some take what is there, and some are for one version of the account alone. */
 export function updates(client: Client, make = operations(client)) {
-  const { random } = client;
-  return (accountId = pickAccount(random), amount = pickAmount(random, accountId)): Operation =>
-    make('update', [{ accountId, amount }]);
+  const { random, history } = client;
+  return (accountId = pickAccount(random), amount?: number): Operation => {
+    const picked = amount ?? pickAmount(random, accountId);
+    const legs = [{ accountId, amount: picked }];
+    const draw = amount === undefined ? random() : 1;
+    if (draw < 0.04 && picked < 0) return make('update', [{ accountId, amount: null }], { amount: picked });
+    const seen = draw > 0.95 && draw < 1 ? history.readings.slice(-RECENT) : [];
+    const state = seen.findLast((reading) => reading.accountId === accountId)?.state;
+    return make('update', legs, state ? { expectedVersion: state.version } : {});
+  };
 }
+
+/** Readings among which one of the account is looked for: an old one hardly ever names its version. */
+const RECENT = 50;
 
 /** What the other actor may mean by the same key on the same account: an operation of its own. */
 export function twinOf({ random }: Client, operation: Operation): Operation {
   const actor = ACTORS.find((one) => one !== operation.actor) as Actor;
   const twin = { ...operation, id: `${operation.id}/twin`, actor };
   const [{ accountId }] = operation.legs;
-  if (operation.kind !== 'update' || random.chance(0.5)) return twin;
+  if (operation.kind !== 'update' || operation.amount !== undefined || random.chance(0.5)) return twin;
   return { ...twin, legs: [{ accountId, amount: pickAmount(random, accountId) }] };
 }
 

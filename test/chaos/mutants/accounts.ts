@@ -68,6 +68,26 @@ export const ofAccounts: readonly Mutant[] = [
     expected: ['never above'],
   },
   {
+    name: 'expected-version-ignored',
+    breaks: 'an update for another version of its account takes effect',
+    edits: [edit(APPLY, 'IF v_versions[a] <> p_expected_versions[v_first] THEN', 'IF false THEN')],
+    faults: QUIET,
+    expected: ['conditions'],
+  },
+  {
+    name: 'up-to-a-part',
+    breaks: 'an update that takes what is there leaves some of it',
+    edits: [
+      edit(
+        APPLY,
+        'IF p_up_to[v_first] THEN v_amount := least(-1, greatest(v_amount, v_floors[a] - v_balances[a])); END IF;',
+        'IF p_up_to[v_first] THEN v_amount := least(-1, greatest(v_amount, v_floors[a] - v_balances[a] + 1)); END IF;',
+      ),
+    ],
+    faults: QUIET,
+    expected: ['conditions'],
+  },
+  {
     name: 'frozen-ignored',
     breaks: 'a frozen account takes updates',
     edits: [
