@@ -69,6 +69,11 @@ export function pickHolder(random: Random): string {
   return random.chance(0.6) ? random.pick(WALLETS) : pickAccount(random);
 }
 
+/** Who is to get what is captured: some have no room for it. */
+export function pickReceiver(random: Random): string {
+  return random.chance(0.4) ? random.pick(CAPPED) : (pickPeers(random, 1)[0] as string);
+}
+
 const PEERS = [...HOT, ...WALLETS, ...WALLETS, ...COLD.slice(0, 10), ...CAPPED, ...POLICY_ACCOUNTS, RICH_ACCOUNT];
 const STRANGERS_CHANCE = 0.03;
 

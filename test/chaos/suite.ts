@@ -218,7 +218,7 @@ async function createTokens(pool: Pool): Promise<Tokens> {
 }
 
 /** Below the end of the range by so much, and mostly credited from then on. */
-const RICH_MARGIN = 500;
+const RICH_MARGIN = 100;
 
 async function openAccounts(history: History, fleet: Fleet, tokens: Tokens): Promise<void> {
   const http = createHttpClient();

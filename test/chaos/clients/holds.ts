@@ -1,6 +1,6 @@
 // Places holds, and captures, releases, changes and reads those that any client placed: several may want the same one at once.
 // Many are left to expire.
-import { pickHolder, pickPeers } from '../accounts.ts';
+import { pickHolder, pickReceiver } from '../accounts.ts';
 import { holdStateIn } from '../answers.ts';
 import { signedBy } from '../attempts.ts';
 import { type Attempt, now, type Operation } from '../history.ts';
@@ -68,9 +68,9 @@ function using(make: Make, random: Random, { accountId, holdId, amount: placed }
   const some = amount === undefined ? {} : { amount };
   if (draw < 0.5) {
     const moved = amount ?? null;
-    const [to] = random.chance(0.4) ? pickPeers(random, 2).filter((peer) => peer !== accountId) : [];
+    const to = random.chance(0.5) ? pickReceiver(random) : accountId;
     const legs = [{ accountId, amount: moved === null ? null : -moved }];
-    if (to !== undefined) legs.push({ accountId: to, amount: moved });
+    if (to !== accountId) legs.push({ accountId: to, amount: moved });
     const isFinal = random.chance(0.5);
     // Final is what it is when left out.
     return make('capture', legs, { ...some, hold: { holdId, ...(isFinal && random.chance(0.5) ? {} : { isFinal }) } });

@@ -9,6 +9,8 @@ import { type Client, operations, updates } from './client.ts';
 const RECENT = 3000;
 const LOOKS_MAX = 200;
 const WRONG_CHANCE = 0.06;
+/** What made the rich account rich stays. */
+const AMOUNT_MAX = 1000;
 
 /** While there is nothing to reverse, it updates. */
 export function reversals(client: Client, make = operations(client)): Work {
@@ -58,6 +60,7 @@ function pickOriginal({ attempts }: History, random: Random): Attempt | undefine
   for (let look = 0; look < LOOKS_MAX && attempts.length > 0; look += 1) {
     const one = attempts[Math.max(0, attempts.length - 1 - Math.floor(random() * RECENT))];
     if (one?.result.kind !== 'applied' || one.isReuse) continue;
+    if (one.result.legs.some(({ amount }) => amount > AMOUNT_MAX)) continue;
     const { kind } = one.operation;
     if (kind === 'update' || kind === 'transfer' || kind === 'capture') return one;
   }
