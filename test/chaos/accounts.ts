@@ -66,7 +66,9 @@ export function pickAmount(random: Random, accountId: string): number {
 
 /** Where money is set aside. */
 export function pickHolder(random: Random): string {
-  return random.chance(0.6) ? random.pick(WALLETS) : pickAccount(random);
+  const draw = random();
+  if (draw < 0.1) return random.pick(POLICY_ACCOUNTS);
+  return draw < 0.6 ? random.pick(WALLETS) : pickAccount(random);
 }
 
 /** Who is to get what is captured: some have no room for it. */

@@ -8,7 +8,7 @@ import { type Client, operations, updates } from './client.ts';
 /** Only what was answered lately is looked for. */
 const RECENT = 3000;
 const LOOKS_MAX = 200;
-const WRONG_CHANCE = 0.06;
+const WRONG_CHANCE = 0.1;
 /** What made the rich account rich stays. */
 const AMOUNT_MAX = 1000;
 
