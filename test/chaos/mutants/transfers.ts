@@ -29,8 +29,14 @@ export const ofTransfers: readonly Mutant[] = [
   },
   {
     name: 'transfer-named-by-another-leg',
-    breaks: 'a transfer has the id of its highest debited leg',
-    edits: [edit(APPLY, 'IF v_transfer_id IS NULL AND amounts[l] < 0', 'IF amounts[l] < 0')],
+    breaks: 'a transfer has the id of its highest leg',
+    edits: [
+      edit(
+        'src/api/updates/batch.ts',
+        'legs.findIndex(({ accountId }) => accountId === keyAccountId)',
+        'legs.length - 1 + (keyAccountId ? 0 : 1)',
+      ),
+    ],
     faults: QUIET,
     expected: ['transfers'],
   },
