@@ -20,7 +20,7 @@ afterAll(cleanUp);
 async function placeHolds({ pool }: Database, accountId: string, count: number, seconds: number): Promise<void> {
   await pool.query(
     `SELECT apply_changes(ARRAY[$1], ones, ones::bigint[], NULL, NULL, array_fill(NULL::text, ARRAY[$2::integer]), NULL, NULL, NULL, NULL,
-              array_fill(decode(repeat('00', 16), 'hex'), ARRAY[$2]), NULL,
+              array_fill(decode(repeat('00', 16), 'hex'), ARRAY[$2]), NULL, NULL,
               array_fill('hold'::text, ARRAY[$2]), numbers || $2 + 1, ones, numbers, array_fill($3::integer, ARRAY[$2]),
               ones, ids, NULL, NULL, NULL, NULL, NULL)
      FROM (
