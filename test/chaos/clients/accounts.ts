@@ -109,7 +109,8 @@ export async function changePolicies(client: Client, accountId: string): Promise
       const outcome = await changeAccount(client, random.pick(targets), actor, accountId, change);
       if (outcome === 'in force' || over.aborted) break;
       if (outcome === 'try again') await retryPause(client);
-      else change = { ...change, overdraftLimit: POLICY_LIMITS.overdraftLimit[1] + (number % 20) };
+      // What is owed and held may be as much as any limit before allowed, and a frozen account cannot earn: so higher than all.
+      else change = { ...change, overdraftLimit: POLICY_LIMITS.overdraftLimit[1] + 20 + number };
     }
     if (over.aborted) return;
     await pause(client, 30 * PAUSE_MS);
