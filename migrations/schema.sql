@@ -517,7 +517,8 @@ BEGIN
     v_epoch_digits text;
     v_other_leg record;
   BEGIN
-    -- 1. The locks, in one order, so that batches over the same accounts queue instead of deadlocking. Once more where holds were due.
+    -- 1. The locks, in one order, so that batches over the same accounts queue instead of deadlocking. Once more where holds were due,
+    -- of what is locked: to lock what was opened since would be out of order.
     LOOP
       SELECT array_agg(l.account_id), array_agg(l.balance), array_agg(l.held), array_agg(l.version), array_agg(l.held - l.overdraft_limit),
              array_agg(coalesce(l.max_balance, 9007199254740991)), array_agg(l.asset), array_agg(l.epoch), array_agg(l.updated_at),
@@ -525,7 +526,7 @@ BEGIN
         INTO v_ids, v_balances, v_held, v_versions, v_floors, v_ceilings, v_assets, v_old_epochs, v_times,
              v_are_open, v_are_holding, v_latest, v_oldest_epoch, v_newest_epoch
       FROM (
-        SELECT account.* FROM account WHERE account.account_id = ANY (p_accounts) ORDER BY account.account_id FOR NO KEY UPDATE
+        SELECT account.* FROM account WHERE account.account_id = ANY (coalesce(v_ids, p_accounts)) ORDER BY account.account_id FOR NO KEY UPDATE
       ) l;
       v_now := coalesce(v_now, date_trunc('milliseconds', clock_timestamp()));
       EXIT WHEN v_is_expired OR NOT v_are_holding;
