@@ -59,6 +59,33 @@ it('goes on with other accounts while one with many due holds is locked', async 
   }
 });
 
+it('expires the holds of all other accounts in one go, though many older ones are of a locked account', async () => {
+  const database = await createDatabase();
+  const others = ['other-1', 'other-2', 'other-3', 'other-4', 'other-5'];
+  await insertAccounts(database, 'locked', ...others);
+  const place = (accountId: string, count: number, since: string) =>
+    database.pool.query(
+      `WITH placed AS (
+         INSERT INTO hold (account_id, hold_id, amount, remaining, expires_at, client, fingerprint, created_at, updated_at)
+         SELECT $1, 'h' || number, 1, 1, now() - $3::interval, '', decode(repeat('00', 16), 'hex'), now(), now()
+         FROM generate_series(1, $2::integer) AS number
+       )
+       UPDATE account SET held = $2, overdraft_limit = $2 WHERE account_id = $1`,
+      [accountId, count, since],
+    );
+  await place('locked', 99, '1 hour'); // one less than a look finds, so that it finds one that is not locked
+  for (const accountId of others) await place(accountId, 1, '1 second');
+  const blocker = await database.pool.connect();
+  try {
+    await blocker.query(`BEGIN; SELECT FROM account WHERE account_id = 'locked' FOR UPDATE`);
+    const { rows } = await database.pool.query('SELECT sweep_due_holds(100) AS expired');
+    expect(rows).toEqual([{ expired: others.length }]);
+  } finally {
+    await blocker.query('ROLLBACK');
+    blocker.release();
+  }
+});
+
 it('leaves an account usable while 10,000 of its holds fall due at once', async () => {
   const database = await createDatabase();
   const { url } = await startApiHere(database, createBroker(), { RELAY: 'off' });
