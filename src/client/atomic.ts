@@ -53,12 +53,14 @@ export async function sendAtomically(
   return resultsOf(answer, unsettled, idempotencyKey);
 }
 
-/** Where a result says that the request has to be sent again, all of them say so. */
+/** Where one result says that it has to be sent again, the request has to. */
 function aboutAll(outcome: Outcome<Answer>, idempotencyKey: string): Outcome<Answer> {
   if ('failed' in outcome) return outcome;
-  const [first] = outcome.done.body.results;
-  if (!first || !('code' in first) || !PASSING_RESULTS.has(first.code)) return outcome;
-  return { failed: errorOf(first, idempotencyKey), again: true, unsettled: first.code === 'outcome_unknown' };
+  const passing = outcome.done.body.results.find(
+    (result): result is { replayed: boolean } & ProblemDocument => 'code' in result && PASSING_RESULTS.has(result.code),
+  );
+  if (!passing) return outcome;
+  return { failed: errorOf(passing, idempotencyKey), again: true, unsettled: passing.code === 'outcome_unknown' };
 }
 
 /** `linked_failed` says nothing of earlier attempts: the refusal of the update that failed does, for all of them. */

@@ -33,6 +33,7 @@ import {
   environmentOf,
   insertAccounts,
   onCleanUp,
+  send,
   spawnProcess,
   startApiHere,
   startWorkerHere,
@@ -934,6 +935,33 @@ describe('an atomic call', () => {
       { ok: false, error: { code: 'insufficient_funds', balance: 0 } },
     ]);
     expect(await balancesOf('whole:a', 'whole:b')).toEqual([0, 10]);
+  });
+
+  it('is sent again while more holds of one of its accounts are due than a batch expires', async () => {
+    const holds = 20_000;
+    await accountsWith({ 'due:a': 0, 'due:b': holds });
+    await database.pool.query(
+      `WITH placed AS (
+         INSERT INTO hold (account_id, hold_id, amount, remaining, expires_at, client, fingerprint, created_at, updated_at)
+         SELECT 'due:b', 'h' || number, 1, 1, now() - interval '1 second', '', decode(repeat('00', 16), 'hex'), now(), now()
+         FROM generate_series(1, $1::integer) AS number
+       )
+       UPDATE account SET held = $1 WHERE account_id = 'due:b'`,
+      [holds],
+    );
+    const updates = [
+      { accountId: 'due:a', amount: holds },
+      { accountId: 'due:b', amount: -holds },
+    ];
+    const first = await send(url, 'POST', '/v1/balance-updates/bulk', { updates, atomic: true });
+    expect(first.body.results).toMatchObject([
+      { code: 'overloaded', accountId: 'due:a' },
+      { code: 'overloaded', accountId: 'due:b' },
+    ]);
+    expect(await client.updateBalances(updates, { atomic: true })).toMatchObject([
+      { ok: true, balance: holds },
+      { ok: true, balance: 0 },
+    ]);
   });
 
   it('that a later refusal does not settle stays unknown as a whole, and can be settled under its key', async () => {

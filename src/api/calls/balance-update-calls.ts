@@ -150,8 +150,11 @@ async function applyAtomically(
     return { results, replayed };
   }
   const problem = { ...problemDocument(...problemOf(operation, result)), replayed };
-  // Where it is not about one update, it is about all of them.
-  const failed = 'leg' in result && result.outcome !== 'idempotency_key_reused' ? result.leg : undefined;
+  // Where it is not about one update, or passes, it is about all of them: linked_failed would read like a decline.
+  const failed =
+    'leg' in result && result.outcome !== 'idempotency_key_reused' && result.outcome !== 'overloaded'
+      ? result.leg
+      : undefined;
   const results = updates.map(({ accountId }, number) =>
     failed === undefined || number === failed
       ? { ...problem, accountId }

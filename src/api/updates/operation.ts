@@ -113,6 +113,8 @@ export type OperationResult =
   /** `leg`: the number of the leg that was declined, from 0. */
   | { outcome: Decline; replayed: boolean; leg: number; found: LegResult }
   | { outcome: Refusal; leg: number; hold: HoldState | null }
-  | { outcome: 'overloaded' | 'unavailable' | 'outcome_unknown' | 'internal' };
+  /** `overloaded` by the evaluator: the leg whose account has more due holds than a batch expires. */
+  | { outcome: 'overloaded'; leg?: number; hold?: HoldState | null }
+  | { outcome: 'unavailable' | 'outcome_unknown' | 'internal' };
 
 export type Outcome = OperationResult['outcome'];
