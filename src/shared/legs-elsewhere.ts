@@ -18,9 +18,9 @@ const COUNT = `
   SELECT count(*) AS legs FROM (
     SELECT FROM (${JUDGED}) judged
     CROSS JOIN LATERAL (
-      SELECT FROM ledger leg WHERE leg.transfer_id = judged.transfer_id
-      UNION ALL
-      SELECT FROM outbox leg WHERE leg.transfer_id = judged.transfer_id
+      SELECT leg.account_id, leg.version, leg.epoch FROM ledger leg WHERE leg.transfer_id = judged.transfer_id
+      UNION -- a recent leg is in both
+      SELECT leg.account_id, leg.version, leg.epoch FROM outbox leg WHERE leg.transfer_id = judged.transfer_id
       LIMIT ${TRANSFER_LEGS_MAX}
     ) legs
     LIMIT $2

@@ -192,7 +192,7 @@ const release: Call = {
   headers: keyHeader,
   body: { schema: releaseBody, example: { amount: 20 } },
   answers: { 200: { description: 'Released.', schema: answers.holdAnswer, headers: replayHeader } },
-  refusals: ['idempotency_key_reused', 'account_not_found', ...closing, 'outcome_unknown'],
+  refusals: ['idempotency_key_reused', 'account_not_found', 'account_closed', ...closing, 'outcome_unknown'],
   handler:
     ({ lanes, readJsonBody, bodyBytesMax }) =>
     async (request, response) => {

@@ -99,7 +99,9 @@ function detailOfDecline(kind: Operation['kind'], outcome: string, { amount, bal
       if (isOfHold(kind)) return `With ${amount} more than ${AMOUNT_MAX} would be held.`;
       return `The balance is ${balance}: with ${amount}${after} it would leave the range.`;
     case 'version_mismatch':
-      return `The account is at version ${version}: read it, and decide again.`;
+      return kind === 'atomic'
+        ? `The account is at version ${version}, and each update of the request before it adds 1: read it, and decide again.`
+        : `The account is at version ${version}: read it, and decide again.`;
     case 'hold_amount_exceeded':
       return 'The hold does not have that much left. Read it, and send a smaller amount.';
     default:
