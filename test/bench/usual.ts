@@ -45,11 +45,23 @@ const update: RequestHandler = async (request, response) => {
   else response.json({ accountId, amount, balance: Number(rows[0].balance) });
 };
 
-const updateWithOutbox: RequestHandler = async (request, response) => {
-  const { accountId, amount } = body.parse(request.body);
+/** `run` ends the transaction itself, unless it throws. */
+async function inTransaction(run: (client: pg.PoolClient) => Promise<void>): Promise<void> {
   const client = await pool.connect();
   try {
     await client.query('BEGIN');
+    await run(client);
+  } catch (error) {
+    await client.query('ROLLBACK');
+    throw error;
+  } finally {
+    client.release();
+  }
+}
+
+const updateWithOutbox: RequestHandler = async (request, response) => {
+  const { accountId, amount } = body.parse(request.body);
+  await inTransaction(async (client) => {
     const { rows } = await client.query(UPDATE_VERSION, [accountId, amount]);
     const [row] = rows;
     if (row) {
@@ -59,19 +71,12 @@ const updateWithOutbox: RequestHandler = async (request, response) => {
     await client.query('COMMIT');
     if (row) response.json({ accountId, amount, balance: Number(row.balance), version: Number(row.version) });
     else response.status(400).json({ code: 'insufficient_funds' });
-  } catch (error) {
-    await client.query('ROLLBACK');
-    throw error;
-  } finally {
-    client.release();
-  }
+  });
 };
 
 const transfer: RequestHandler = async (request, response) => {
   const { from, to, amount } = transferBody.parse(request.body);
-  const client = await pool.connect();
-  try {
-    await client.query('BEGIN');
+  await inTransaction(async (client) => {
     const { rows } = await client.query(LOCK_BOTH, [from, to]);
     const payer = rows.find(({ account_id }) => account_id === from);
     const isCovered = rows.length === 2 && Number(payer.balance) + Number(payer.overdraft_limit) >= amount;
@@ -80,12 +85,7 @@ const transfer: RequestHandler = async (request, response) => {
     await client.query(isCovered ? 'COMMIT' : 'ROLLBACK');
     if (left && got) response.json({ from: Number(left.rows[0].balance), to: Number(got.rows[0].balance) });
     else response.status(400).json({ code: 'insufficient_funds' });
-  } catch (error) {
-    await client.query('ROLLBACK');
-    throw error;
-  } finally {
-    client.release();
-  }
+  });
 };
 
 const app = express();
