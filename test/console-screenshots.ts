@@ -5,7 +5,8 @@ import { once } from 'node:events';
 import { mkdirSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { HOT_ACCOUNT } from './bench/accounts.ts';
+import type { Page } from 'playwright-core';
+import { accountId, HOT_ACCOUNT } from './bench/accounts.ts';
 import { createDatabase, createTemplate } from './bench/database.ts';
 import type { Flood } from './bench/flood.ts';
 import { interruptible } from './bench/interrupt.ts';
@@ -19,6 +20,24 @@ const FOLDER = fileURLToPath(new URL('../docs/console/', import.meta.url));
 const LOAD_SECONDS = 40;
 const SHOWN_SECONDS = 30;
 const RATE = 1000;
+
+/** A transfer, and what becomes of each leg. */
+async function shootTry(page: Page): Promise<void> {
+  const steps = page.locator('#steps > li');
+  const update = page.getByRole('form', { name: 'Update' });
+  await update.getByLabel('Account').fill(HOT_ACCOUNT);
+  await update.getByRole('button', { name: 'Post' }).click();
+  await steps.filter({ hasText: 'recorded' }).waitFor();
+  const transfer = page.getByRole('form', { name: 'Transfer' });
+  await transfer.getByLabel('From').fill(HOT_ACCOUNT);
+  await transfer.getByLabel('To').fill(accountId(1));
+  await transfer.getByRole('button', { name: 'Transfer' }).click();
+  await steps.filter({ hasText: `Event of ${accountId(1)}, as` }).waitFor();
+  await delay(1000);
+  await page.locator('#try').evaluate((section) => section.scrollIntoView());
+  await delay(1000);
+  await page.screenshot({ path: `${FOLDER}try-it.png` });
+}
 
 const servers = await startServers(console.log);
 const over = interruptible(() => servers.reaper.close());
@@ -35,7 +54,10 @@ try {
   const shoot = (name: string) => page.screenshot({ path: `${FOLDER}${name}.png` });
   await delay(8000);
   await shoot('at-rest');
+  await shootTry(page);
 
+  await page.goto(`${system.url}/console`);
+  await delay(3000);
   const flood: Flood = { url: system.url, accountId: HOT_ACCOUNT, seconds: LOAD_SECONDS, rate: RATE, connections: 64 };
   const load = spawn(process.execPath, [
     fileURLToPath(new URL('bench/flood.ts', import.meta.url)),

@@ -457,16 +457,16 @@ describe.skipIf(!hasBrowser)('the page in a browser', () => {
     expect(await steps.count()).toBe(2);
 
     const ending = page.getByRole('form', { name: 'Capture or release this hold' });
-    await ending.getByLabel('Of it').fill('201');
+    await ending.getByLabel('Amount').fill('201');
     await ending.getByRole('button', { name: 'Capture' }).click();
     await steps.filter({ hasText: 'hold_amount_exceeded' }).waitFor();
     await send(url, 'POST', '/v1/accounts/hold-a/holds/seat:12/capture', { amount: 20, final: false }, key);
-    await ending.getByLabel('Of it').fill('30');
+    await ending.getByLabel('Amount').fill('30');
     await ending.getByRole('button', { name: 'Release' }).click();
     await steps.filter({ hasText: 'Answer: 200' }).waitFor();
     await steps.filter({ hasText: 'recorded' }).waitFor();
     expect(await shown('Ledger entry')).toMatchObject({ type: 'hold.released', heldChange: -30, held: 150 });
-    await ending.getByLabel('Of it').fill('');
+    await ending.getByLabel('Amount').fill('');
     await ending.getByLabel('Capture to account').fill('hold-b');
     await ending.getByRole('button', { name: 'Capture' }).click();
     await until('both entries are there', async () => (await steps.filter({ hasText: 'recorded' }).count()) === 2);
