@@ -302,10 +302,11 @@ describe('apply_changes', () => {
         ],
       ].sort(),
     );
-    // Only that the test itself made holds due may be seen.
+    // Only that the test itself made holds due, and moved accounts into the future, may be seen.
     const { offenders } = await verified(database);
     const problems = offenders.flatMap((offender) => offender.problems);
-    expect(problems.filter((problem) => !problem.includes('does not expire when its last entry says'))).toEqual([]);
+    const own = ['does not expire when its last entry says', 'the account was changed last at'];
+    expect(problems.filter((problem) => !own.some((one) => problem.includes(one)))).toEqual([]);
   });
 
   /** As the API makes it of the change that is named: what has no money, and what is a reversal itself, cannot be reversed. */

@@ -7,6 +7,10 @@ import { settleBulk } from './bulk.ts';
 import { type Client, operations, PAUSE_MS, pause, retryPause, settle, settleAll, updates } from './client.ts';
 import { placing, readHold } from './holds.ts';
 
+/** The first one, and each third after it. */
+const CLOSED_EVERY = 3;
+const CLOSING_TRIES_MAX = 5;
+
 export async function read(client: Client): Promise<void> {
   const { random, targets, actor, winding, holds } = client;
   while (!winding.aborted) {
@@ -40,7 +44,9 @@ export async function openAccounts(client: Client): Promise<void> {
     for (const one of early) await attempt(client, random.pick(targets), one);
     await readAccount(client, random.pick(targets), actor, accountId, true);
     const meanwhile = [...early, ...Array.from({ length: random.between(1, 3) }, () => next(accountId))];
-    meanwhile.push(transfer(accountId), placing(make, random, { accountId, amount: random.between(1, 20) }));
+    meanwhile.push(transfer(accountId));
+    const isToClose = number % CLOSED_EVERY === 0;
+    if (!isToClose) meanwhile.push(placing(make, random, { accountId, amount: random.between(1, 20) }));
     // With updates of other accounts, so that their batch may be waiting for a lock when the account appears.
     const inBulk = [next(), next(accountId), next(), next(accountId)];
     const settled = [
@@ -52,7 +58,7 @@ export async function openAccounts(client: Client): Promise<void> {
     await Promise.all(settled);
     if (!isOpen) return;
     await settleAll(client, [next(accountId), transfer(accountId)]);
-    if (random.chance(0.3)) await close(client, accountId, wanted, next);
+    if (isToClose) await close(client, accountId, wanted, next);
     if (over.aborted) return;
     await pause(client, 8 * PAUSE_MS);
   }
@@ -79,18 +85,16 @@ async function close(
   next: (accountId: string, amount?: number) => Operation,
 ): Promise<void> {
   const { history, random, targets, actor, over } = client;
-  const balance = history.readings.findLast((reading) => reading.accountId === accountId)?.state.balance ?? 0;
-  const last = history.attempts.findLast(({ operation }) => operation.legs[0].accountId === accountId)?.result;
-  const rest = last?.kind === 'applied' ? (last.legs[0]?.balance ?? balance) : balance;
-  if (rest !== 0 && !(await settle(client, next(accountId, -rest)))) return;
   const closed: WantedChange = { status: 'closed', overdraftLimit, maxBalance };
-  for (;;) {
-    const outcome = await changeAccount(client, random.pick(targets), actor, accountId, closed);
-    if (outcome !== 'try again') break;
+  for (let tries = 0; tries < CLOSING_TRIES_MAX; tries += 1) {
+    await readAccount(client, random.pick(targets), actor, accountId);
+    const rest = history.readings.findLast((reading) => reading.accountId === accountId)?.state.balance ?? 0;
+    if (rest !== 0) await settle(client, next(accountId, -rest));
     if (over.aborted) return;
+    if ((await changeAccount(client, random.pick(targets), actor, accountId, closed)) === 'in force') break;
     await retryPause(client);
   }
-  await attempt(client, random.pick(targets), next(accountId));
+  await settle(client, next(accountId));
 }
 
 /** Freezes, opens, raises and lowers, one change after the other, each retried until it is known to be in force. */
