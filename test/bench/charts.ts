@@ -88,9 +88,9 @@ function drawings({ summaries, memory, growth, sql }: Results): Drawing[] {
       ...(endToEndPerSecond === undefined ? [] : [{ name, rate: endToEndPerSecond, what: 'in the ledger' }]),
     ]);
   const rateBars = {
-    ...bars('rate', 'updates a second'),
+    ...bars('rate', 'operations a second'),
     encoding: {
-      ...bars('rate', 'updates a second').encoding,
+      ...bars('rate', 'operations a second').encoding,
       yOffset: { field: 'what', sort: null },
       color: { field: 'what', type: 'nominal', sort: null, title: null, legend: { orient: 'top' } },
     },
@@ -121,17 +121,22 @@ function drawings({ summaries, memory, growth, sql }: Results): Drawing[] {
       rate: acceptedPerSecond,
     }));
   return [
-    { file: 'accepted.svg', title: 'Single updates, 64 connections', rows: rateRows(at64), spec: rateBars },
+    {
+      file: 'accepted.svg',
+      title: 'Single updates, transfers and holds, 64 connections',
+      rows: rateRows(at64),
+      spec: rateBars,
+    },
     {
       file: 'cpu.svg',
-      title: 'Where the CPU goes: seconds per 1,000 single updates',
+      title: 'Where the CPU goes: seconds per 1,000 single operations',
       rows: at64.flatMap(({ name, cpu }) =>
         GROUPS.map((group, order) => ({ name, group, order, seconds: cpu[group] })),
       ),
       spec: {
-        ...bars('seconds', 'CPU seconds per 1,000 updates'),
+        ...bars('seconds', 'CPU seconds per 1,000 operations'),
         encoding: {
-          ...bars('seconds', 'CPU seconds per 1,000 updates').encoding,
+          ...bars('seconds', 'CPU seconds per 1,000 operations').encoding,
           color: { field: 'group', type: 'nominal', sort: null, title: null, legend: { orient: 'top' } },
           order: { field: 'order' },
         },
@@ -143,7 +148,7 @@ function drawings({ summaries, memory, growth, sql }: Results): Drawing[] {
       rows: new Set(byConnections.map(({ connections }) => connections)).size > 1 ? byConnections : [],
       spec: lines('connections', 'connections', 'rate', 'updates a second', 'name', { type: 'log', base: 2 }),
     },
-    { file: 'bulk.svg', title: 'Bulk updates', rows: rateRows(bulk), spec: rateBars },
+    { file: 'bulk.svg', title: 'Bulk', rows: rateRows(bulk), spec: rateBars },
     {
       file: 'memory.svg',
       title: 'Resident memory of the API, one hot account, pipeline running',
