@@ -7,8 +7,8 @@ const PARAMETERS = 25;
 /** The contract is above the function: migrations/functions/apply_changes.sql. */
 export const APPLY = {
   name: 'apply_changes',
-  text: `SELECT outcomes::text, replayed::text, failed_legs::text, array_to_string(hold_states, ',', 'null') AS hold_states, balances::text, versions::text, epochs::text, times::text,
-                amounts::text, batch_epoch, batch_time
+  text: `SELECT outcomes::text, replayed::text, failed_legs::text, array_to_string(hold_states, ',', 'null') AS hold_states,
+                balances::text, versions::text, epochs::text, times::text, amounts::text, batch_epoch, batch_time
          FROM apply_changes(${Array.from({ length: PARAMETERS }, (_, index) => `$${index + 1}`).join(', ')})`,
 };
 
@@ -113,9 +113,9 @@ function kindsOf(operations: readonly Operation[], places: ReadonlyMap<string, n
 /** Of each leg of a transfer the lowest debited one, by its index from 1: the key belongs to its account. Null where there is none. */
 function payersOf(operations: readonly Operation[], firstLegs: readonly number[]): Literal {
   const payers = operations.flatMap(({ kind, legs, keyAccountId }, index) => {
-    const isTransfer = legs.length > 1 && kind !== 'atomic';
+    if (legs.length === 1 || kind === 'atomic') return legs.map(() => null);
     const payer = (firstLegs[index] as number) + legs.findIndex(({ accountId }) => accountId === keyAccountId);
-    return legs.map(() => (isTransfer ? payer : null));
+    return legs.map(() => payer);
   });
   return wordsOrNull(payers);
 }

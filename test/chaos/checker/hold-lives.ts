@@ -1,5 +1,5 @@
-// The life of each hold, told by the entries of its account alone: after each entry what it was, what was captured of it, what
-// is left and until when.
+// The life of each hold, as it follows from the entries of its account alone: after each entry what it was, what was captured of it,
+// what is left and until when.
 import type { Entry, FinalState } from '../final-state.ts';
 import type { HoldStatus } from '../history.ts';
 

@@ -1,4 +1,4 @@
-// The clients of a run, each in an endless loop until told to stop.
+// The clients of a run, each in an endless loop until it is stopped.
 import { ACTORS, type Actor, POLICY_ACCOUNTS } from '../accounts.ts';
 import type { Operation } from '../history.ts';
 import { createHttpClient } from '../http.ts';

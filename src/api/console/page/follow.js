@@ -86,7 +86,7 @@ export function createFollower() {
           event
             ? published(`Event${name}, as subscribers get it`, since(), event)
             : published(
-                `Event${name}: not seen here. While very many pass this page sees a sample; with RabbitMQ away it comes later.`,
+                `Event${name}: not seen here. While very many pass this page sees a sample; while RabbitMQ is down it comes later.`,
               ),
         ),
         entryOf(change).then(
