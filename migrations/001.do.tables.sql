@@ -1,14 +1,19 @@
--- The tables of accounts and their changes. docs/database.md has the picture, and who writes, truncates and expires what.
+-- The tables of accounts and their changes. docs/database.md has a diagram, and lists what writes,
+-- truncates and expires each.
 --
--- Keys start with account_id and no foreign keys connect the tables: a foreign key would make each insert take a
--- share lock on the hot account row, and verify (npm run verify) proves what they would promise, and more.
--- Amounts and balances are whole minor units, at most 2^53 - 1 in size, so that no JSON client ever rounds one.
--- Identifiers use COLLATE "C": byte order is the same on every server, and locks are taken in it.
--- No literal here holds a backslash: it would mean something else where standard_conforming_strings is off.
+-- Keys start with account_id and no foreign keys connect the tables: a foreign key would make each
+-- insert take a share lock on the hot account row, and npm run verify proves what they would
+-- guarantee, and more.
+-- Amounts and balances are whole minor units, at most 2^53 - 1 in size, so that no JSON client ever
+-- rounds one.
+-- Identifiers use COLLATE "C": byte order is the same on every server, and locks are taken in that
+-- order.
+-- No literal here contains a backslash: its meaning would change with standard_conforming_strings
+-- off.
 
--- The form of an identifier is checked by a domain, which an UPDATE of other columns does not evaluate; a CHECK of the
--- table it would, for each update of a balance (3.8 µs of 12.5).
--- "Nothing but", and the length apart: 0.3 µs; in one expression with {1,64} and a look-ahead 15.
+-- A domain checks the form of an identifier, because an UPDATE of other columns does not evaluate
+-- it; a CHECK of the table would run for each update of a balance (3.8 µs of 12.5). A negated class
+-- and a separate length check take 0.3 µs; one expression with {1,64} and a lookahead takes 15.
 CREATE DOMAIN account_id AS text COLLATE "C"
   CONSTRAINT account_id_form CHECK (VALUE !~ '[^A-Za-z0-9._:-]' AND octet_length(VALUE) BETWEEN 1 AND 64 AND VALUE NOT IN ('.', '..'));
 CREATE DOMAIN asset_code AS text COLLATE "C"
@@ -67,13 +72,14 @@ CREATE TABLE hold (
   CONSTRAINT hold_active_while_remaining CHECK ((status = 'active') = (remaining > 0))
 ) WITH (fillfactor = 80);
 CREATE INDEX hold_active ON hold (account_id, expires_at) WHERE status = 'active';
--- For the sweep, whatever the account. Its condition is another one for the same holds, so that no plan looks for those of one
--- account among all that are due.
+-- For the sweep across all accounts. Its condition is written differently for the same holds, so
+-- that no plan searches all due holds for those of one account.
 CREATE INDEX hold_due ON hold (expires_at) WHERE remaining > 0 AND expires_at IS NOT NULL;
 
 COMMENT ON TABLE hold IS 'One row a hold, permanently. client and fingerprint are those of the request that placed it: a retry finds them equal.';
 
--- How much of a change has been reversed. The change is named by its own numbers, so the row is decided under the lock of its account.
+-- How much of a change has been reversed. The key is the change's own account, version and epoch,
+-- so the row is protected by the lock of that account.
 CREATE TABLE reversal (
   account_id text COLLATE "C" NOT NULL,
   version bigint NOT NULL,
@@ -86,8 +92,9 @@ CREATE TABLE reversal (
 
 COMMENT ON TABLE reversal IS 'The sum of the reversals of a change, or of a transfer by its lowest debited leg; amounts without a sign.';
 
--- The times at which the database began to speak for itself: a start of the server, a promotion, a restore. A change carries
--- the newest epoch, so that a subscriber can tell two histories with the same versions apart.
+-- One row for each start of the server, promotion or restore, after which history may differ. A
+-- change carries the newest epoch, so that a subscriber can distinguish two histories with the same
+-- versions.
 CREATE TABLE epoch (
   epoch bigint CONSTRAINT epoch_pk PRIMARY KEY,
   timeline text NOT NULL,
@@ -101,12 +108,15 @@ CREATE TABLE epoch (
 COMMENT ON TABLE epoch IS 'Append-only. epoch is the later of the clock in milliseconds since 1970 and the last epoch + 1. Written by current_epoch().';
 COMMENT ON COLUMN epoch.table_oid IS 'Of this table. Another one has the rows of a dump.';
 
--- Changes on their way to RabbitMQ and the ledger. position is given under the account's lock, so within one account
--- it rises with version; across accounts it is neither gapless nor in commit order (the relay copes with both).
+-- Changes on their way to RabbitMQ and the ledger. position is assigned under the account's lock,
+-- so within one account it rises with version; across accounts it is neither gapless nor in commit
+-- order (the relay copes with both).
 --
--- Insert-only: deleting row by row would leave dead rows that an old snapshot (a backup, a forgotten transaction) keeps
--- alive, and the queue would slow down. Instead positions alternate between two partitions in blocks, and a partition
--- is truncated when the ledger holds all of it. Read all of outbox always: either partition may hold what is current.
+-- Insert-only: deleting row by row would leave dead rows that an old snapshot (a backup, a
+-- forgotten transaction) keeps alive, and the queue would slow down. Instead, a bit of the position
+-- selects one of two partitions. From time to time the relay moves the sequence to the next block,
+-- and so all writers to the other partition, and truncates the old one when all of it is recorded.
+-- Always read the whole outbox: both partitions may hold current rows.
 CREATE SEQUENCE outbox_position AS bigint;
 
 CREATE TABLE outbox (
@@ -135,10 +145,11 @@ CREATE TABLE outbox (
   overdraft_limit bigint,
   max_balance bigint,
   status text
-) PARTITION BY LIST (((position >> 18) & 1)); -- blocks of 262,144 positions, about 40 MB
+) PARTITION BY LIST (((position >> 26) & 1)); -- blocks of 67,108,864 positions; see functions/switch_outbox_partition.sql
 ALTER SEQUENCE outbox_position OWNED BY outbox.position;
 
--- The keys are each partition's own: a key of the whole would have to hold the partitioning expression, which it cannot.
+-- Each partition has its own keys: a key of the parent table would have to include the partitioning
+-- expression, which is impossible.
 CREATE TABLE outbox_even PARTITION OF outbox (
   CONSTRAINT outbox_even_pk PRIMARY KEY (account_id, version),
   CONSTRAINT outbox_even_position_unique UNIQUE (position)
@@ -147,37 +158,42 @@ CREATE TABLE outbox_odd PARTITION OF outbox (
   CONSTRAINT outbox_odd_pk PRIMARY KEY (account_id, version),
   CONSTRAINT outbox_odd_position_unique UNIQUE (position)
 ) FOR VALUES IN (1) WITH (autovacuum_enabled = false);
--- autovacuum: nothing is ever deleted, and truncation starts them afresh.
+-- autovacuum: no row is ever deleted, and truncation resets them.
 
--- The legs of a transfer are in several accounts. Partial: an update of one account pays nothing for them.
+-- The legs of a transfer are in several accounts. Partial: an update of one account costs nothing
+-- here.
 CREATE INDEX outbox_even_transfer ON outbox_even (transfer_id) WHERE transfer_id IS NOT NULL;
 CREATE INDEX outbox_odd_transfer ON outbox_odd (transfer_id) WHERE transfer_id IS NOT NULL;
 
-COMMENT ON TABLE outbox IS 'Accepted changes, until their event is both confirmed by RabbitMQ and recorded in the ledger, and a little longer. The columns are those of ledger.';
+COMMENT ON TABLE outbox IS 'Accepted changes, until their entry is recorded, subscribers have their event, and every remaining snapshot contains the entry. The columns are those of ledger.';
 
--- How far the relay has got, for each of its tracks: everything up to the highest position of a track is done, so a new relay
--- starts after it. Insert-only for the same reason as the outbox, and truncated now and then.
+-- The progress of the relay, for each of its tracks: everything up to the highest position of a
+-- track is done, so a new relay starts after it. Insert-only for the same reason as the outbox, and
+-- truncated from time to time.
 CREATE TABLE relay_progress (
   track text COLLATE "C" NOT NULL,
   position bigint NOT NULL,
   CONSTRAINT relay_progress_pk PRIMARY KEY (track, position),
-  CONSTRAINT relay_progress_track_known CHECK (track IN ('ledger', 'subscribers'))
+  CONSTRAINT relay_progress_track_known CHECK (track IN ('ledger', 'published', 'subscribers'))
 ) WITH (autovacuum_enabled = false);
 
-COMMENT ON TABLE relay_progress IS 'ledger: published to the ledger queue, confirmed and recorded. subscribers: confirmed by every queue that subscribers bound, or passed over and noted in missed.';
+COMMENT ON TABLE relay_progress IS 'published: to the ledger queue, and confirmed. ledger: recorded as well. subscribers: confirmed by every queue that subscribers bound, or passed over and noted in missed.';
 
--- Events that subscribers did not get, because one of their queues took none for longer than the outbox waits.
+-- Events that subscribers did not get, because one of their queues accepted none for longer than
+-- the outbox waits.
 CREATE TABLE missed (
   missed_id bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT missed_pk PRIMARY KEY,
   queue text,
+  routing_keys text[],
   first_position bigint NOT NULL,
   last_position bigint,
   first_created_at timestamptz(3) NOT NULL,
   last_created_at timestamptz(3),
   noted_at timestamptz(3) NOT NULL DEFAULT clock_timestamp(),
   delivered_at timestamptz(3),
-  -- Not of the times: positions are given after the clock was read, so a later one can be of an earlier time.
+  -- No check of the times: positions are assigned after the clock was read, so a higher one can
+  -- have an earlier time.
   CONSTRAINT missed_in_order CHECK (last_position >= first_position)
 );
 
-COMMENT ON TABLE missed IS 'Positions of the outbox, and when the changes there were created, for replay. queue null: every subscriber; the last ones null: until the queue is bound again.';
+COMMENT ON TABLE missed IS 'Positions of the outbox, and when the changes there were created, for replay. queue null: every subscriber. For a queue that was put aside, routing_keys are those of its bindings, and the last position and time are null until it is bound again. delivered_at: when it was delivered, or no longer needed.';

@@ -1,5 +1,6 @@
--- The audit ledger and its hash chains. Both are append-only: the triggers of functions/refuse_change_of_history.sql refuse
--- everything but inserts, and nobody is granted more.
+-- The audit ledger and its hash chains. Both are append-only: the triggers of
+-- functions/refuse_change_of_history.sql refuse everything but inserts, and no role is granted
+-- more.
 
 -- One entry for each change, permanently.
 CREATE TABLE ledger (
@@ -39,7 +40,7 @@ CREATE TABLE ledger (
   )
 );
 
--- Partial: what has none of these is entered into the key alone.
+-- Partial: an entry with none of these values only goes into the primary key.
 CREATE INDEX ledger_transfer ON ledger (transfer_id) WHERE transfer_id IS NOT NULL;
 CREATE INDEX ledger_hold ON ledger (account_id, hold_id, version) WHERE hold_id IS NOT NULL;
 CREATE INDEX ledger_reference ON ledger (account_id, reference, version) WHERE reference IS NOT NULL;
@@ -52,9 +53,10 @@ COMMENT ON COLUMN ledger.metadata IS 'The JSON text that is hashed.';
 COMMENT ON COLUMN ledger.transfer_id IS 'Event id of the lowest debited leg.';
 COMMENT ON COLUMN ledger.reverses IS 'Event id of the change, or id of the transfer, that this entry reverses.';
 
--- Tamper evidence: a hash for each segment of an account's entries, over the hash before and the entries, so that no entry can
--- be altered, removed or inserted unless all later hashes of its account are changed too. docs/ledger-chain.md tells clients
--- what is hashed; the worker writes the segments in the background.
+-- Tamper evidence: a hash for each segment of an account's entries, over the previous hash and the
+-- entries, so that no entry can be altered, removed or inserted unless all later hashes of its
+-- account are changed too. docs/ledger-chain.md describes for clients what is hashed; the worker
+-- writes the segments in the background.
 CREATE TABLE ledger_chain (
   account_id text COLLATE "C" NOT NULL,
   first_version bigint NOT NULL,

@@ -1,8 +1,8 @@
--- What an idempotency key was answered. Written together with the change it stands for, under the lock of its account.
+-- The answers to idempotency keys. Written together with the change, under the lock of its account.
 --
--- Keys expire by age without a DELETE: they are written to one of two partitions, and when that is as old as keys are
--- kept, the other, older one is truncated and written to from then on. So a key is kept at least that time, and at
--- most twice. Read both always.
+-- Keys expire by age without a DELETE: they are written to one of two partitions. When that has
+-- been in use for as long as keys are kept, the other, older one is truncated and used from then
+-- on. So a key is kept for at least that time, and at most twice that. Always read both.
 CREATE TABLE idempotency_key (
   account_id text COLLATE "C" NOT NULL,
   key text COLLATE "C" NOT NULL,
@@ -19,18 +19,18 @@ CREATE TABLE idempotency_key (
   partition smallint NOT NULL
 ) PARTITION BY LIST (partition);
 
--- The key is each partition's own: the account's lock lets nobody write one to both.
+-- Each partition has its own key: the account's lock prevents writing one key to both.
 CREATE TABLE idempotency_key_even PARTITION OF idempotency_key (
   CONSTRAINT idempotency_key_even_pk PRIMARY KEY (account_id, key, client)
 ) FOR VALUES IN (0) WITH (autovacuum_enabled = false);
 CREATE TABLE idempotency_key_odd PARTITION OF idempotency_key (
   CONSTRAINT idempotency_key_odd_pk PRIMARY KEY (account_id, key, client)
 ) FOR VALUES IN (1) WITH (autovacuum_enabled = false);
--- autovacuum: nothing is ever deleted, and truncation starts them afresh.
+-- autovacuum: no row is ever deleted, and truncation resets them.
 
 COMMENT ON TABLE idempotency_key IS 'The first answer to a key, by account and client. fingerprint: of operation and body, made by the API.';
-COMMENT ON COLUMN idempotency_key.client IS 'The actor of the API key; empty where the API asks for none.';
-COMMENT ON COLUMN idempotency_key.amount IS 'What was taken, where the request did not say it.';
+COMMENT ON COLUMN idempotency_key.client IS 'The actor of the API key; empty if authentication is off.';
+COMMENT ON COLUMN idempotency_key.amount IS 'The amount that was taken, if the request did not state it.';
 COMMENT ON COLUMN idempotency_key.other_legs IS 'Balance, version, epoch and milliseconds since 1970 of each further leg; of a refusal that a further leg caused, its number.';
 COMMENT ON COLUMN idempotency_key.hold_state IS 'The hold after it, as the answer had it.';
 

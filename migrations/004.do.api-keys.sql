@@ -1,7 +1,8 @@
--- Who may call the API. `npm run keys` is the only writer, but for last_used_at; the API reads it every other second.
+-- The keys that may call the API. `npm run keys` is the only writer, except for last_used_at; the
+-- API reads it every other second.
 --
--- The token itself is never stored, only its SHA-256: it is 256 random bits, so a slow hash would protect nothing more
--- and would cost every request.
+-- The token itself is never stored, only its SHA-256: it has 256 random bits, so a slow hash would
+-- add no protection and cost every request.
 
 CREATE TABLE api_key (
   key_id text COLLATE "C" CONSTRAINT api_key_pk PRIMARY KEY,
@@ -24,8 +25,10 @@ CREATE TABLE api_key (
 
 COMMENT ON TABLE api_key IS 'API keys. actor is the client that holds it: its name is in the ledger. Revoked keys stay, so that a key id in an old log can be looked up.';
 COMMENT ON COLUMN api_key.key_id IS 'The public part of the token, by which it is found.';
-COMMENT ON COLUMN api_key.account_prefix IS 'The key governs accounts whose id begins with it; null: all.';
-COMMENT ON COLUMN api_key.rate_limit IS 'Updates, or other requests, in a window; null is what the setting RATE_LIMIT says.';
+COMMENT ON COLUMN api_key.account_prefix IS 'The key covers accounts whose id begins with it; null: all.';
+COMMENT ON COLUMN api_key.expires_at IS 'It is refused from then on; null: never.';
+COMMENT ON COLUMN api_key.last_used_at IS 'To about a minute; null: never used.';
+COMMENT ON COLUMN api_key.rate_limit IS 'Updates, or other requests, in a window; null: the setting RATE_LIMIT.';
 
--- What the API reads stays small however many keys are revoked.
-CREATE INDEX api_key_active ON api_key (created_at, key_id) WHERE revoked_at IS NULL;
+-- Keeps the API's reading small however many keys were revoked or have expired.
+CREATE INDEX api_key_active ON api_key ((coalesce(expires_at, 'infinity'))) WHERE revoked_at IS NULL;

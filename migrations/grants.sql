@@ -9,14 +9,15 @@
 -- The login roles of the processes are members of one each. The owner of the tables (the role that
 -- migrates) needs no group role, and no process needs the owner.
 --
--- Nobody is granted UPDATE, DELETE or TRUNCATE on history, and PUBLIC is granted nothing at all. No
--- function but current_epoch is SECURITY DEFINER: each runs with the rights of its caller, so none
--- has to distrust the caller's search_path.
+-- No role is granted UPDATE, DELETE or TRUNCATE on history, and PUBLIC is granted nothing at all.
+-- No function is SECURITY DEFINER but current_epoch, raise_outbox_position and
+-- switch_outbox_partition: every other one runs with the rights of the calling role, so none has to
+-- distrust the session's search_path.
 
 -- The group roles, without login. Roles belong to the whole server, so a restore on another server
 -- lacks them. Where several databases are migrated at the same moment, the later one waits for the
--- earlier one and then finds the role. An administrator may have created them before, for an owner
--- that may not.
+-- earlier one and then finds the role. An administrator may have created them before, if the owner
+-- may not.
 DO $$
 DECLARE
   group_role text;
@@ -67,8 +68,8 @@ $$;
 
 REVOKE ALL ON FUNCTION
   apply_changes, open_account, change_account, money_verdict, current_epoch, expire_due_holds, sweep_due_holds, event_id, epoch_digits, hold_state,
-  expire_idempotency_keys,
-  refuse_change_of_history, ledger_entry_text, ledger_segment_hash, extend_ledger_chain
+  expire_idempotency_keys, raise_outbox_position, switch_outbox_partition, truncate_outbox_partition, truncate_relay_progress,
+  refuse_change_of_history, ledger_entry_text, ledger_segment_hash, extend_ledger_chain, raise_epoch, last_shared_version
 FROM PUBLIC, balance_api, balance_auditor, balance_worker;
 REVOKE ALL ON
   account, api_key, epoch, hold, idempotency_key, idempotency_key_even, idempotency_key_odd, idempotency_rotation, ledger,
@@ -78,27 +79,29 @@ REVOKE ALL ON SEQUENCE outbox_position, missed_missed_id_seq FROM PUBLIC, balanc
 
 GRANT EXECUTE ON FUNCTION
   apply_changes, open_account, change_account, money_verdict, expire_due_holds, sweep_due_holds, event_id, epoch_digits, hold_state,
-  expire_idempotency_keys
+  expire_idempotency_keys, raise_outbox_position, switch_outbox_partition, truncate_outbox_partition, truncate_relay_progress
 TO balance_api;
 GRANT EXECUTE ON FUNCTION current_epoch TO balance_api, balance_worker;
 GRANT EXECUTE ON FUNCTION extend_ledger_chain TO balance_worker;
 -- The API verifies single accounts, for which it computes their hashes again.
 GRANT EXECUTE ON FUNCTION ledger_entry_text, ledger_segment_hash TO balance_worker, balance_api, balance_auditor;
 GRANT EXECUTE ON FUNCTION event_id, epoch_digits TO balance_auditor;
+-- Both compare external records with the history here. raise_epoch is the owner's alone.
+GRANT EXECUTE ON FUNCTION last_shared_version TO balance_api, balance_auditor;
 
 -- UPDATE by column: id, asset and birth of an account never change.
 GRANT SELECT, INSERT, UPDATE (balance, held, version, epoch, overdraft_limit, max_balance, status, updated_at) ON account TO balance_api;
 GRANT SELECT, INSERT, UPDATE (amount, captured, remaining, status, expires_at, updated_at) ON hold TO balance_api;
 GRANT SELECT, INSERT, UPDATE (reversed) ON reversal TO balance_api;
 GRANT SELECT, INSERT ON idempotency_key, outbox TO balance_api;
--- Truncated by name; those of the outbox are looked into first. They are written to by way of the
--- whole only.
+-- Truncated by name; those of the outbox are read first. They are only written to through the
+-- parent table.
 GRANT TRUNCATE ON idempotency_key_even, idempotency_key_odd TO balance_api;
 GRANT SELECT, TRUNCATE ON outbox_even, outbox_odd TO balance_api;
 GRANT SELECT, UPDATE (partition, since) ON idempotency_rotation TO balance_api;
 GRANT USAGE, SELECT ON SEQUENCE outbox_position TO balance_api;
 GRANT SELECT, INSERT, DELETE, TRUNCATE ON relay_progress TO balance_api;
-GRANT SELECT, INSERT, UPDATE (last_position, last_created_at, delivered_at) ON missed TO balance_api;
+GRANT SELECT, INSERT, UPDATE (last_position, first_created_at, last_created_at, delivered_at) ON missed TO balance_api;
 GRANT SELECT, UPDATE (last_used_at) ON api_key TO balance_api;
 GRANT SELECT ON epoch, ledger, ledger_chain, schemaversion TO balance_api;
 

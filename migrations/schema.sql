@@ -111,8 +111,8 @@ GRANT SELECT ON epoch TO balance_worker;
 CREATE SEQUENCE outbox_position AS bigint START 1 INCREMENT 1 MINVALUE 1 MAXVALUE 9223372036854775807 CACHE 1 OWNED BY outbox.position;
 GRANT SELECT, USAGE ON SEQUENCE outbox_position TO balance_api;
 
--- Accepted changes, until their event is both confirmed by RabbitMQ and recorded in the ledger, and a little longer. The
--- columns are those of ledger.
+-- Accepted changes, until their entry is recorded, subscribers have their event, and every remaining snapshot contains the
+-- entry. The columns are those of ledger.
 CREATE TABLE outbox (
   position bigint NOT NULL DEFAULT nextval('outbox_position'::regclass),
   account_id text COLLATE "C" NOT NULL,
@@ -139,7 +139,7 @@ CREATE TABLE outbox (
   overdraft_limit bigint,
   max_balance bigint,
   status text
-) PARTITION BY LIST (((("position" >> 18) & (1)::bigint)));
+) PARTITION BY LIST (((("position" >> 26) & (1)::bigint)));
 GRANT INSERT, SELECT ON outbox TO balance_api;
 GRANT SELECT ON outbox TO balance_auditor;
 GRANT SELECT ON outbox TO balance_worker;
@@ -158,22 +158,24 @@ CREATE TABLE outbox_odd PARTITION OF outbox (
 CREATE INDEX outbox_odd_transfer ON outbox_odd USING btree (transfer_id) WHERE transfer_id IS NOT NULL;
 GRANT SELECT, TRUNCATE ON outbox_odd TO balance_api;
 
--- ledger: published to the ledger queue, confirmed and recorded. subscribers: confirmed by every queue that subscribers bound,
--- or passed over and noted in missed.
+-- published: to the ledger queue, and confirmed. ledger: recorded as well. subscribers: confirmed by every queue that
+-- subscribers bound, or passed over and noted in missed.
 CREATE TABLE relay_progress (
   track text COLLATE "C" NOT NULL,
   position bigint NOT NULL,
   CONSTRAINT relay_progress_pk PRIMARY KEY (track, "position"),
-  CONSTRAINT relay_progress_track_known CHECK (track = ANY (ARRAY['ledger'::text, 'subscribers'::text]))
+  CONSTRAINT relay_progress_track_known CHECK (track = ANY (ARRAY['ledger'::text, 'published'::text, 'subscribers'::text]))
 ) WITH (autovacuum_enabled=false);
 GRANT DELETE, INSERT, SELECT, TRUNCATE ON relay_progress TO balance_api;
 GRANT SELECT ON relay_progress TO balance_auditor;
 
--- Positions of the outbox, and when the changes there were created, for replay. queue null: every subscriber; the last ones
--- null: until the queue is bound again.
+-- Positions of the outbox, and when the changes there were created, for replay. queue null: every subscriber. For a queue that
+-- was put aside, routing_keys are those of its bindings, and the last position and time are null until it is bound again.
+-- delivered_at: when it was delivered, or no longer needed.
 CREATE TABLE missed (
   missed_id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
   queue text,
+  routing_keys text[],
   first_position bigint NOT NULL,
   last_position bigint,
   first_created_at timestamp(3) with time zone NOT NULL,
@@ -183,7 +185,7 @@ CREATE TABLE missed (
   CONSTRAINT missed_pk PRIMARY KEY (missed_id),
   CONSTRAINT missed_in_order CHECK (last_position >= first_position)
 );
-GRANT INSERT, SELECT, UPDATE (last_position, last_created_at, delivered_at) ON missed TO balance_api;
+GRANT INSERT, SELECT, UPDATE (last_position, first_created_at, last_created_at, delivered_at) ON missed TO balance_api;
 GRANT SELECT ON missed TO balance_auditor;
 
 -- Append-only audit trail. balance, held and the hold are as this entry left them; overdraft_limit, max_balance and status are
@@ -253,10 +255,10 @@ GRANT INSERT, SELECT ON ledger_chain TO balance_worker;
 CREATE TABLE idempotency_key (
   account_id text COLLATE "C" NOT NULL,
   key text COLLATE "C" NOT NULL,
-  client text COLLATE "C" NOT NULL, -- The actor of the API key; empty where the API asks for none.
+  client text COLLATE "C" NOT NULL, -- The actor of the API key; empty if authentication is off.
   fingerprint bytea NOT NULL,
   outcome text NOT NULL,
-  amount bigint, -- What was taken, where the request did not say it.
+  amount bigint, -- The amount that was taken, if the request did not state it.
   balance bigint NOT NULL,
   version bigint NOT NULL,
   epoch bigint NOT NULL,
@@ -293,12 +295,12 @@ CREATE TABLE api_key (
   key_id text COLLATE "C" NOT NULL, -- The public part of the token, by which it is found.
   actor text COLLATE "C" NOT NULL,
   scopes text[] NOT NULL,
-  account_prefix text COLLATE "C", -- The key governs accounts whose id begins with it; null: all.
-  rate_limit integer, -- Updates, or other requests, in a window; null is what the setting RATE_LIMIT says.
+  account_prefix text COLLATE "C", -- The key covers accounts whose id begins with it; null: all.
+  rate_limit integer, -- Updates, or other requests, in a window; null: the setting RATE_LIMIT.
   token_sha256 bytea NOT NULL,
   created_at timestamp(3) with time zone NOT NULL DEFAULT clock_timestamp(),
-  expires_at timestamp(3) with time zone,
-  last_used_at timestamp(3) with time zone,
+  expires_at timestamp(3) with time zone, -- It is refused from then on; null: never.
+  last_used_at timestamp(3) with time zone, -- To about a minute; null: never used.
   revoked_at timestamp(3) with time zone,
   CONSTRAINT api_key_pk PRIMARY KEY (key_id),
   CONSTRAINT api_key_id_form CHECK (key_id ~ '^[0-9A-Za-z]{12}$'::text),
@@ -308,7 +310,7 @@ CREATE TABLE api_key (
   CONSTRAINT api_key_rate_limit_positive CHECK (rate_limit > 0),
   CONSTRAINT api_key_token_is_hashed CHECK (octet_length(token_sha256) = 32)
 );
-CREATE INDEX api_key_active ON api_key USING btree (created_at, key_id) WHERE revoked_at IS NULL;
+CREATE INDEX api_key_active ON api_key USING btree (COALESCE(expires_at, 'infinity'::timestamp with time zone)) WHERE revoked_at IS NULL;
 GRANT SELECT, UPDATE (last_used_at) ON api_key TO balance_api;
 
 -- Of migrate ------------------------------------------------------------------------------------------
@@ -333,7 +335,7 @@ GRANT SELECT ON schemaversion TO balance_auditor;
 
 -- Functions -------------------------------------------------------------------------------------------
 
-CREATE OR REPLACE FUNCTION apply_changes(p_accounts text[], p_leg_accounts integer[], p_amounts bigint[], p_references text[], p_metadata text[], p_actors text[], p_traceparents text[], p_expected_versions bigint[], p_up_to boolean[], p_keys text[], p_fingerprints bytea[], p_same integer[], p_payers integer[], p_kinds text[], p_first_legs integer[], p_key_accounts integer[], p_objects integer[], p_hold_seconds integer[], p_hold_accounts integer[], p_hold_ids text[], p_reversal_accounts integer[], p_reversal_versions bigint[], p_reversal_epochs bigint[], p_reversal_originals bigint[], p_reversal_ids text[], OUT outcomes text[], OUT replayed boolean[], OUT failed_legs integer[], OUT hold_states text[], OUT balances bigint[], OUT versions bigint[], OUT epochs bigint[], OUT times timestamp with time zone[], OUT amounts bigint[], OUT batch_epoch bigint, OUT batch_time timestamp with time zone)
+CREATE OR REPLACE FUNCTION apply_changes(p_accounts text[], p_leg_accounts integer[], p_amounts bigint[], p_references text[], p_metadata text[], p_actors text[], p_traceparents text[], p_expected_versions bigint[], p_up_to boolean[], p_keys text[], p_fingerprints bytea[], p_same integer[], p_payers integer[], p_kinds text[], p_first_legs integer[], p_key_accounts integer[], p_objects integer[], p_hold_seconds integer[], p_hold_accounts integer[], p_hold_ids text[], p_reversal_accounts integer[], p_reversal_versions bigint[], p_reversal_epochs bigint[], p_reversal_originals bigint[], p_reversal_ids text[], p_forgotten boolean[] DEFAULT NULL::boolean[], OUT outcomes text[], OUT replayed boolean[], OUT failed_legs integer[], OUT hold_states text[], OUT balances bigint[], OUT versions bigint[], OUT epochs bigint[], OUT times timestamp with time zone[], OUT amounts bigint[], OUT batch_epoch bigint, OUT batch_time timestamp with time zone)
  RETURNS record
  LANGUAGE plpgsql
 AS $function$
@@ -349,10 +351,12 @@ BEGIN
       USING ERRCODE = 'feature_not_supported';
   END IF;
 
-  -- A lone update, which is the usual batch: a few statements instead of all below, which cost twice as much. What is unusual
-  -- in any way matches nothing here and is decided below. Statements fill the OUT parameters themselves, and what only other
-  -- batches need is declared below: PL/pgSQL prepares each expression again in each transaction.
-  IF cardinality(p_leg_accounts) = 1 AND p_first_legs IS NULL AND p_expected_versions IS NULL AND p_up_to IS NULL THEN
+  -- A single update, which is the usual batch: a few statements instead of everything below, which
+  -- costs twice as much. Anything unusual matches nothing here and is decided below. Statements
+  -- fill the OUT parameters directly, and variables that only other batches need are declared
+  -- below: PL/pgSQL prepares each expression again in each transaction.
+  IF cardinality(p_leg_accounts) = 1 AND p_first_legs IS NULL AND p_expected_versions IS NULL AND p_up_to IS NULL
+     AND p_forgotten IS NULL THEN
     IF p_keys[1] IS NOT NULL THEN
       SELECT true INTO v_is_locked FROM account WHERE account.account_id = p_accounts[1] FOR NO KEY UPDATE;
       SELECT found.fingerprint, found.outcome, found.balance, found.version, found.epoch, found.created_at INTO v_found
@@ -368,13 +372,15 @@ BEGIN
         RETURN;
       END IF;
     END IF;
-    -- With a key, only an account that was locked before the key was looked up, not one that was opened since.
+    -- With a key, only an account that was locked before the key was looked up, not one that was
+    -- opened in between.
     UPDATE account
     SET balance = account.balance + p_amounts[1], version = account.version + 1,
         updated_at = greatest(date_trunc('milliseconds', clock_timestamp()), account.updated_at)
     WHERE account.account_id = p_accounts[1] AND account.status = 'open' AND (v_is_locked OR p_keys[1] IS NULL)
       AND (account.held = 0 OR NOT EXISTS (
-        -- The clock in a SELECT of its own: as a volatile function it is no condition of the index, and every active hold would be read.
+        -- The clock is read in a subselect: a volatile function cannot be an index condition, and
+        -- every active hold would be read.
         SELECT FROM hold WHERE hold.account_id = p_accounts[1] AND hold.status = 'active' AND hold.expires_at <= (SELECT clock_timestamp())
       ))
       AND account.epoch = (
@@ -446,7 +452,7 @@ BEGIN
     v_epochs bigint[];
     v_times timestamptz[];
     v_refusals text[];
-    v_places integer[]; -- of each account that was sent: where it is among those that were locked
+    v_places integer[]; -- of each account that was sent: its place among the locked ones
     v_statuses text[];
     v_are_open boolean;
     v_are_holding boolean;
@@ -455,8 +461,8 @@ BEGIN
     v_is_troubled boolean := false;
     v_oldest_epoch bigint;
     v_newest_epoch bigint;
-    v_is_even boolean; -- what changes gets the epoch and the time of the batch, whatever its account
-    v_is_one_epoch boolean; -- which all accounts had before
+    v_is_even boolean; -- every change gets the epoch and the time of the batch
+    v_is_one_epoch boolean; -- all accounts had the same epoch before
     -- Of each item.
     v_known integer[]; -- its place in the v_known_ arrays, where its key was answered before
     v_known_items integer[];
@@ -469,7 +475,7 @@ BEGIN
     v_known_legs text[];
     v_known_holds text[];
     v_known_times timestamptz[];
-    v_is_settled boolean := false; -- some item may get an answer that was given before
+    v_is_settled boolean := false; -- some item may be a replay
     v_keepers integer[]; -- of the first item with a key: the one whose answer is remembered under it
     v_is_new boolean[]; -- of each item: it was decided here, so its answer is remembered; null: all were
     -- Of each leg.
@@ -517,8 +523,9 @@ BEGIN
     v_epoch_digits text;
     v_other_leg record;
   BEGIN
-    -- 1. The locks, in one order, so that batches over the same accounts queue instead of deadlocking. Once more where holds were due,
-    -- of what is locked: to lock what was opened since would be out of order.
+    -- 1. The locks, in one order, so that batches over the same accounts queue instead of
+    --    deadlocking. If holds were due, the accounts are read again, but only those already locked:
+    --    locking one that was opened since would be out of order.
     LOOP
       SELECT array_agg(l.account_id), array_agg(l.balance), array_agg(l.held), array_agg(l.version), array_agg(l.held - l.overdraft_limit),
              array_agg(coalesce(l.max_balance, 9007199254740991)), array_agg(l.asset), array_agg(l.epoch), array_agg(l.updated_at),
@@ -533,7 +540,7 @@ BEGIN
       v_is_expired := true;
       EXIT WHEN NOT EXISTS (
         SELECT FROM unnest(v_ids, v_held) AS locked (account_id, held)
-        -- LATERAL with LIMIT 1 is a look-up of each account: as a join, what is due anywhere would be read.
+        -- LATERAL with LIMIT 1 is a look-up for each account: a join would read every due hold.
         CROSS JOIN LATERAL (
           SELECT FROM hold
           WHERE hold.account_id = locked.account_id COLLATE "C" AND hold.status = 'active' AND hold.expires_at <= v_now LIMIT 1
@@ -543,7 +550,8 @@ BEGIN
       v_more_due := (SELECT done.more_due FROM expire_due_holds(v_ids, v_now, v_expiries_max) AS done);
     END LOOP;
 
-    -- 2. Time and epoch. Neither runs backwards within an account, whatever the clock of the machine does.
+    -- 2. Time and epoch. Neither runs backwards within an account, even if the clock of the machine
+    --    does.
     batch_time := v_now;
     SELECT newest.epoch INTO batch_epoch
     FROM (SELECT epoch.*, epoch.tableoid FROM epoch ORDER BY epoch.epoch DESC LIMIT 1) newest
@@ -555,13 +563,15 @@ BEGIN
     v_is_one_epoch := v_is_even AND v_oldest_epoch = batch_epoch;
     v_old_versions := v_versions;
 
-    -- 3. Accounts that are missing or barred, or that came in another order than they were sent. An account that was created
-    -- while this waited was not locked, so it is not there: compared with what was locked, never read again.
+    -- 3. Accounts that are missing or barred, or that were read in another order than they were
+    --    sent. An account that was created while this waited was not locked, so it counts as
+    --    missing: compared with the locked accounts, never read again.
     IF v_ids IS DISTINCT FROM p_accounts OR NOT v_are_open THEN
       v_is_troubled := true;
       SELECT array_agg(locked.status ORDER BY locked.account_id) INTO v_statuses
       FROM account locked WHERE locked.account_id = ANY (v_ids);
-      -- A walk through both, which are in one order: a join of arrays would compare each with each.
+      -- A walk through both, which are in the same order: a join of arrays would compare every
+      -- pair.
       v_places := array_fill(NULL::integer, ARRAY[cardinality(p_accounts)]);
       k := 1;
       FOR i IN 1..cardinality(p_accounts) LOOP
@@ -588,7 +598,7 @@ BEGIN
       FROM unnest(v_old_epochs, v_times) WITH ORDINALITY AS o (epoch, at, i);
     END IF;
 
-    -- 4. Keys that were answered before, and the holds and reversals that the batch names.
+    -- 4. Keys that were answered before, and the holds and reversals of the batch.
     IF p_keys IS NOT NULL THEN
       SELECT array_agg(sent.item), array_agg(known.fingerprint = sent.fingerprint), array_agg(known.outcome), array_agg(known.amount),
              array_agg(known.balance), array_agg(known.version), array_agg(known.epoch), array_agg(known.other_legs::text),
@@ -704,7 +714,7 @@ BEGIN
             IF v_last > v_first AND v_kind <> 'atomic' AND outcomes[i] IS NULL THEN amounts[v_last] := -v_known_amounts[k]; END IF;
           END IF;
           IF outcomes[i] IS NULL AND v_known_legs[k] IS NOT NULL THEN
-            -- OFFSET 0: the text is read once, not for each number.
+            -- OFFSET 0: the text is parsed once, not for each number.
             FOR v_other_leg IN
               SELECT v_first + place.leg AS leg, o.legs[place.leg * 4 - 3] AS balance, o.legs[place.leg * 4 - 2] AS version, o.legs[place.leg * 4 - 1] AS epoch,
                      to_timestamp(0) + o.legs[place.leg * 4] * interval '1 millisecond' AS at
@@ -749,7 +759,7 @@ BEGIN
         v_amount := p_amounts[v_first];
         IF p_up_to[v_first] THEN v_amount := least(-1, greatest(v_amount, v_floors[a] - v_balances[a])); END IF;
         v_verdict := money_verdict(v_amount, v_balances[a], v_floors[a], v_ceilings[a]);
-        -- With what is due it could take more.
+        -- After the due holds expire, it might take more.
         IF v_amount > p_amounts[v_first] AND p_accounts[a] = ANY (v_more_due) THEN v_verdict := 'insufficient_funds'; END IF;
         IF v_versions[a] <> p_expected_versions[v_first] THEN v_verdict := 'version_mismatch'; END IF;
         IF v_is_troubled AND v_refusals[a] IS NOT NULL THEN v_verdict := v_refusals[a]; END IF;
@@ -780,7 +790,7 @@ BEGIN
             WHEN v_is_troubled AND v_refusals[b] IS NOT NULL THEN v_refusals[b]
             WHEN v_assets[b] <> v_assets[a] THEN 'asset_mismatch'
             WHEN v_verdict IN ('not_reversible', 'already_reversed', 'reversal_exceeds') THEN NULL
-            -- The limit of what an account may hold is not for what it gets back.
+            -- The maximum balance does not apply to money that an account gets back.
             ELSE money_verdict(amounts[l], v_balances[b], v_floors[b], CASE WHEN v_rest IS NULL THEN v_ceilings[b] ELSE v_max END)
           END;
           IF v_other IS NOT NULL AND (v_verdict IS NULL OR v_verdict IN ('not_reversible', 'already_reversed', 'reversal_exceeds')
@@ -882,7 +892,7 @@ BEGIN
           WHEN v_is_troubled AND v_refusals[a] IS NOT NULL AND (v_kind <> 'release' OR v_refusals[a] <> 'account_frozen') THEN v_refusals[a]
         END;
         IF v_last > v_first THEN
-          -- What is captured goes to another account: what refuses there leaves the hold as it is.
+          -- The captured amount goes to another account: a refusal there leaves the hold unchanged.
           b := p_leg_accounts[v_last];
           v_other := CASE
             WHEN v_is_troubled AND v_refusals[b] IS NOT NULL THEN v_refusals[b]
@@ -953,7 +963,7 @@ BEGIN
         END IF;
       END IF;
 
-      -- What the kinds have in common.
+      -- Shared by all kinds.
       IF v_verdict IS NULL THEN
         v_is_changed := true;
         IF v_types[v_first] IS NOT NULL OR v_held_changes[v_first] <> 0 THEN
@@ -992,6 +1002,10 @@ BEGIN
         v_is_new[i] := v_verdict IN (
           'version_mismatch', 'hold_amount_exceeded', 'reversal_exceeds', 'balance_out_of_range', 'max_balance_exceeded', 'insufficient_funds'
         );
+        IF v_is_new[i] AND p_forgotten[i] AND p_keys[i] IS NOT NULL THEN
+          outcomes[i] := 'rate_limited';
+          v_is_new[i] := false;
+        END IF;
         CONTINUE WHEN NOT v_is_new[i];
         balances[v_failed] := v_balances[a];
         versions[v_failed] := v_versions[a];
@@ -1123,13 +1137,14 @@ DECLARE
   v_previous_epoch bigint;
   v_now timestamptz;
 BEGIN
-  -- A statement of its own: what follows sees what the previous holder of the lock committed.
+  -- A separate statement: the next one sees what the previous holder of the lock committed.
   SELECT locked.* INTO account FROM account locked WHERE locked.account_id = p_account_id FOR NO KEY UPDATE;
   IF NOT FOUND THEN
     outcome := 'account_not_found';
     RETURN;
   END IF;
-  -- What has expired is no longer held. Limits and status, which are looked at below, are not changed by that.
+  -- Expired amounts are no longer held. This does not change limits and status, which are checked
+  -- below.
   v_now := date_trunc('milliseconds', clock_timestamp());
   IF account.held > 0 THEN
     IF (SELECT done.more_due FROM expire_due_holds(ARRAY[p_account_id], v_now, 1000) AS done) <> '{}' THEN
@@ -1176,25 +1191,19 @@ CREATE OR REPLACE FUNCTION current_epoch()
  SET search_path TO 'public', 'pg_temp'
 AS $function$
 DECLARE
-  v_timeline CONSTANT text := substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8);
   v_epoch bigint;
 BEGIN
   FOR attempt IN 1..2 LOOP
     SELECT newest.epoch INTO v_epoch
     FROM (SELECT epoch.*, epoch.tableoid FROM epoch ORDER BY epoch.epoch DESC LIMIT 1) newest
-    WHERE newest.timeline = v_timeline AND newest.server_started_at = pg_postmaster_start_time()
+    WHERE newest.timeline = substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)
+      AND newest.server_started_at = pg_postmaster_start_time()
       AND newest.database_name = current_database() AND newest.table_oid = newest.tableoid;
     IF FOUND THEN RETURN v_epoch; END IF;
-    -- One at a time, and the second look sees what the one before committed. A session that waits here holds locks on accounts,
-    -- and the one that has this lock waits for no other. Any number, the same for all.
+    -- The lock of raise_epoch: the second query sees what the previous session committed.
     IF attempt = 1 THEN PERFORM pg_advisory_xact_lock(7252310004); END IF;
   END LOOP;
-  INSERT INTO epoch (epoch, timeline, server_started_at, database_name, table_oid)
-  SELECT greatest(coalesce(max(epoch.epoch), 0) + 1, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint),
-         v_timeline, pg_postmaster_start_time(), current_database(), 'epoch'::regclass
-  FROM epoch
-  RETURNING epoch.epoch INTO v_epoch;
-  RETURN v_epoch;
+  RETURN raise_epoch();
 END
 $function$;
 GRANT EXECUTE ON FUNCTION current_epoch TO balance_api;
@@ -1314,8 +1323,8 @@ DECLARE
 BEGIN
   SELECT partition INTO v_written FROM idempotency_rotation WHERE since <= clock_timestamp() - p_kept FOR UPDATE SKIP LOCKED;
   IF v_written IS NULL THEN RETURN false; END IF;
-  -- Every batch holds a lock on both partitions from before its snapshot to its end, so none is in flight here, and the
-  -- next one sees the change: after it nothing is written to what was written to before.
+  -- Every batch holds a lock on both partitions from before its snapshot to its end, so none is in
+  -- flight here, and the next one sees the change: nothing more is written to the old partition.
   IF v_written = 0 THEN TRUNCATE idempotency_key_odd; ELSE TRUNCATE idempotency_key_even; END IF;
   UPDATE idempotency_rotation SET partition = 1 - v_written, since = clock_timestamp();
   RETURN true;
@@ -1335,8 +1344,8 @@ CREATE OR REPLACE FUNCTION extend_ledger_chain(p_account_ids text[], p_entries_m
 AS $function$
 DECLARE
   v_segment_entries_max CONSTANT integer := 1000;
-  -- Of each account: its head, and the entries after it that fit into a segment. Their order is that of the subquery: a sort
-  -- of the texts would cost a tenth of all this.
+  -- For each account: its head, and the entries after it that fit into a segment. Their order is
+  -- that of the subquery: a sort of the texts would cost a tenth of all this.
   v_accounts CURSOR FOR
     SELECT wanted.account_id, coalesce(head.last_version, -1) AS head_version,
            coalesce(head.hash, decode(repeat('00', 32), 'hex')) AS head_hash, waiting.*
@@ -1350,7 +1359,8 @@ DECLARE
       FROM (
         SELECT ledger.version, ledger_entry_text(ledger) AS text FROM ledger
         WHERE ledger.account_id = wanted.account_id COLLATE "C" AND ledger.version > coalesce(head.last_version, -1)
-          -- What comes after a gap is not even read: it may be much, and the next call would read it again.
+          -- Entries after a gap are not even read: there may be many, and the next call would read
+          -- them again.
           AND EXISTS (
             SELECT FROM ledger next
             WHERE next.account_id = wanted.account_id COLLATE "C" AND next.version = coalesce(head.last_version, -1) + 1
@@ -1372,8 +1382,9 @@ DECLARE
   v_lasts bigint[] := '{}';
   v_hashes bytea[] := '{}';
 BEGIN
-  -- One at a time, so that two workers do not hash the same entries twice; in a statement of its own, so that the next one
-  -- sees the hashes of the one before. The key is any number, the same for every worker.
+  -- One at a time, so that two workers do not hash the same entries twice; in a statement of its
+  -- own, so that the next one sees the hashes of the previous one. The key is any number, the same
+  -- for every worker.
   PERFORM pg_advisory_xact_lock(7252310003);
 
   hashed := 0;
@@ -1403,8 +1414,8 @@ BEGIN
         WHERE placed.version = v_last + placed.place;
       END IF;
       EXIT WHEN v_due = 0;
-      -- Read again by their versions: this statement sees entries that were recorded since the texts were read, and so did the
-      -- count above, for which a gap may have been filled meanwhile.
+      -- Read again by version: this statement sees entries that were recorded after the texts were
+      -- read, and so did the count above, which a gap filled in between may have raised.
       IF v_has_gap OR v_due < v_entries THEN
         SELECT string_agg(entry.text, '],[') INTO v_text
         FROM (
@@ -1461,6 +1472,32 @@ AS $function$
 $function$;
 GRANT EXECUTE ON FUNCTION hold_state TO balance_api;
 
+CREATE OR REPLACE FUNCTION last_shared_version(p_account_id text, p_epoch bigint)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ STABLE
+AS $function$
+DECLARE
+  v_shared bigint := -1;
+  v_last bigint := coalesce((SELECT account.version FROM account WHERE account.account_id = p_account_id), -1);
+  v_middle bigint;
+BEGIN
+  WHILE v_shared < v_last LOOP
+    v_middle := (v_shared + v_last + 1) / 2;
+    IF EXISTS (SELECT FROM ledger WHERE ledger.account_id = p_account_id AND ledger.version = v_middle AND ledger.epoch <= p_epoch)
+       OR EXISTS (SELECT FROM outbox WHERE outbox.account_id = p_account_id AND outbox.version = v_middle AND outbox.epoch <= p_epoch)
+    THEN
+      v_shared := v_middle;
+    ELSE
+      v_last := v_middle - 1;
+    END IF;
+  END LOOP;
+  RETURN v_shared;
+END
+$function$;
+GRANT EXECUTE ON FUNCTION last_shared_version TO balance_api;
+GRANT EXECUTE ON FUNCTION last_shared_version TO balance_auditor;
+
 CREATE OR REPLACE FUNCTION ledger_entry_text(entry ledger)
  RETURNS text
  LANGUAGE sql
@@ -1503,7 +1540,7 @@ AS $function$
             '"status":' || to_json(entry.status)::text
           ) || '}'
         END,
-        -- As a string: what is in it cannot pass for another member.
+        -- As a string, so that its content cannot pass for another member.
         '"metadata":' || to_json(entry.metadata)::text,
         '"reverses":' || to_json(entry.reverses)::text,
         '"transferId":' || to_json(entry.transfer_id)::text
@@ -1571,6 +1608,44 @@ END
 $function$;
 GRANT EXECUTE ON FUNCTION open_account TO balance_api;
 
+CREATE OR REPLACE FUNCTION raise_epoch()
+ RETURNS bigint
+ LANGUAGE plpgsql
+AS $function$
+DECLARE
+  v_epoch bigint;
+BEGIN
+  -- One at a time. A session that waits here may hold locks on accounts, but the holder of this
+  -- lock waits for no other. Any number, the same as in current_epoch.
+  PERFORM pg_advisory_xact_lock(7252310004);
+  INSERT INTO epoch (epoch, timeline, server_started_at, database_name, table_oid)
+  SELECT greatest(coalesce(max(epoch.epoch), 0) + 1, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint),
+         substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8), pg_postmaster_start_time(), current_database(), 'epoch'::regclass
+  FROM epoch
+  RETURNING epoch.epoch INTO v_epoch;
+  RETURN v_epoch;
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION raise_outbox_position()
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+AS $function$
+DECLARE
+  -- Other sessions may draw positions between the check and this step.
+  v_margin CONSTANT bigint := 10000;
+  v_known bigint;
+BEGIN
+  PERFORM pg_advisory_xact_lock(7252310005); -- as switch_outbox_partition
+  v_known := greatest((SELECT max(position) FROM outbox), (SELECT max(position) FROM relay_progress), 0);
+  IF (SELECT last_value >= v_known AND (is_called OR last_value > v_known) FROM outbox_position) THEN RETURN NULL; END IF;
+  RETURN setval('outbox_position', v_known + v_margin);
+END
+$function$;
+GRANT EXECUTE ON FUNCTION raise_outbox_position TO balance_api;
+
 CREATE OR REPLACE FUNCTION refuse_change_of_history()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -1591,7 +1666,7 @@ CREATE OR REPLACE FUNCTION sweep_due_holds(p_holds_max integer)
 AS $function$
 DECLARE
   v_looks_max CONSTANT integer := 10;
-  v_busy_ids text[] := '{}'; -- accounts that another session has locked, perhaps for long: others come after a thousand of their holds
+  v_busy_ids text[] := '{}'; -- accounts locked by another session, perhaps for long: left out of the next look
   v_account_ids text[];
   v_locked_ids text[];
   v_found integer;
@@ -1601,12 +1676,13 @@ BEGIN
     SELECT array_agg(DISTINCT due.account_id), count(*) INTO v_account_ids, v_found
     FROM (
       SELECT hold.account_id FROM hold
-      -- The clock in a SELECT of its own: as a volatile function it is no condition of the index, and every active hold would be read.
+      -- The clock is read in a subselect: a volatile function cannot be an index condition, and
+      -- every active hold would be read.
       WHERE hold.remaining > 0 AND hold.expires_at <= (SELECT clock_timestamp()) AND hold.account_id <> ALL (v_busy_ids)
       ORDER BY hold.expires_at LIMIT p_holds_max
     ) due;
     EXIT WHEN v_found = 0;
-    -- A statement of its own: expire_due_holds sees what the previous holder of a lock committed.
+    -- A separate statement: expire_due_holds sees what the previous holder of a lock committed.
     SELECT array_agg(locked.account_id) INTO v_locked_ids
     FROM (
       SELECT account.account_id FROM account WHERE account.account_id = ANY (v_account_ids)
@@ -1625,3 +1701,59 @@ BEGIN
 END
 $function$;
 GRANT EXECUTE ON FUNCTION sweep_due_holds TO balance_api;
+
+CREATE OR REPLACE FUNCTION switch_outbox_partition()
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+AS $function$
+DECLARE
+  v_margin CONSTANT bigint := 1000000;
+  v_last bigint;
+  v_next bigint;
+BEGIN
+  -- One at a time: two would set the sequence back by what was drawn in between. Any number, the same as in raise_outbox_position.
+  PERFORM pg_advisory_xact_lock(7252310005);
+  SELECT last_value INTO v_last FROM outbox_position;
+  v_next := ((v_last >> 26) + 1) << 26;
+  IF v_next - v_last > v_margin THEN PERFORM setval('outbox_position', v_next, false); END IF;
+END
+$function$;
+GRANT EXECUTE ON FUNCTION switch_outbox_partition TO balance_api;
+
+CREATE OR REPLACE FUNCTION truncate_outbox_partition(p_partition text, p_first bigint, p_last bigint)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET lock_timeout TO '40ms'
+AS $function$
+DECLARE
+  v_parity CONSTANT bigint := CASE p_partition WHEN 'outbox_even' THEN 0 WHEN 'outbox_odd' THEN 1 END;
+  v_is_as_seen boolean;
+BEGIN
+  EXECUTE format('LOCK TABLE ONLY %I IN ACCESS EXCLUSIVE MODE', p_partition);
+  EXECUTE format('SELECT min(position) = $1 AND max(position) = $2 FROM %I', p_partition) INTO v_is_as_seen USING p_first, p_last;
+  IF v_is_as_seen IS NOT TRUE OR (SELECT (last_value >> 26) & 1 = v_parity FROM outbox_position) THEN RETURN false; END IF;
+  EXECUTE format('TRUNCATE %I', p_partition);
+  RETURN true;
+END
+$function$;
+GRANT EXECUTE ON FUNCTION truncate_outbox_partition TO balance_api;
+
+CREATE OR REPLACE FUNCTION truncate_relay_progress()
+ RETURNS void
+ LANGUAGE plpgsql
+ SET lock_timeout TO '40ms'
+AS $function$
+DECLARE
+  v_tracks text[];
+  v_positions bigint[];
+BEGIN
+  LOCK TABLE relay_progress IN ACCESS EXCLUSIVE MODE;
+  SELECT array_agg(track), array_agg(position) INTO v_tracks, v_positions
+  FROM (SELECT track, max(position) AS position FROM relay_progress GROUP BY track) highest;
+  TRUNCATE relay_progress;
+  INSERT INTO relay_progress (track, position) SELECT * FROM unnest(v_tracks, v_positions);
+END
+$function$;
+GRANT EXECUTE ON FUNCTION truncate_relay_progress TO balance_api;

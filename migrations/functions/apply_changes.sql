@@ -1,9 +1,10 @@
--- The evaluator: the one way in which money moves. Atomic for the whole batch and sequential in its outcome, as if each item
--- had been decided alone, in the order of the arrays. An expected refusal is an outcome, never an exception: one item must
--- not fail its neighbours.
+-- The evaluator: the only way in which money moves. Atomic for the whole batch and sequential in
+-- its outcome, as if each item had been decided alone, in the order of the arrays. An expected
+-- refusal is an outcome, never an exception: one item must not fail the others.
 --
--- An item is what takes effect whole or not at all. It has legs, one for each account that it changes (only the legs of an
--- `atomic` item may name one account several times), and each leg that takes effect is one version of its account.
+-- An item takes effect as a whole or not at all. It has legs, one for each account that it changes
+-- (only the legs of an `atomic` item may name one account several times), and each leg that takes
+-- effect is one version of its account.
 --
 --   in   p_accounts          the accounts of the batch, each once, in byte order
 --        of each leg         p_leg_accounts: its account, as an index into p_accounts from 1. p_amounts: minor units, a credit is
@@ -28,6 +29,7 @@
 --        of each hold        p_hold_accounts, p_hold_ids: each hold of the batch once
 --        of each reversal    p_reversal_accounts, p_reversal_versions, p_reversal_epochs: the change that is reversed, by its lowest
 --                            debited leg. p_reversal_originals: how much it was; null: not_reversible. p_reversal_ids: its id
+--        of each item        p_forgotten: true: its decline is not remembered under its key, and answered as rate_limited
 --
 --   out  of each item        outcomes: null: it took effect. replayed: true: this is the first answer to its key, or its hold, again.
 --                            failed_legs: of a refusal, where an item has several. hold_states: of hold, capture, release and hold_change,
@@ -41,13 +43,16 @@
 --     idempotency_key_reused, hold_exists, the first answer of a retry, account_not_found, account_closed, account_frozen,
 --     asset_mismatch, hold_not_found, hold_closed, hold_expired, not_reversible, already_reversed, version_mismatch*,
 --     hold_amount_exceeded*, reversal_exceeds*, balance_out_of_range*, max_balance_exceeded*, insufficient_funds*
---   Those with a star are remembered under the key, as is what took effect. overloaded: more holds were due than a batch expires,
+--   Those with a star are remembered under the key, as is what took effect; of an item with p_forgotten they are rate_limited instead,
+--   and not remembered: it was not decided. overloaded: more holds were due than a batch expires,
 --   and without them the funds do not suffice.
 --
--- How: one ordered statement locks the accounts and reads them into arrays, one loop decides item after item on the arrays,
--- and each table is then written once. Indices come from the caller, because searching an array is quadratic. What depends
--- on other transactions is read after the locks, in statements of their own: the snapshot of the one that waits for them is
--- older than what it waited for. The sessions that call it fix its plans, see src/shared/session-settings.ts.
+-- How: one ordered statement locks the accounts and reads them into arrays, one loop decides item
+-- after item on the arrays, and each table is then written once. Indices come from the calling
+-- code, because searching an array is quadratic. Data that depends on other transactions is read
+-- after the locks, in separate statements: the snapshot of the statement that waits for a lock is
+-- older than what it waited for. The sessions that call it fix its plans, see
+-- src/shared/session-settings.ts.
 CREATE OR REPLACE FUNCTION apply_changes(
   p_accounts text[], p_leg_accounts integer[], p_amounts bigint[],
   p_references text[], p_metadata text[], p_actors text[], p_traceparents text[],
@@ -56,7 +61,7 @@ CREATE OR REPLACE FUNCTION apply_changes(
   p_payers integer[], p_kinds text[], p_first_legs integer[], p_key_accounts integer[], p_objects integer[], p_hold_seconds integer[],
   p_hold_accounts integer[], p_hold_ids text[],
   p_reversal_accounts integer[], p_reversal_versions bigint[], p_reversal_epochs bigint[], p_reversal_originals bigint[],
-  p_reversal_ids text[],
+  p_reversal_ids text[], p_forgotten boolean[] DEFAULT NULL,
   OUT outcomes text[], OUT replayed boolean[], OUT failed_legs integer[], OUT hold_states text[],
   OUT balances bigint[], OUT versions bigint[], OUT epochs bigint[], OUT times timestamptz[], OUT amounts bigint[],
   OUT batch_epoch bigint, OUT batch_time timestamptz
@@ -74,10 +79,12 @@ BEGIN
       USING ERRCODE = 'feature_not_supported';
   END IF;
 
-  -- A lone update, which is the usual batch: a few statements instead of all below, which cost twice as much. What is unusual
-  -- in any way matches nothing here and is decided below. Statements fill the OUT parameters themselves, and what only other
-  -- batches need is declared below: PL/pgSQL prepares each expression again in each transaction.
-  IF cardinality(p_leg_accounts) = 1 AND p_first_legs IS NULL AND p_expected_versions IS NULL AND p_up_to IS NULL THEN
+  -- A single update, which is the usual batch: a few statements instead of everything below, which
+  -- costs twice as much. Anything unusual matches nothing here and is decided below. Statements
+  -- fill the OUT parameters directly, and variables that only other batches need are declared
+  -- below: PL/pgSQL prepares each expression again in each transaction.
+  IF cardinality(p_leg_accounts) = 1 AND p_first_legs IS NULL AND p_expected_versions IS NULL AND p_up_to IS NULL
+     AND p_forgotten IS NULL THEN
     IF p_keys[1] IS NOT NULL THEN
       SELECT true INTO v_is_locked FROM account WHERE account.account_id = p_accounts[1] FOR NO KEY UPDATE;
       SELECT found.fingerprint, found.outcome, found.balance, found.version, found.epoch, found.created_at INTO v_found
@@ -93,13 +100,15 @@ BEGIN
         RETURN;
       END IF;
     END IF;
-    -- With a key, only an account that was locked before the key was looked up, not one that was opened since.
+    -- With a key, only an account that was locked before the key was looked up, not one that was
+    -- opened in between.
     UPDATE account
     SET balance = account.balance + p_amounts[1], version = account.version + 1,
         updated_at = greatest(date_trunc('milliseconds', clock_timestamp()), account.updated_at)
     WHERE account.account_id = p_accounts[1] AND account.status = 'open' AND (v_is_locked OR p_keys[1] IS NULL)
       AND (account.held = 0 OR NOT EXISTS (
-        -- The clock in a SELECT of its own: as a volatile function it is no condition of the index, and every active hold would be read.
+        -- The clock is read in a subselect: a volatile function cannot be an index condition, and
+        -- every active hold would be read.
         SELECT FROM hold WHERE hold.account_id = p_accounts[1] AND hold.status = 'active' AND hold.expires_at <= (SELECT clock_timestamp())
       ))
       AND account.epoch = (
@@ -171,7 +180,7 @@ BEGIN
     v_epochs bigint[];
     v_times timestamptz[];
     v_refusals text[];
-    v_places integer[]; -- of each account that was sent: where it is among those that were locked
+    v_places integer[]; -- of each account that was sent: its place among the locked ones
     v_statuses text[];
     v_are_open boolean;
     v_are_holding boolean;
@@ -180,8 +189,8 @@ BEGIN
     v_is_troubled boolean := false;
     v_oldest_epoch bigint;
     v_newest_epoch bigint;
-    v_is_even boolean; -- what changes gets the epoch and the time of the batch, whatever its account
-    v_is_one_epoch boolean; -- which all accounts had before
+    v_is_even boolean; -- every change gets the epoch and the time of the batch
+    v_is_one_epoch boolean; -- all accounts had the same epoch before
     -- Of each item.
     v_known integer[]; -- its place in the v_known_ arrays, where its key was answered before
     v_known_items integer[];
@@ -194,7 +203,7 @@ BEGIN
     v_known_legs text[];
     v_known_holds text[];
     v_known_times timestamptz[];
-    v_is_settled boolean := false; -- some item may get an answer that was given before
+    v_is_settled boolean := false; -- some item may be a replay
     v_keepers integer[]; -- of the first item with a key: the one whose answer is remembered under it
     v_is_new boolean[]; -- of each item: it was decided here, so its answer is remembered; null: all were
     -- Of each leg.
@@ -242,8 +251,9 @@ BEGIN
     v_epoch_digits text;
     v_other_leg record;
   BEGIN
-    -- 1. The locks, in one order, so that batches over the same accounts queue instead of deadlocking. Once more where holds were due,
-    -- of what is locked: to lock what was opened since would be out of order.
+    -- 1. The locks, in one order, so that batches over the same accounts queue instead of
+    --    deadlocking. If holds were due, the accounts are read again, but only those already locked:
+    --    locking one that was opened since would be out of order.
     LOOP
       SELECT array_agg(l.account_id), array_agg(l.balance), array_agg(l.held), array_agg(l.version), array_agg(l.held - l.overdraft_limit),
              array_agg(coalesce(l.max_balance, 9007199254740991)), array_agg(l.asset), array_agg(l.epoch), array_agg(l.updated_at),
@@ -258,7 +268,7 @@ BEGIN
       v_is_expired := true;
       EXIT WHEN NOT EXISTS (
         SELECT FROM unnest(v_ids, v_held) AS locked (account_id, held)
-        -- LATERAL with LIMIT 1 is a look-up of each account: as a join, what is due anywhere would be read.
+        -- LATERAL with LIMIT 1 is a look-up for each account: a join would read every due hold.
         CROSS JOIN LATERAL (
           SELECT FROM hold
           WHERE hold.account_id = locked.account_id COLLATE "C" AND hold.status = 'active' AND hold.expires_at <= v_now LIMIT 1
@@ -268,7 +278,8 @@ BEGIN
       v_more_due := (SELECT done.more_due FROM expire_due_holds(v_ids, v_now, v_expiries_max) AS done);
     END LOOP;
 
-    -- 2. Time and epoch. Neither runs backwards within an account, whatever the clock of the machine does.
+    -- 2. Time and epoch. Neither runs backwards within an account, even if the clock of the machine
+    --    does.
     batch_time := v_now;
     SELECT newest.epoch INTO batch_epoch
     FROM (SELECT epoch.*, epoch.tableoid FROM epoch ORDER BY epoch.epoch DESC LIMIT 1) newest
@@ -280,13 +291,15 @@ BEGIN
     v_is_one_epoch := v_is_even AND v_oldest_epoch = batch_epoch;
     v_old_versions := v_versions;
 
-    -- 3. Accounts that are missing or barred, or that came in another order than they were sent. An account that was created
-    -- while this waited was not locked, so it is not there: compared with what was locked, never read again.
+    -- 3. Accounts that are missing or barred, or that were read in another order than they were
+    --    sent. An account that was created while this waited was not locked, so it counts as
+    --    missing: compared with the locked accounts, never read again.
     IF v_ids IS DISTINCT FROM p_accounts OR NOT v_are_open THEN
       v_is_troubled := true;
       SELECT array_agg(locked.status ORDER BY locked.account_id) INTO v_statuses
       FROM account locked WHERE locked.account_id = ANY (v_ids);
-      -- A walk through both, which are in one order: a join of arrays would compare each with each.
+      -- A walk through both, which are in the same order: a join of arrays would compare every
+      -- pair.
       v_places := array_fill(NULL::integer, ARRAY[cardinality(p_accounts)]);
       k := 1;
       FOR i IN 1..cardinality(p_accounts) LOOP
@@ -313,7 +326,7 @@ BEGIN
       FROM unnest(v_old_epochs, v_times) WITH ORDINALITY AS o (epoch, at, i);
     END IF;
 
-    -- 4. Keys that were answered before, and the holds and reversals that the batch names.
+    -- 4. Keys that were answered before, and the holds and reversals of the batch.
     IF p_keys IS NOT NULL THEN
       SELECT array_agg(sent.item), array_agg(known.fingerprint = sent.fingerprint), array_agg(known.outcome), array_agg(known.amount),
              array_agg(known.balance), array_agg(known.version), array_agg(known.epoch), array_agg(known.other_legs::text),
@@ -429,7 +442,7 @@ BEGIN
             IF v_last > v_first AND v_kind <> 'atomic' AND outcomes[i] IS NULL THEN amounts[v_last] := -v_known_amounts[k]; END IF;
           END IF;
           IF outcomes[i] IS NULL AND v_known_legs[k] IS NOT NULL THEN
-            -- OFFSET 0: the text is read once, not for each number.
+            -- OFFSET 0: the text is parsed once, not for each number.
             FOR v_other_leg IN
               SELECT v_first + place.leg AS leg, o.legs[place.leg * 4 - 3] AS balance, o.legs[place.leg * 4 - 2] AS version, o.legs[place.leg * 4 - 1] AS epoch,
                      to_timestamp(0) + o.legs[place.leg * 4] * interval '1 millisecond' AS at
@@ -474,7 +487,7 @@ BEGIN
         v_amount := p_amounts[v_first];
         IF p_up_to[v_first] THEN v_amount := least(-1, greatest(v_amount, v_floors[a] - v_balances[a])); END IF;
         v_verdict := money_verdict(v_amount, v_balances[a], v_floors[a], v_ceilings[a]);
-        -- With what is due it could take more.
+        -- After the due holds expire, it might take more.
         IF v_amount > p_amounts[v_first] AND p_accounts[a] = ANY (v_more_due) THEN v_verdict := 'insufficient_funds'; END IF;
         IF v_versions[a] <> p_expected_versions[v_first] THEN v_verdict := 'version_mismatch'; END IF;
         IF v_is_troubled AND v_refusals[a] IS NOT NULL THEN v_verdict := v_refusals[a]; END IF;
@@ -505,7 +518,7 @@ BEGIN
             WHEN v_is_troubled AND v_refusals[b] IS NOT NULL THEN v_refusals[b]
             WHEN v_assets[b] <> v_assets[a] THEN 'asset_mismatch'
             WHEN v_verdict IN ('not_reversible', 'already_reversed', 'reversal_exceeds') THEN NULL
-            -- The limit of what an account may hold is not for what it gets back.
+            -- The maximum balance does not apply to money that an account gets back.
             ELSE money_verdict(amounts[l], v_balances[b], v_floors[b], CASE WHEN v_rest IS NULL THEN v_ceilings[b] ELSE v_max END)
           END;
           IF v_other IS NOT NULL AND (v_verdict IS NULL OR v_verdict IN ('not_reversible', 'already_reversed', 'reversal_exceeds')
@@ -607,7 +620,7 @@ BEGIN
           WHEN v_is_troubled AND v_refusals[a] IS NOT NULL AND (v_kind <> 'release' OR v_refusals[a] <> 'account_frozen') THEN v_refusals[a]
         END;
         IF v_last > v_first THEN
-          -- What is captured goes to another account: what refuses there leaves the hold as it is.
+          -- The captured amount goes to another account: a refusal there leaves the hold unchanged.
           b := p_leg_accounts[v_last];
           v_other := CASE
             WHEN v_is_troubled AND v_refusals[b] IS NOT NULL THEN v_refusals[b]
@@ -678,7 +691,7 @@ BEGIN
         END IF;
       END IF;
 
-      -- What the kinds have in common.
+      -- Shared by all kinds.
       IF v_verdict IS NULL THEN
         v_is_changed := true;
         IF v_types[v_first] IS NOT NULL OR v_held_changes[v_first] <> 0 THEN
@@ -717,6 +730,10 @@ BEGIN
         v_is_new[i] := v_verdict IN (
           'version_mismatch', 'hold_amount_exceeded', 'reversal_exceeds', 'balance_out_of_range', 'max_balance_exceeded', 'insufficient_funds'
         );
+        IF v_is_new[i] AND p_forgotten[i] AND p_keys[i] IS NOT NULL THEN
+          outcomes[i] := 'rate_limited';
+          v_is_new[i] := false;
+        END IF;
         CONTINUE WHEN NOT v_is_new[i];
         balances[v_failed] := v_balances[a];
         versions[v_failed] := v_versions[a];

@@ -1,10 +1,10 @@
 -- Changes limits or status of an account, in one statement.
 --
 --   p_change   what to change: any of overdraftLimit, maxBalance (null: no limit), status
---   outcome    changed | unchanged (all of it was so already: no version, no event)
+--   outcome    changed | unchanged (everything already had these values: no version, no event)
 --              | overloaded (more holds are due than one statement expires: those that it did stay so)
 --              | account_not_found | account_closed | overdraft_limit_too_low | account_not_empty
---   account    as it is now; null where there is none
+--   account    as it is now; null if there is none
 CREATE OR REPLACE FUNCTION change_account(
   p_account_id text, p_change jsonb, p_actor text, p_traceparent text, OUT outcome text, OUT account account
 ) LANGUAGE plpgsql VOLATILE AS $$
@@ -15,13 +15,14 @@ DECLARE
   v_previous_epoch bigint;
   v_now timestamptz;
 BEGIN
-  -- A statement of its own: what follows sees what the previous holder of the lock committed.
+  -- A separate statement: the next one sees what the previous holder of the lock committed.
   SELECT locked.* INTO account FROM account locked WHERE locked.account_id = p_account_id FOR NO KEY UPDATE;
   IF NOT FOUND THEN
     outcome := 'account_not_found';
     RETURN;
   END IF;
-  -- What has expired is no longer held. Limits and status, which are looked at below, are not changed by that.
+  -- Expired amounts are no longer held. This does not change limits and status, which are checked
+  -- below.
   v_now := date_trunc('milliseconds', clock_timestamp());
   IF account.held > 0 THEN
     IF (SELECT done.more_due FROM expire_due_holds(ARRAY[p_account_id], v_now, 1000) AS done) <> '{}' THEN

@@ -1,4 +1,5 @@
--- An epoch in base 36, as it stands in the id of a change. One expression, which the planner inlines: a loop costs ten times as much.
+-- An epoch in base 36, as it appears in the id of a change. One expression, which the planner
+-- inlines: a loop costs ten times as much.
 CREATE OR REPLACE FUNCTION epoch_digits(epoch bigint) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
   SELECT ltrim(
     substr('0123456789abcdefghijklmnopqrstuvwxyz', (epoch / 3656158440062976 % 36)::integer + 1, 1)

@@ -1,12 +1,13 @@
--- Expires the holds of some accounts that are due, oldest first, with an entry for each. The caller has locked the accounts.
+-- Expires the holds of some accounts that are due, oldest first, with an entry for each. The
+-- calling function has locked the accounts.
 --
 --   p_account_ids   each once
 --   p_now           the clock of the database, read under the locks, in milliseconds
 --   p_holds_max     holds that this call expires at most, so that no statement is long
 --   more_due        the accounts that have more of them
 --
--- Expiry is decided by the clock of the database under the account's lock: what is due is free for the next debit and cannot
--- be captured, whether or not a sweep has come by.
+-- Expiry is decided by the clock of the database under the account's lock: a due hold is available
+-- to the next debit and cannot be captured, whether or not a sweep has processed it.
 CREATE OR REPLACE FUNCTION expire_due_holds(
   p_account_ids text[], p_now timestamptz, p_holds_max integer, OUT expired integer, OUT more_due text[]
 )

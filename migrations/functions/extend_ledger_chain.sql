@@ -10,7 +10,8 @@
 CREATE OR REPLACE FUNCTION extend_ledger_chain(
   p_account_ids text[], p_entries_max integer, OUT hashed integer, OUT unfinished text[]
 ) LANGUAGE plpgsql VOLATILE
--- One plan for good, and an indexed one: the first call of a new database meets empty tables without statistics.
+-- One permanent plan, and an indexed one: the first call in a new database finds empty tables
+-- without statistics.
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 SET enable_bitmapscan = off
@@ -20,8 +21,8 @@ SET jit = off
 AS $$
 DECLARE
   v_segment_entries_max CONSTANT integer := 1000;
-  -- Of each account: its head, and the entries after it that fit into a segment. Their order is that of the subquery: a sort
-  -- of the texts would cost a tenth of all this.
+  -- For each account: its head, and the entries after it that fit into a segment. Their order is
+  -- that of the subquery: a sort of the texts would cost a tenth of all this.
   v_accounts CURSOR FOR
     SELECT wanted.account_id, coalesce(head.last_version, -1) AS head_version,
            coalesce(head.hash, decode(repeat('00', 32), 'hex')) AS head_hash, waiting.*
@@ -35,7 +36,8 @@ DECLARE
       FROM (
         SELECT ledger.version, ledger_entry_text(ledger) AS text FROM ledger
         WHERE ledger.account_id = wanted.account_id COLLATE "C" AND ledger.version > coalesce(head.last_version, -1)
-          -- What comes after a gap is not even read: it may be much, and the next call would read it again.
+          -- Entries after a gap are not even read: there may be many, and the next call would read
+          -- them again.
           AND EXISTS (
             SELECT FROM ledger next
             WHERE next.account_id = wanted.account_id COLLATE "C" AND next.version = coalesce(head.last_version, -1) + 1
@@ -57,8 +59,9 @@ DECLARE
   v_lasts bigint[] := '{}';
   v_hashes bytea[] := '{}';
 BEGIN
-  -- One at a time, so that two workers do not hash the same entries twice; in a statement of its own, so that the next one
-  -- sees the hashes of the one before. The key is any number, the same for every worker.
+  -- One at a time, so that two workers do not hash the same entries twice; in a statement of its
+  -- own, so that the next one sees the hashes of the previous one. The key is any number, the same
+  -- for every worker.
   PERFORM pg_advisory_xact_lock(7252310003);
 
   hashed := 0;
@@ -88,8 +91,8 @@ BEGIN
         WHERE placed.version = v_last + placed.place;
       END IF;
       EXIT WHEN v_due = 0;
-      -- Read again by their versions: this statement sees entries that were recorded since the texts were read, and so did the
-      -- count above, for which a gap may have been filled meanwhile.
+      -- Read again by version: this statement sees entries that were recorded after the texts were
+      -- read, and so did the count above, which a gap filled in between may have raised.
       IF v_has_gap OR v_due < v_entries THEN
         SELECT string_agg(entry.text, '],[') INTO v_text
         FROM (

@@ -1,12 +1,15 @@
--- What is hashed of an entry: the elements of a JSON array, canonical as in RFC 8785, of what was accepted and the API shows.
--- recorded_at is not among them; account_id is hashed once for each segment (extend_ledger_chain).
--- docs/ledger-chain.md describes it for clients.
+-- The hashed text of an entry: the elements of a JSON array, canonical as in RFC 8785, with
+-- everything that was accepted and that the API shows. It excludes recorded_at; account_id is
+-- hashed once for each segment (extend_ledger_chain). docs/ledger-chain.md describes it for
+-- clients.
 --
--- Two entries of an account that differ have different texts, also where someone wrote what the service never writes: to_json
--- escapes every text, and gives every time a form of its own whatever the settings of the session.
+-- Different entries of an account have different texts, even if someone wrote values that the
+-- service never writes: to_json escapes every text, and formats every time in the same way whatever
+-- the settings of the session.
 --
--- An array instead of an object, one concat_ws instead of a chain of ||, times as to_json writes them, and what few entries
--- have in one object at the end: each is a part of a microsecond less for each entry.
+-- An array instead of an object, one concat_ws instead of a chain of ||, times as to_json writes
+-- them, and rare members in one object at the end: each of these saves a fraction of a microsecond
+-- per entry.
 CREATE OR REPLACE FUNCTION ledger_entry_text(entry ledger) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
   SELECT concat_ws(',',
     entry.version,
@@ -45,7 +48,7 @@ CREATE OR REPLACE FUNCTION ledger_entry_text(entry ledger) RETURNS text LANGUAGE
             '"status":' || to_json(entry.status)::text
           ) || '}'
         END,
-        -- As a string: what is in it cannot pass for another member.
+        -- As a string, so that its content cannot pass for another member.
         '"metadata":' || to_json(entry.metadata)::text,
         '"reverses":' || to_json(entry.reverses)::text,
         '"transferId":' || to_json(entry.transfer_id)::text

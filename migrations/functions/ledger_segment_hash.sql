@@ -1,5 +1,5 @@
--- The hash of a segment of an account's entries: SHA-256 over the hash before and a JSON array of the account and of its
--- entries, each an array. docs/ledger-chain.md describes it for clients.
+-- The hash of a segment of an account's entries: SHA-256 over the previous hash and a JSON array of
+-- the account and its entries, each an array. docs/ledger-chain.md describes it for clients.
 --
 --   hash_before   of the segment before; 32 zero bytes before the first one
 --   entries       the texts of the entries (ledger_entry_text) in order of version, with '],[' between them

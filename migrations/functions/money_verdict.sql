@@ -1,8 +1,9 @@
--- Why a change of a balance is declined; null: it is not. The one place where that is decided.
+-- Why a change of a balance is declined; null: it is accepted. The only place where this is
+-- decided.
 --
 --   amount    minor units, not 0: a credit is positive, a debit negative. Any bigint
 --   balance   before it
---   floor     the lowest balance allowed: what is held less the overdraft limit
+--   floor     the lowest balance allowed: the held amount minus the overdraft limit
 --   ceiling   the highest balance that a credit may leave
 --
 -- Differences instead of sums: a sum could overflow; balance, floor and ceiling are within +-(2^53 - 1).

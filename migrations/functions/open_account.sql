@@ -1,4 +1,5 @@
--- Opens an account: version 0 of it. An account of that id that is there already is returned as it is, so a retry is harmless.
+-- Opens an account, at version 0. An existing account with that id is returned unchanged, so a
+-- retry is safe.
 --
 --   opened    whether this call opened it
 --   account   the account as it is now

@@ -1,7 +1,7 @@
--- What is history takes inserts only: ledger, ledger_chain, epoch. ENABLE ALWAYS: also under
+-- History tables accept inserts only: ledger, ledger_chain, epoch. ENABLE ALWAYS: also under
 -- session_replication_role = replica. The owner and a superuser can still drop the triggers; grants
--- and backups have to answer that. migrate makes a trigger again that is missing, changed or
--- disabled, and says so.
+-- and backups protect against that. migrate restores a trigger that is missing, changed or
+-- disabled, and reports it.
 CREATE OR REPLACE FUNCTION refuse_change_of_history() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   RAISE EXCEPTION '% is append-only: % is refused', TG_TABLE_NAME, TG_OP

@@ -1,4 +1,4 @@
--- Expires holds that are due on accounts that nobody changes now: what is busy expires its own, see expire_due_holds.
+-- Expires due holds on idle accounts: busy accounts expire their own, see expire_due_holds.
 --
 --   p_holds_max   how many at most, so that no statement is long
 --   returns       how many expired
@@ -10,7 +10,7 @@ SET jit = off
 AS $$
 DECLARE
   v_looks_max CONSTANT integer := 10;
-  v_busy_ids text[] := '{}'; -- accounts that another session has locked, perhaps for long: others come after a thousand of their holds
+  v_busy_ids text[] := '{}'; -- accounts locked by another session, perhaps for long: left out of the next look
   v_account_ids text[];
   v_locked_ids text[];
   v_found integer;
@@ -20,12 +20,13 @@ BEGIN
     SELECT array_agg(DISTINCT due.account_id), count(*) INTO v_account_ids, v_found
     FROM (
       SELECT hold.account_id FROM hold
-      -- The clock in a SELECT of its own: as a volatile function it is no condition of the index, and every active hold would be read.
+      -- The clock is read in a subselect: a volatile function cannot be an index condition, and
+      -- every active hold would be read.
       WHERE hold.remaining > 0 AND hold.expires_at <= (SELECT clock_timestamp()) AND hold.account_id <> ALL (v_busy_ids)
       ORDER BY hold.expires_at LIMIT p_holds_max
     ) due;
     EXIT WHEN v_found = 0;
-    -- A statement of its own: expire_due_holds sees what the previous holder of a lock committed.
+    -- A separate statement: expire_due_holds sees what the previous holder of a lock committed.
     SELECT array_agg(locked.account_id) INTO v_locked_ids
     FROM (
       SELECT account.account_id FROM account WHERE account.account_id = ANY (v_account_ids)

@@ -1,44 +1,79 @@
-// SQL of the relay on the outbox.
-import type pg from 'pg';
-import { type Change, changeRow, SELECT_CHANGE } from '../../shared/change.ts';
+// SQL of the relay that reads the outbox.
+
+import { CHANGE_COLUMNS, type Change, changeRow } from '../../shared/change.ts';
+import type { Pool } from '../../shared/database.ts';
+import type { Range } from './ranges.ts';
 
 export interface OutboxRow extends Change {
   position: number;
   traceparent: string | null;
-}
-
-/** A range of positions, both ends included. */
-export interface Range {
-  first: number;
-  last: number;
+  /** The event as JSON, once it was needed: each track publishes it. */
+  event: string | undefined;
 }
 
 /** In order of position, which within one account is the order of versions. */
 export type OutboxPage = readonly OutboxRow[];
 
+// A JSON array of each column, null where there is nothing in it: a row for each change costs the relay four times as much.
+const READ_COLUMNS = [...CHANGE_COLUMNS, ['traceparent', 'text', 'traceparent']] as const;
 const READ = `
-  SELECT position, traceparent, ${SELECT_CHANGE}
+  SELECT ${['position', ...READ_COLUMNS.map(([column]) => column)].map(columnOf).join(', ')}
   FROM (
-    SELECT late.* FROM unnest($2::bigint[], $3::bigint[]) AS gap (first, last)
-    CROSS JOIN LATERAL (
-      SELECT * FROM outbox WHERE position BETWEEN gap.first AND gap.last ORDER BY position LIMIT $4
-    ) late
-    UNION ALL
-    SELECT * FROM (SELECT * FROM outbox WHERE position > $1 ORDER BY position LIMIT $4) next
-  ) found
-  ORDER BY position
-  LIMIT $4`;
+    SELECT * FROM (
+      SELECT late.* FROM unnest($2::bigint[], $3::bigint[]) AS gap (first, last)
+      CROSS JOIN LATERAL (
+        SELECT * FROM outbox WHERE position BETWEEN gap.first AND gap.last ORDER BY position LIMIT $4
+      ) late
+      UNION ALL
+      SELECT * FROM (SELECT * FROM outbox WHERE position > $1 ORDER BY position LIMIT $4) next
+    ) found
+    ORDER BY position
+    LIMIT $4
+  ) page`;
 
-/** The first `limit` rows that lie behind a position or in one of the gaps before it, from one snapshot. */
+function columnOf(column: string): string {
+  return `CASE WHEN count(${column}) > 0 THEN array_to_json(array_agg(${column})) END AS ${column}`;
+}
+
+type Columns = Record<string, (number | string | null)[] | null>;
+
+/** The first `limit` rows that lie after a position or in one of the ranges before it, from one snapshot. */
 export async function readOutbox(
-  client: pg.Client,
-  behind: number,
-  gaps: readonly Range[],
+  database: Pool,
+  after: number,
+  ranges: Iterable<Range>,
   limit: number,
 ): Promise<OutboxPage> {
-  const values = [behind, gaps.map((gap) => gap.first), gaps.map((gap) => gap.last), limit];
-  return (await client.query<OutboxRow>({ name: 'outbox_read', text: READ, values })).rows;
+  const values = valuesOf(after, ranges, limit);
+  const columns = (await database.query<Columns>({ name: 'outbox_read', text: READ, values })).rows[0] as Columns;
+  const rows: OutboxRow[] = (columns.position ?? []).map((position) => ({ ...NOTHING, position: position as number }));
+  for (const [column, type, name] of READ_COLUMNS) {
+    columns[column]?.forEach((value, index) => {
+      const row = rows[index] as unknown as Record<string, unknown>;
+      row[name] = value !== null && type === 'timestamptz' ? new Date(value) : value;
+    });
+  }
+  return rows;
 }
+
+/** All members, so that none is added later: that would cost more than reading them. */
+const NOTHING = {
+  ...{ position: 0, traceparent: null, event: undefined },
+  ...(Object.fromEntries(CHANGE_COLUMNS.map(([, , name]) => [name, null])) as Record<keyof Change, never>),
+};
+
+function valuesOf(after: number, ranges: Iterable<Range>, limit: number): unknown[] {
+  const firsts: number[] = [];
+  const lasts: number[] = [];
+  for (const { first, last } of ranges) {
+    firsts.push(first);
+    lasts.push(last);
+  }
+  return [after, firsts, lasts, limit];
+}
+
+/** Above every position. */
+export const AFTER_ALL = Number.MAX_SAFE_INTEGER;
 
 const WRITERS = `
   SELECT virtualtransaction AS writer FROM pg_locks
@@ -46,8 +81,8 @@ const WRITERS = `
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`;
 
 /** The transactions that are inserting into the outbox, or have and are not over. */
-export async function readWriters(client: pg.Client): Promise<string[]> {
-  const { rows } = await client.query<{ writer: string }>({ name: 'outbox_writers', text: WRITERS });
+export async function readWriters(database: Pool): Promise<string[]> {
+  const { rows } = await database.query<{ writer: string }>({ name: 'outbox_writers', text: WRITERS });
   return rows.map((row) => row.writer);
 }
 
@@ -60,11 +95,14 @@ const EXAMINE = `
       SELECT * FROM ledger WHERE ledger.account_id = outbox.account_id AND ledger.version = outbox.version LIMIT 1
     ) ledger
       ON ${changeRow('ledger')} IS NOT DISTINCT FROM ${changeRow('outbox')}
-  )
+  ),
+  missing AS (SELECT min(position) AS first FROM examined WHERE NOT recorded)
   SELECT count(*) AS examined, max(position) AS last,
          max(position) FILTER (WHERE recorded) AS "lastRecorded",
-         min(position) FILTER (WHERE NOT recorded) AS "firstUnrecorded"
-  FROM examined`;
+         missing.first AS "firstUnrecorded",
+         count(*) FILTER (WHERE missing.first IS NULL OR position < missing.first) AS "recordedBefore"
+  FROM missing LEFT JOIN examined ON true
+  GROUP BY missing.first`;
 
 /** Positions are null where there is none. */
 export interface Examination {
@@ -72,19 +110,23 @@ export interface Examination {
   last: number | null;
   lastRecorded: number | null;
   firstUnrecorded: number | null;
+  /** Rows before the first that is not recorded. */
+  recordedBefore: number;
 }
 
-/** Looks up to `limit` rows between two positions, both excluded, up in the ledger. */
+/** Looks up at most `limit` rows between two positions, both excluded, in the ledger. */
 export async function examine(
-  client: pg.Client,
+  database: Pool,
   range: { above: number; below: number; limit: number },
 ): Promise<Examination> {
   const values = [range.above, range.below, range.limit];
-  return (await client.query<Examination>({ name: 'outbox_examine', text: EXAMINE, values })).rows[0] as Examination;
+  const found = (await database.query<Examination>({ name: 'outbox_examine', text: EXAMINE, values }))
+    .rows[0] as Examination;
+  return found.last === null ? { ...found, examined: 0, recordedBefore: 0 } : found;
 }
 
 const READ_UNRECORDED = `
-  SELECT position, traceparent, ${SELECT_CHANGE}
+  SELECT position
   FROM outbox
   LEFT JOIN LATERAL (
     SELECT true AS found FROM ledger
@@ -94,93 +136,16 @@ const READ_UNRECORDED = `
   ORDER BY position
   LIMIT $3`;
 
-/** The first rows of a range that the ledger lacks; `above` excluded, `upTo` included. It goes through the whole range. */
+/** The first positions of a range that the ledger lacks; `above` excluded, `upTo` included. It goes through the whole range. */
 export async function readUnrecorded(
-  client: pg.Client,
+  database: Pool,
   range: { above: number; upTo: number; limit: number },
-): Promise<OutboxRow[]> {
+): Promise<number[]> {
   const values = [range.above, range.upTo, range.limit];
-  return (await client.query<OutboxRow>({ name: 'outbox_unrecorded', text: READ_UNRECORDED, values })).rows;
-}
-
-const START_ROWS_MAX = 5000;
-
-const PROGRESS = `
-  SELECT coalesce((SELECT max(position) FROM relay_progress WHERE track = 'ledger'), 0) AS noted, last_value AS drawn FROM outbox_position`;
-
-/**
- * The position behind which a new relay starts: what the last one noted, if that can be true. It cannot where a database
- * was moved in a way that leaves its sequences behind (logical replication does), or where something below is missing
- * from the ledger; then everything is gone through from the beginning.
- */
-export async function startPosition(client: pg.Client, signal: AbortSignal): Promise<number> {
-  const { noted, drawn } = (await client.query(PROGRESS)).rows[0];
-  if (noted > drawn) {
-    await client.query(`DELETE FROM relay_progress WHERE track = 'ledger' AND position > $1`, [drawn]);
-    return 0;
-  }
-  // In steps: behind a long backup the outbox holds more than one statement can look up in its time.
-  for (let above = 0; above < noted && !signal.aborted; ) {
-    const found = await examine(client, { above, below: noted + 1, limit: START_ROWS_MAX });
-    if (found.firstUnrecorded !== null) return 0;
-    above = found.last ?? noted;
-  }
-  return noted;
-}
-
-export async function noteProgress(client: pg.Client, position: number): Promise<void> {
-  await client.query({
-    name: 'outbox_progress',
-    text: `INSERT INTO relay_progress (track, position) VALUES ('ledger', $1) ON CONFLICT DO NOTHING`,
-    values: [position],
+  const { rows } = await database.query<{ position: number }>({
+    name: 'outbox_unrecorded',
+    text: READ_UNRECORDED,
+    values,
   });
+  return rows.map(({ position }) => position);
 }
-
-const PARTITIONS = ['outbox_even', 'outbox_odd'] as const;
-/** Below it a partition is not worth the truncation. */
-const PARTITION_BYTES_MIN = 2 * 1024 * 1024;
-/** The rows of relay_progress are tiny, but each restart reads their highest. */
-const PROGRESS_BYTES_MIN = 1024 * 1024;
-/** A waiting TRUNCATE holds up whoever comes behind it, so it gives up soon and tries again later. */
-const TRUNCATE_LOCK_TIMEOUT_MS = 40;
-/** This process may be frozen, or its machine gone, while it holds the lock that updates wait for. */
-const TRUNCATE_IDLE_TIMEOUT_MS = 1000;
-
-/**
- * Truncates the partitions in which nothing lies above a position, which is to be confirmed and recorded up to there.
- * @returns false when somebody else's lock was in the way (a backup's, for as long as it runs): try again later.
- */
-export async function truncateRecorded(client: pg.Client, upTo: number): Promise<boolean> {
-  let done = true;
-  for (const partition of PARTITIONS) {
-    done &&= await truncate(client, partition, PARTITION_BYTES_MIN, upTo);
-  }
-  return done && (await truncate(client, 'relay_progress', PROGRESS_BYTES_MIN, upTo));
-}
-
-async function truncate(client: pg.Client, table: string, bytesMin: number, upTo: number): Promise<boolean> {
-  const needed = `EXISTS (SELECT FROM ${table} WHERE position > ${upTo})`;
-  const looked = await client.query(`SELECT pg_relation_size($1) < $2 OR ${needed} AS stays`, [table, bytesMin]);
-  if (looked.rows[0].stays) return true;
-  await client.query('BEGIN');
-  try {
-    await client.query(
-      `SET LOCAL lock_timeout = ${TRUNCATE_LOCK_TIMEOUT_MS};
-       SET LOCAL idle_in_transaction_session_timeout = ${TRUNCATE_IDLE_TIMEOUT_MS}`,
-    );
-    await client.query(`LOCK TABLE ${table} IN ACCESS EXCLUSIVE MODE`);
-    // Once more under the lock: a late writer may have chosen this table in the meantime.
-    if (!(await client.query(`SELECT ${needed} AS stays`)).rows[0].stays) {
-      await client.query(`TRUNCATE ${table}`);
-      if (table === 'relay_progress') await noteProgress(client, upTo);
-    }
-    await client.query('COMMIT');
-    return true;
-  } catch (error) {
-    await client.query('ROLLBACK');
-    if ((error as { code?: string }).code === LOCK_NOT_AVAILABLE) return false;
-    throw error;
-  }
-}
-
-const LOCK_NOT_AVAILABLE = '55P03';

@@ -1,118 +1,141 @@
-// Moves outbox rows to RabbitMQ, at least once, in version order per account. Safe to run many copies: one is active
-// at a time, held by a lock in PostgreSQL, and two that both believe they are only publish twice.
+// Moves outbox rows to RabbitMQ, at least once, in version order per account: on one track to the
+// queue of the ledger, on another to subscribers. Safe to run many copies: one is active at a time,
+// held by a lock in PostgreSQL, and two that both believe they are active only publish duplicates.
 import { setTimeout as delay } from 'node:timers/promises';
-import { type BrokerSession, keepBrokerLink } from '../../shared/broker.ts';
-import { type Client, destroyClient, openClient } from '../../shared/database.ts';
+import { backOffMs, jittered } from '../../shared/back-off.ts';
 import type { Running } from '../../shared/lifecycle.ts';
-import { type PumpOptions, type RelayCounts, runPump } from './pump.ts';
+import type { Logger } from '../../shared/logging.ts';
+import { MESSAGE_EVENTS_MAX } from '../../shared/message-bounds.ts';
+import type { Topology } from '../../shared/topology.ts';
+import type { Tracing } from '../../shared/tracing.ts';
+import type { TrackName } from './progress.ts';
+import type { Destination } from './publisher.ts';
+import { serveTerm, type Term } from './term.ts';
+import { Track, type TrackCounts } from './track.ts';
 
-/** Any number, the same for every relay. Advisory locks are per database, so the outbox is named too: a schema may have its own. */
-const LOCK_KEY = 725_231_002;
-const LOCK_RETRY_MS = 1000;
-/** For the last note of progress. */
-const RUN_OUT_MS = 1000;
+const LEDGER_CONFIRM_TIMEOUT_MS = 30_000;
+const SUBSCRIBERS_CONFIRM_TIMEOUT_MS = 10_000;
+/** Between two terms, where the database fails. */
+const TERM_PAUSE_MIN_MS = 200;
+const TERM_PAUSE_MAX_MS = 5000;
 
-export interface RelayOptions extends PumpOptions {
+export interface RelayOptions {
   databaseUrl: string;
   amqpUrl: string;
+  amqpManagementUrl?: string | undefined;
   statementTimeoutMs: number;
+  topology: Topology;
+  log: Logger;
+  relayRepublishMs: number;
+  /** Of subscribers. */
+  eventsPerMessageMax: number;
+  snapshotPatienceMs: number;
+  subscriberAsideMs: number;
+  subscriberPatienceMs: number;
+  subscriberPatienceBytes: number;
+  tracing?: Tracing | undefined;
+  /** How long the broker may confirm nothing: 30 s for the ledger, 10 s for subscribers unless given. */
+  confirmTimeoutMs?: number;
+  /** Other than the default, two relays can be active at once: for tests. */
+  lockKey?: number;
+}
+
+export type LinkState = 'connected' | 'blocked' | 'disconnected';
+
+export interface TrackState extends TrackCounts {
+  /** Of its connection to RabbitMQ; undefined where this relay is not the active one, and so needs none. */
+  broker: LinkState | undefined;
+}
+
+export interface RelayState {
+  /** Whether this is the active relay; the others stand by. */
+  active: boolean;
+  ledger: TrackState;
+  subscribers: TrackState & {
+    /** Events passed over, and queues put aside, since the relay became active. */
+    passedOver: number;
+    putAside: number;
+    /** Set while a queue accepts no events. */
+    waiting?: { forMs: number; firstPosition: number; lastPosition: number; queues: string[] };
+  };
+  /** Set while transactions block the truncation of the outbox. */
+  truncation?: { waitsForMs: number; transactions: { pid: number; applicationName: string }[] };
 }
 
 export interface Relay extends Running {
-  /** Tells the relay that this process has just committed changes. */
+  /** Notifies the relay that this process has just committed changes. */
   wake(): void;
-  state(): { active: boolean; broker: 'connected' | 'disconnected' | 'blocked' } & RelayCounts;
+  state(): RelayState;
 }
 
 export function startRelay(options: RelayOptions): Relay {
-  const { log } = options;
-  const counts: RelayCounts = { inFlight: 0, confirmed: 0, rejected: 0, abandoned: 0, republished: 0 };
-  let activeSession: BrokerSession | undefined;
-  let blocked = false;
-  let awake = false;
-  let onWake: (() => void) | undefined;
+  const { log, topology, eventsPerMessageMax, tracing } = options;
+  const trackTo = (name: TrackName, destination: Destination, timeoutMs: number) =>
+    new Track({ name, topology, destination, log, confirmTimeoutMs: options.confirmTimeoutMs ?? timeoutMs, tracing });
+  const ledger = trackTo(
+    'ledger',
+    { exchange: topology.ledgerExchange, routingKey: () => '', eventsPerMessageMax: MESSAGE_EVENTS_MAX },
+    LEDGER_CONFIRM_TIMEOUT_MS,
+  );
+  const subscribers = trackTo(
+    'subscribers',
+    { exchange: topology.eventsExchange, routingKey: ({ type }) => type, eventsPerMessageMax },
+    SUBSCRIBERS_CONFIRM_TIMEOUT_MS,
+  );
+  const stopping = new AbortController();
+  let term: Term | undefined;
 
-  async function wokenOr(timeoutMs: number): Promise<void> {
-    if (!awake) {
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, timeoutMs);
-        onWake = () => {
-          clearTimeout(timer);
-          resolve();
-        };
-      });
-      onWake = undefined;
-    }
-    awake = false;
-  }
-
-  async function serve(session: BrokerSession): Promise<void> {
-    blocked = false;
-    session.connection.on('blocked', (reason) => {
-      blocked = true;
-      log.warn({ reason }, 'RabbitMQ is blocked: publishing waits');
-    });
-    session.connection.on('unblocked', () => {
-      blocked = false;
-      log.info('RabbitMQ is unblocked');
-    });
-    if (session.signal.aborted) return;
-    // One term a session: whatever ends the term ends the session, so nothing half-open outlives it.
-    const over = new AbortController();
-    const signal = AbortSignal.any([session.signal, over.signal]);
-    const clients: Client[] = [];
-    const open = async () => {
-      const client = await connectDatabase(options, signal);
-      client.on('error', (error) => over.abort(error));
-      client.on('end', () => over.abort(new Error('connection to PostgreSQL ended')));
-      clients.push(client);
-      return client;
-    };
-    // A query may never be answered; soon after the end nobody waits for it.
-    signal.addEventListener('abort', () => setTimeout(() => clients.forEach(destroyClient), RUN_OUT_MS), {
-      once: true,
-    });
-    try {
-      const reader = await open();
-      while (!(await acquireLock(reader))) {
-        await delay(LOCK_RETRY_MS, undefined, { signal });
+  const finished = (async () => {
+    for (let attempt = 1; !stopping.signal.aborted; attempt += 1) {
+      try {
+        await serveTerm(options, { ledger, subscribers }, stopping.signal, (now) => {
+          term = now;
+          if (now) attempt = 1;
+        });
+      } catch (error) {
+        const pauseMs = jittered(backOffMs(attempt, TERM_PAUSE_MIN_MS, TERM_PAUSE_MAX_MS));
+        log.warn({ err: error, attempt, pauseMs }, 'the term of this relay ended');
+        await delay(pauseMs, undefined, { signal: stopping.signal }).catch(() => {});
       }
-      const maintainer = await open();
-      activeSession = session;
-      log.info('this relay is the active one');
-      await runPump({ session, signal, reader, maintainer, counts, blocked: () => blocked, wokenOr }, options);
-    } finally {
-      if (activeSession === session) activeSession = undefined;
-      over.abort(new Error('term over')); // ends the loop that did not fail
     }
-  }
+  })();
 
-  const link = keepBrokerLink({ url: options.amqpUrl, service: 'relay', log, run: serve });
-  const wake = () => {
-    awake = true;
-    onWake?.();
+  const trackState = (track: Track): TrackState => {
+    const link = term?.links[track.name];
+    const broker = link && (!link.connected ? 'disconnected' : track.isBlocked ? 'blocked' : 'connected');
+    return { broker, ...track.counts };
   };
   return {
-    wake,
-    state: () => ({
-      active: activeSession !== undefined,
-      broker: link.connected ? (blocked ? 'blocked' : 'connected') : 'disconnected',
-      ...counts,
-    }),
+    wake() {
+      ledger.wake();
+      subscribers.wake();
+    },
+    state() {
+      const { passedOver = 0, putAside = 0, standstill } = term?.patience ?? {};
+      const waiting = standstill && {
+        forMs: Math.round(performance.now() - standstill.sinceMs),
+        firstPosition: standstill.firstPosition,
+        lastPosition: standstill.lastPosition,
+        queues: standstill.queues,
+      };
+      const truncation = term?.truncation.waiting;
+      return {
+        active: term !== undefined,
+        ledger: trackState(ledger),
+        subscribers: { ...trackState(subscribers), passedOver, putAside, ...(waiting && { waiting }) },
+        ...(truncation && {
+          truncation: {
+            waitsForMs: Math.round(performance.now() - truncation.sinceMs),
+            transactions: truncation.transactions
+              .slice(0, 10)
+              .map(({ pid, applicationName }) => ({ pid, applicationName })),
+          },
+        }),
+      };
+    },
     async stop() {
-      const stopped = link.stop();
-      wake();
-      await stopped;
+      stopping.abort(new Error('stopping'));
+      await finished;
     },
   };
-}
-
-function connectDatabase({ databaseUrl, statementTimeoutMs, log }: RelayOptions, signal: AbortSignal): Promise<Client> {
-  const warn = (sentence: string) => log.warn(sentence);
-  return openClient(databaseUrl, 'relay', { plans: 'indexed plans', statementTimeoutMs, warn }, signal);
-}
-
-async function acquireLock(client: Client): Promise<boolean> {
-  const take = `SELECT pg_try_advisory_lock($1, 'outbox'::regclass::oid::integer) AS locked`;
-  return (await client.query(take, [LOCK_KEY])).rows[0].locked;
 }
