@@ -2,16 +2,27 @@
 //
 //   hlb_ <12: public id> _ <43: secret, 256 random bits> <6: CRC-32 of all before it>     0-9 A-Z a-z
 //
-// The prefix lets secret scanners find one that leaked, the checksum tells a mistyped one from an unknown one without a
-// question to the database, and the id finds the row whose hash is compared.
+// The prefix lets secret scanners find one that leaked, the checksum distinguishes a mistyped token
+// from an unknown one without a query, and the id finds the row whose hash is compared.
 import { hash, randomInt, timingSafeEqual } from 'node:crypto';
 import { crc32 } from 'node:zlib';
-import { z } from 'zod';
+import { z } from './zod.ts';
 
 /** read: accounts and histories. write: balance updates. admin: create and change accounts. None includes another. */
 export const SCOPES = ['read', 'write', 'admin'] as const;
 export const scope = z.enum(SCOPES);
 export type Scope = z.infer<typeof scope>;
+
+/**
+ * What a key may be bound to: a prefix of account ids that ends in a separator, so that one
+ * client's prefix is not part of another's.
+ */
+export const accountPrefix = z
+  .string()
+  .regex(
+    /^[A-Za-z0-9._:-]{0,63}[:._-]$/,
+    'must be 1 to 64 characters of A-Z a-z 0-9 . _ : -, the last of them one of . _ : -',
+  );
 
 /** Active keys of the whole system: each process of the API holds all of them. */
 export const ACTIVE_KEYS_MAX = 1000;
@@ -34,7 +45,10 @@ export function createToken(): { id: string; token: string } {
   return { id, token: start + checksumOf(start) };
 }
 
-/** The public id in what has the form of a token, else undefined. Says nothing about whether there is such a key. */
+/**
+ * The public id in a text with the form of a token, otherwise undefined. Does not mean that there
+ * is such a key.
+ */
 export function idOf(token: string): string | undefined {
   return FORM.test(token) ? token.slice(ID_START, ID_START + ID_LENGTH) : undefined;
 }

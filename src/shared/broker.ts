@@ -1,11 +1,16 @@
-// Keeps a process linked to RabbitMQ: one session after another, each with a fresh connection, until stopped. Whatever
-// ends a session (socket, broker, closed channel, cancelled consumer) discards all of it and a new one starts after a
-// pause, so no half-recovered channel is ever used.
+// Keeps a process linked to RabbitMQ: one session after another, each with a fresh connection,
+// until stopped. Whatever ends a session (socket, broker, closed channel, cancelled consumer)
+// discards all of it and a new one starts, so no half-recovered channel is ever used: with the next
+// node at once, and after a pause once every node was tried.
+import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import amqp, { type ChannelModel } from 'amqplib';
-import { brokerAdvice } from './broker-failure.ts';
+import { backOffMs, jittered } from './back-off.ts';
+import { brokerAdvice, NoBroker } from './broker-failure.ts';
 import { brokerTlsOptions } from './broker-tls.ts';
+import { brokerOf, shuffledBrokerUrls } from './broker-urls.ts';
+import { within } from './within.ts';
 
 /** From the first packet to the end of the handshake. */
 const CONNECT_TIMEOUT_MS = 5000;
@@ -14,10 +19,10 @@ const CLOSE_TIMEOUT_MS = 2000;
 const REQUEST_TIMEOUT_MS = 10_000;
 /** How long the work in a session that is over may take to notice. */
 const RUN_OUT_MS = 3000;
-/** Notices a peer that vanished without a word, within two beats. */
+/** Detects a peer that vanished silently, within two heartbeats. */
 const HEARTBEAT_S = 10;
-const BACKOFF_MIN_MS = 100;
-const BACKOFF_MAX_MS = 5000;
+const PAUSE_MIN_MS = 200;
+const PAUSE_MAX_MS = 5000;
 
 export interface BrokerSession {
   connection: ChannelModel;
@@ -32,46 +37,44 @@ export class BrokerTimeout extends Error {
   override name = 'BrokerTimeout';
 }
 
-/** The answer to a request to the broker, in a bounded time: amqplib itself waits for ever. @throws BrokerTimeout */
-export async function answered<T>(what: string, request: PromiseLike<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const timeout = new Promise<never>((_, reject) => {
-    timer = setTimeout(
-      () => reject(new BrokerTimeout(`RabbitMQ did not answer within ${REQUEST_TIMEOUT_MS} ms: ${what}`)),
-      REQUEST_TIMEOUT_MS,
-    );
+/**
+ * The answer to a request to the broker, in a bounded time: amqplib itself waits indefinitely.
+ * @throws BrokerTimeout
+ */
+export function answered<T>(what: string, request: PromiseLike<T>): Promise<T> {
+  return within(REQUEST_TIMEOUT_MS, request, () => {
+    throw new BrokerTimeout(`RabbitMQ did not answer within ${REQUEST_TIMEOUT_MS} ms: ${what}`);
   });
-  try {
-    return await Promise.race([request, timeout]);
-  } finally {
-    clearTimeout(timer);
-  }
 }
 
-/** Where the link tells how it fares. A Logger is one; subscribers of the client give their own. */
+/** Where the link reports its state. A Logger is one; subscribers of the client give their own. */
 export interface LinkLog {
-  info(message: string): void;
+  info(facts: { broker: string }, message: string): void;
   warn(facts: LinkFailure, message: string): void;
   error(facts: LinkFailure, message: string): void;
 }
 
 export interface LinkFailure {
   err: Error;
+  /** `host:port` of the node. */
+  broker: string;
   /** What to change, where waiting does not help. */
   advice?: string;
+  /** Failures in a row, whichever the node. */
   attempt: number;
-  /** Until the next attempt. */
+  /** Until the next attempt; 0 where another node is tried first. */
   pauseMs: number;
 }
 
 export interface BrokerLink {
   readonly connected: boolean;
-  /** Ends the present session after its `run` has returned. Harmless when called twice. */
+  /** Ends the current session after its `run` has returned. Idempotent. */
   stop(): Promise<void>;
 }
 
 /**
  * Opens sessions until stopped.
+ * @param options.url one URL, or several of one cluster, separated by commas.
  * @param run works with one session, until its signal is aborted. When it returns or throws, the session is closed.
  */
 export function keepBrokerLink(options: {
@@ -80,18 +83,22 @@ export function keepBrokerLink(options: {
   log: LinkLog;
   run: (session: BrokerSession) => Promise<void>;
 }): BrokerLink {
-  const { url, service, log, run } = options;
+  const { service, log, run } = options;
+  /** A node that fails moves to the end, so an unresponsive node is waited for once per round. */
+  const urls = shuffledBrokerUrls(options.url);
   const stopping = new AbortController();
   let connected = false;
 
   const finished = (async () => {
     for (let attempt = 1; !stopping.signal.aborted; attempt += 1) {
+      const [url] = urls;
+      const broker = brokerOf(url);
       const openedAtMs = performance.now();
       let ended: Error;
       try {
-        const connection = await connect(url, service);
+        const connection = await connectTo(url, service);
         connected = true;
-        log.info('connected to RabbitMQ');
+        log.info({ broker }, 'connected to RabbitMQ');
         ended = await runSession(connection, stopping.signal, run);
       } catch (error) {
         ended = error as Error;
@@ -99,12 +106,14 @@ export function keepBrokerLink(options: {
         connected = false;
       }
       if (stopping.signal.aborted) return;
-      if (performance.now() - openedAtMs > BACKOFF_MAX_MS) attempt = 1;
-      const pauseMs = backOffMs(attempt);
+      if (performance.now() - openedAtMs > PAUSE_MAX_MS) attempt = 1;
+      urls.push(urls.shift() as string);
+      const isRoundOver = attempt % urls.length === 0;
+      const pauseMs = isRoundOver ? jittered(backOffMs(attempt / urls.length, PAUSE_MIN_MS, PAUSE_MAX_MS)) : 0;
       const advice = brokerAdvice(url, ended);
-      if (advice)
-        log.error({ err: ended, advice, attempt, pauseMs }, 'RabbitMQ refuses this service until that is changed');
-      else log.warn({ err: ended, attempt, pauseMs }, 'RabbitMQ session ended');
+      const failure = { err: ended, broker, attempt, pauseMs };
+      if (advice) log.error({ ...failure, advice }, 'RabbitMQ refuses this service until this is fixed');
+      else log.warn(failure, 'RabbitMQ session ended');
       await delay(pauseMs, undefined, { signal: stopping.signal }).catch(() => {});
     }
   })();
@@ -120,33 +129,56 @@ export function keepBrokerLink(options: {
   };
 }
 
-/** Connects within a bounded time. The caller owns the connection. */
-export async function connect(url: string, service: string): Promise<ChannelModel> {
+/**
+ * amqplib writes this much at once. A page of the relay is a few hundred KB: with Node's 16 it
+ * would be dozens of system calls.
+ */
+const WRITE_BYTES = 1024 * 1024;
+
+/**
+ * Connects to one of the nodes, tried in random order, each within a bounded time. The calling code
+ * owns the connection.
+ * @param list one URL, or several of one cluster, separated by commas.
+ * @throws NoBroker if several nodes were tried, else the error of the only one.
+ */
+export async function connect(list: string, service: string): Promise<ChannelModel> {
+  const urls = shuffledBrokerUrls(list);
+  const failures: { url: string; error: unknown }[] = [];
+  for (const url of urls) {
+    try {
+      return await connectTo(url, service);
+    } catch (error) {
+      failures.push({ url, error });
+    }
+  }
+  throw urls.length === 1 ? failures[0]?.error : new NoBroker(failures);
+}
+
+async function connectTo(url: string, service: string): Promise<ChannelModel> {
   const target = new URL(url);
   if (!target.searchParams.has('heartbeat')) target.searchParams.set('heartbeat', String(HEARTBEAT_S));
   const tlsOptions = brokerTlsOptions(url);
-  // amqplib's own timeout is for silence only: a peer that talks slowly would hold us for ever.
+  // amqplib's own timeout is for silence only: a peer that sends slowly would block us
+  // indefinitely.
   const late = new AbortController();
-  const timer = setTimeout(() => late.abort(), CONNECT_TIMEOUT_MS);
   const socketOptions = {
     signal: late.signal, // for net.connect or tls.connect, which get all of these
     noDelay: true,
     keepAlive: true,
+    writableHighWaterMark: WRITE_BYTES,
     clientProperties: { connection_name: `highload-balance ${service}` },
     ...tlsOptions,
   };
-  try {
-    const connection = await amqp.connect(target.href, socketOptions);
+  const connecting = amqp.connect(target.href, socketOptions).then((connection) => {
     // Without a listener an error is an uncaught exception. Every error is followed by close, which is what we act on.
     connection.on('error', () => {});
     coalesceWrites(socketOf(connection));
     return connection;
-  } catch (error) {
-    if (late.signal.aborted) throw new BrokerTimeout(`RabbitMQ did not let us in within ${CONNECT_TIMEOUT_MS} ms`);
-    throw error;
-  } finally {
-    clearTimeout(timer);
-  }
+  });
+  return within(CONNECT_TIMEOUT_MS, connecting, () => {
+    late.abort();
+    throw new BrokerTimeout(`RabbitMQ did not accept the connection within ${CONNECT_TIMEOUT_MS} ms`);
+  });
 }
 
 /** amqplib writes each frame by itself; what it writes in one turn of the event loop goes in one system call. */
@@ -161,17 +193,17 @@ function coalesceWrites(socket: Socket): void {
   };
 }
 
-/** Not part of amqplib's interface, and there is no other way to it. */
+/** Not part of amqplib's public API, but there is no other access to it. */
 function socketOf(connection: ChannelModel): Socket {
   return (connection.connection as unknown as { stream: Socket }).stream;
 }
 
-/** Closes politely, or by force where the peer does not answer: amqplib's close can hang for ever. */
+/**
+ * Closes politely, or by force where the peer does not answer: amqplib's close can hang
+ * indefinitely.
+ */
 export async function closeConnection(connection: ChannelModel): Promise<void> {
-  const closed = connection.close().catch(() => {});
-  const timeout = new AbortController();
-  await Promise.race([closed, delay(CLOSE_TIMEOUT_MS, undefined, { signal: timeout.signal }).catch(() => {})]);
-  timeout.abort();
+  await within(CLOSE_TIMEOUT_MS, connection.close(), () => {}).catch(() => {});
   // With an error, which amqplib answers by failing every request that still waits, and ending its timers.
   socketOf(connection).destroy(new Error('connection given up'));
 }
@@ -187,26 +219,20 @@ async function runSession(
   const onStop = () => end(stopping.reason);
   stopping.addEventListener('abort', onStop);
   if (stopping.aborted) onStop();
-  connection.on('error', end); // first of all, and it says why; the channels' own end does not
+  connection.on('error', end); // emitted first, with the reason; the channels' own close events lack it
   connection.on('close', (error?: Error) => end(error ?? new Error('connection closed')));
-  // A run that hangs on an unanswered request goes on only when its connection is closed, so it is not waited for long.
-  const ranOut = new Promise<void>((resolve) => {
-    over.signal.addEventListener('abort', () => setTimeout(resolve, RUN_OUT_MS).unref());
-  });
   try {
-    await Promise.race([run({ connection, signal: over.signal, end }), ranOut]);
+    const running = run({ connection, signal: over.signal, end });
+    await Promise.race([running, over.signal.aborted || once(over.signal, 'abort')]);
+    // Work that hangs on an unanswered request only continues once its connection is closed, so the
+    // wait is short.
+    await within(RUN_OUT_MS, running, () => {});
   } catch (error) {
-    end(error as Error); // unless something else came first: then this is only what followed from it
+    end(error as Error); // ignored if something else came first: then this is only a consequence
   } finally {
     end(new Error('its work was done'));
     stopping.removeEventListener('abort', onStop);
     await closeConnection(connection);
   }
   return over.signal.reason;
-}
-
-/** Milliseconds before the next attempt: exponential, with jitter so that a fleet does not come back in one wave. */
-export function backOffMs(attempt: number): number {
-  const ceiling = Math.min(BACKOFF_MAX_MS, BACKOFF_MIN_MS * 2 ** Math.min(attempt, 10));
-  return Math.round(ceiling * (0.5 + Math.random() / 2));
 }

@@ -1,12 +1,16 @@
-// SQL for verify: what is wrong with the hash chain of each account. Every hash is compared with what the hash before it
-// and the entries of its segment give, so that the segment that was changed is named, and not all that follow it.
+// SQL for verify: finds problems in the hash chain of each account. Every hash is compared with the
+// one computed from the previous hash and the entries of its segment, so that only the segment that
+// was changed is named, and not all that follow it.
 import { GENESIS_HASH } from './chain-head.ts';
 
 /** Segments named in a sentence; all are counted. */
 const NAMED_MAX = 5;
 
-/** extend_ledger_chain makes none that is longer. It bounds what one look reads, whatever someone wrote into ledger_chain. */
-const SEGMENT_ENTRIES_MAX = 1000;
+/**
+ * extend_ledger_chain makes none that is longer. It bounds what one lookup reads, even from a
+ * manipulated ledger_chain.
+ */
+export const SEGMENT_ENTRIES_MAX = 1000;
 
 /** A sentence that names the segments of links that meet a condition, or null when none does. */
 function problem(what: string, condition: string, first = 'first_version', last = 'last_version'): string {
@@ -34,12 +38,14 @@ function hashDue(hashBefore: string, first: string, last: string): string {
 }
 
 /**
- * Common table expressions, the last of which is chain_problems: account_id, entries (that are in a segment), problems
- * (sentences, or nulls). Segments are read in key order, their entries by key, each once; a segment that does not begin where
- * the one before ended is not computed, so that none can make this read entries over and over.
+ * Common table expressions, the last of which is chain_problems: account_id, entries (that are in a
+ * segment), problems (sentences, or nulls). Segments are read in key order, their entries by key,
+ * each once; a segment that does not begin where the one before ended is not computed, so that no
+ * segment can make this read the same entries over and over.
  *
- * Where someone changed a hash, the entries of its segment do not fit and neither do the next ones. That is told from changed
- * entries by putting the right hash in its place: then the next ones fit. Misfits alone are read again for it.
+ * If someone changed a hash, its own segment and the next one do not match. To distinguish this
+ * from changed entries, the correct hash is substituted: then the next segment matches. Only
+ * mismatching segments are read again for this.
  */
 export const CHAIN_PROBLEMS = `
   placed AS (
@@ -83,12 +89,12 @@ export const CHAIN_PROBLEMS = `
                AND ledger.version BETWEEN greatest(first_version, last_before + 1) AND last_version
            ) END) AS entries,
            ARRAY[
-             ${problem('the entries are not what was hashed', `state = 'entry changed'`)},
+             ${problem('the entries do not match the hash', `state = 'entry changed'`)},
              ${problem('entries were removed', `state = 'entry removed'`)},
-             ${problem('the hash was changed, the entries are intact', `state = 'hash changed'`)},
+             ${problem('the hash was changed, but the entries are intact', `state = 'hash changed'`)},
              ${problem('the hash was removed', `state = 'hash removed'`, '(last_before + 1)', '(first_version - 1)')},
              ${problem('the segment overlaps the one before', `state = 'overlap'`)},
-             ${problem('the segment is too long to be one', `state = 'too long'`)}
+             ${problem('the segment is longer than allowed', `state = 'too long'`)}
            ] AS problems
     FROM links
     GROUP BY account_id

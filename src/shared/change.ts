@@ -1,5 +1,5 @@
-// A change of an account, as the outbox holds it and the ledger keeps it: the one list of its columns, and what of it
-// answers, events and exports show.
+// A change of an account as stored in outbox and ledger: the single list of its columns, and the
+// fields that answers, events and exports show.
 import type { ChangeBody, ChangeType } from './contract.ts';
 
 /** Amounts are minor units. What does not apply is null. */
@@ -19,7 +19,7 @@ export interface Change {
   held: number;
   createdAt: Date;
   reference: string | null;
-  /** Name of the client whose API key signed the request, null where none was asked for. */
+  /** Name of the client whose API key signed the request, null if authentication is off. */
   actor: string | null;
   /** The JSON text that is hashed: {@link metadataText}. */
   metadata: string | null;
@@ -71,10 +71,18 @@ export const changeRow = (table: string) => `(${CHANGE_COLUMNS.map(([column]) =>
 
 /** Unique permanently: the same change always has the same id, and another history of the account has others. */
 export function eventId({ accountId, version, epoch }: Pick<Change, 'accountId' | 'version' | 'epoch'>): string {
-  return `${accountId}:${version}:${epoch.toString(36)}`;
+  return `${accountId}:${version}:${digitsOf(epoch)}`;
 }
 
-/** What events, entries and exports show of a change: what does not apply is left out. */
+let last = { epoch: 0, digits: '0' };
+
+/** In base 36, cached: it is nearly always the same number, and slow to format. */
+function digitsOf(epoch: number): string {
+  if (epoch !== last.epoch) last = { epoch, digits: epoch.toString(36) };
+  return last.digits;
+}
+
+/** What events, entries and exports show of a change: fields that do not apply are left out. */
 export function changeBody(change: Change): ChangeBody {
   const body: ChangeBody = {
     version: change.version,
@@ -110,7 +118,7 @@ export function metadataText(metadata: Readonly<Record<string, string>>): string
   return `{${members.join(',')}}`;
 }
 
-/** The other way: a change from what an event shows. @param body checked before. */
+/** The inverse: a change from the body of an event. @param body checked before. */
 export function changeOf(accountId: string, type: ChangeType, createdAt: Date, body: ChangeBody): Change {
   const { version, epoch, asset, amount, heldChange, balance, held, hold, limits, metadata } = body;
   return {

@@ -1,17 +1,17 @@
-// What stands in HTTP bodies and in events, as plain types: the client is published with them, and who installs it does
-// not get zod. The schemas that check requests and events are compared with them by the compiler (test/unit/contract.test.ts),
-// the answers by tests that look at real ones.
+// The contents of HTTP bodies and events, as plain types: the client is published with them,
+// without zod. The compiler compares them with the schemas of requests and events
+// (test/unit/contract.test.ts); tests compare them with real answers.
 
 /** Updates in one bulk request, or transfers. */
 export const BULK_UPDATES_MAX = 1000;
 /** Accounts of one transfer. */
 export const TRANSFER_LEGS_MAX = 100;
-/** Changes that one request makes at most, whatever it is of. */
+/** Most changes that one request can make, of any kind. */
 export const LEGS_MAX = 2000;
 
 export interface Account {
   id: string;
-  /** What it counts: 1 to 20 of `A-Z 0-9 / . _ -`, fixed at its opening. */
+  /** The unit it counts: 1 to 20 of `A-Z 0-9 / . _ -`, fixed at its opening. */
   asset: string;
   /** Minor units, from `-overdraftLimit` to 2^53 - 1. */
   balance: number;
@@ -54,15 +54,21 @@ export interface AccountChange {
 
 export interface BalanceUpdate {
   accountId: string;
-  /** Minor units, a whole number but 0: a credit is positive, a debit negative. */
+  /** Minor units, a whole number other than 0: a credit is positive, a debit negative. */
   amount: number;
-  /** 1 to 255 characters, your own note such as an order number. It comes back in the event and in the entry. */
+  /**
+   * 1 to 255 characters, your own note such as an order number. It is returned in the event and in
+   * the entry.
+   */
   reference?: string | undefined;
-  /** Up to 16 texts by name, 1 KiB in all, kept for good: no personal data. Names are 1 to 40 of `a-z 0-9 _ . -`. */
+  /**
+   * Up to 16 texts by name, 1 KiB in total, kept permanently: no personal data. Names are 1 to 40
+   * of `a-z 0-9 _ . -`.
+   */
   metadata?: Record<string, string> | undefined;
-  /** The account has to be at this version, else the update is declined as `version_mismatch`. */
+  /** If the account has another version, the update is declined as `version_mismatch`. */
   expectedVersion?: number | undefined;
-  /** Of a debit: take what is available, `amount` at most and 1 at least. */
+  /** For a debit: take what is available, at most `amount` and at least 1. */
   upTo?: boolean | undefined;
 }
 
@@ -85,7 +91,7 @@ export interface AppliedUpdate {
   createdAt: string;
 }
 
-/** What goes to one account or comes from it, in a transfer. */
+/** The part of a transfer that credits or debits one account. */
 export interface TransferLeg {
   accountId: string;
   /** Minor units: a credit is positive. */
@@ -140,16 +146,16 @@ export interface NewReversal {
 }
 
 export interface Reversal {
-  /** What was reversed, as it was sent. */
+  /** The id that was sent as `of`. */
   reverses: string;
-  /** Where a transfer was reversed: the reversal is one as well. */
+  /** Present when a transfer was reversed: the reversal is a transfer too. */
   transferId?: string | undefined;
   legs: TransferLeg[];
   createdAt: string;
 }
 
 export interface NewHold {
-  /** Yours, once for good within the account: a retry with the same one is harmless. */
+  /** Chosen by you; unique within the account, permanently. A retry with the same id is safe. */
   holdId: string;
   /** Minor units, 1 or more. */
   amount: number;
@@ -164,7 +170,7 @@ export interface Hold {
   accountId: string;
   holdId: string;
   status: 'active' | 'captured' | 'released' | 'expired';
-  /** Minor units that it was placed with, or changed to. */
+  /** Minor units it was placed with or changed to. */
   amount: number;
   captured: number;
   /** What is still set aside. */
@@ -184,7 +190,7 @@ export interface HoldsPage {
 export interface HoldCapture {
   /** Minor units, 1 or more; all that is left when left out. */
   amount?: number | undefined;
-  /** Whether what is left after it is released; true when left out. */
+  /** Whether the rest is released; true when left out. */
   final?: boolean | undefined;
   /** The account that gets it: the capture is a transfer then. */
   to?: string | undefined;
@@ -201,7 +207,7 @@ export interface HoldRelease {
 
 /** At least one of amount and expiresInSeconds. */
 export interface HoldChange {
-  /** The new total, with what was captured and released of it. */
+  /** The new total, including what was already captured and released. */
   amount?: number | undefined;
   /** From now on; null: it does not expire. */
   expiresInSeconds?: number | null | undefined;
@@ -209,13 +215,13 @@ export interface HoldChange {
   metadata?: Record<string, string> | undefined;
 }
 
-/** What became of a hold: the change of the account, and the hold after it. */
+/** The result of an operation on a hold: the change of the account, and the hold after it. */
 export interface HoldAnswer extends AppliedUpdate {
   hold: Hold;
 }
 
 export interface CaptureAnswer extends HoldAnswer {
-  /** With `to`: the id of the transfer, and what the receiver got. */
+  /** With `to`: the id of the transfer, and the leg of the receiving account. */
   transferId?: string | undefined;
   to?: TransferLeg | undefined;
 }
@@ -223,11 +229,11 @@ export interface CaptureAnswer extends HoldAnswer {
 export interface AccountsPage {
   /** In order of id, by bytes. */
   accounts: Account[];
-  /** Ask for the next page with it; null where there is none. */
+  /** Send it to get the next page; null on the last one. */
   nextCursor: string | null;
 }
 
-/** What an account was worth at one version of it. */
+/** The balance of an account at one of its versions. */
 export interface PastBalance {
   accountId: string;
   /** Of the last change up to then; null before its opening. */
@@ -236,6 +242,52 @@ export interface PastBalance {
   held: number;
   /** When that change was accepted; null before the opening. */
   createdAt: string | null;
+}
+
+/** The newest hash over the ledger of an account. */
+export interface ChainHead {
+  accountId: string;
+  /** Of the last entry that was hashed; null when none was. */
+  version: number | null;
+  /**
+   * The epoch of that entry: identifies the history of the account if the database loses commits.
+   *
+   */
+  epoch: number | null;
+  /** SHA-256, in lower-case hexadecimal digits. */
+  hash: string;
+}
+
+/** Entries that were hashed together. */
+export interface ChainSegment {
+  firstVersion: number;
+  lastVersion: number;
+  /** SHA-256 over them and the hash before, in lower-case hexadecimal digits. */
+  hash: string;
+}
+
+export interface ChainSegmentsPage {
+  accountId: string;
+  /** Oldest first, from version 0 without a gap. */
+  segments: ChainSegment[];
+  /** Send it to get the next page; null on the last one. */
+  nextCursor: string | null;
+}
+
+/** Whether the history of an account is consistent. */
+export interface AccountVerification {
+  accountId: string;
+  /** Whether there are no problems. */
+  verified: boolean;
+  /** What is wrong, one sentence each. */
+  problems: string[];
+  /** Of the account: the number of its last change. */
+  version: number;
+  ledgerEntries: number;
+  /** Changes whose entry is not in the ledger yet. */
+  pendingChanges: number;
+  /** Entries that have no hash yet. */
+  unchainedEntries: number;
 }
 
 /** Also the routing key of the event. */
@@ -251,10 +303,16 @@ export const CHANGE_TYPES = [
 ] as const;
 export type ChangeType = (typeof CHANGE_TYPES)[number];
 
-/** What event and entry show of a change. Amounts are minor units; what does not apply is absent. */
+/**
+ * The fields of a change that events and entries show. Amounts are minor units; what does not apply
+ * is absent.
+ */
 export interface ChangeBody {
   version: number;
-  /** When the database began to speak for itself: in another history of the account the same version has another epoch. */
+  /**
+   * Identifies the history of the account: after a restore, the same version can stand for another
+   * change, and has another epoch.
+   */
   epoch: number;
   /** Of the version before; absent at version 0. */
   previousEpoch?: number | undefined;
@@ -266,7 +324,7 @@ export interface ChangeBody {
   balance: number;
   held: number;
   reference?: string | undefined;
-  /** Name of the client whose API key signed the request; absent where the API asks for none. */
+  /** Name of the client whose API key signed the request; absent if authentication is off. */
   actor?: string | undefined;
   metadata?: Record<string, string> | undefined;
   /** Event id of the lowest debited leg of the transfer that it belongs to. */
@@ -301,11 +359,17 @@ export interface EntriesPage {
   accountId: string;
   /** Of the account: the number of its last change. */
   version: number;
-  /** Of its newest entry; below `version` while events are on their way, null while it has none. */
+  /**
+   * The ledger has every version up to it; below `version` while entries are still being recorded,
+   * null while it lacks the first.
+   */
   ledgerVersion: number | null;
-  /** Newest first. With filters a page may hold few or none, and others follow. */
+  /**
+   * Newest first, from `ledgerVersion` down without a gap. With filters, a page may hold few
+   * entries or none although more pages follow.
+   */
   entries: Entry[];
-  /** Ask for the next page with it; null where there is none. */
+  /** Send it to get the next page; null on the last one. */
   nextCursor: string | null;
 }
 
@@ -316,7 +380,7 @@ export interface InvalidInput {
   what: string;
 }
 
-/** Members of a problem document beside the standard ones. */
+/** Members of a problem document besides the standard ones. */
 export interface ProblemDetails {
   /** One sentence about this case: what to change. */
   detail?: string;
@@ -324,7 +388,7 @@ export interface ProblemDetails {
   accountId?: string;
   balance?: number;
   version?: number;
-  /** As it is now, where the refusal is about it. */
+  /** Its current state, when the refusal is about it. */
   hold?: Hold;
 }
 

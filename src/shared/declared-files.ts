@@ -1,9 +1,10 @@
-// Applies the files that say what is to be: function files whose text changed, or whose functions
-// and triggers are not in the database as the file has them, and grants.sql. Each is idempotent, so
-// no numbered script has to repeat it.
+// Applies the declarative files: function files whose text changed, or whose functions and triggers
+// differ in the database, and grants.sql. Each is idempotent, so no numbered script has to repeat
+// it.
 //
-// A function whose arguments or result change is another function to PostgreSQL: a numbered script
-// drops the old one first. docs/decisions/017 says why, and how two releases get along.
+// To PostgreSQL, a function with other arguments or another result is a different function: a
+// numbered script drops the old one first. docs/decisions/017 explains why, and how two releases
+// coexist.
 import type pg from 'pg';
 import { MigrationError, scriptFailed } from './migration-error.ts';
 import type { DeclaredFile, MigrationFiles } from './migration-files.ts';
@@ -11,7 +12,7 @@ import type { DeclaredFile, MigrationFiles } from './migration-files.ts';
 export interface DeclaredResult {
   /** Files that were applied because their text is new. */
   changed: string[];
-  /** What was not as the files of the last run left it, and is again; a sentence each. */
+  /** What had been changed since the last run and was repaired, one sentence each. */
   repaired: string[];
 }
 
@@ -27,7 +28,7 @@ const SAVE = `
   INSERT INTO schema_file (name, sha256) VALUES ($1, $2)
   ON CONFLICT (name) DO UPDATE SET sha256 = excluded.sha256, applied_at = clock_timestamp()`;
 
-/** Texts that were applied last, by file. Makes the table that holds them where it is missing. */
+/** Texts that were applied last, by file. Creates their table if it is missing. */
 export async function readApplied(client: pg.Client): Promise<Map<string, string>> {
   const { rows: tables } = await client.query(`SELECT to_regclass('schema_file') IS NOT NULL AS "isThere"`);
   if (!tables[0].isThere) await client.query(TABLE);
@@ -123,7 +124,10 @@ function isAsIn({ sql }: DeclaredFile, present: Catalog['functions'][number]): b
   );
 }
 
-/** How the database differs from the file: a function or trigger that is missing, changed or disabled; a sentence each. */
+/**
+ * How the database differs from the file: a function or trigger that is missing, changed or
+ * disabled; one sentence each.
+ */
 function differencesOf(file: DeclaredFile, { functions, triggers }: Catalog): string[] {
   const differences: string[] = [];
   for (const name of functionsIn(file)) {
@@ -144,20 +148,26 @@ function differencesOf(file: DeclaredFile, { functions, triggers }: Catalog): st
   return differences;
 }
 
-/** CREATE OR REPLACE with other arguments makes a second function, and a caller could get either. */
+/**
+ * CREATE OR REPLACE with other arguments makes a second function, and a call could reach either.
+ *
+ */
 function refuseLeftovers(file: DeclaredFile, { functions }: Catalog): void {
   for (const name of functionsIn(file)) {
     const present = functions.filter((one) => one.name === name);
     if (present.length <= 1) continue;
     const signatures = present.map((one) => `${name}(${one.arguments})`);
     throw new MigrationError(
-      `migrations/${file.name} makes a second function beside an old one: ${signatures.join(', ')}. Nothing was changed. ` +
+      `migrations/${file.name} creates a second function next to an old one: ${signatures.join(', ')}. Nothing was changed. ` +
         'Drop the old one in a numbered script',
     );
   }
 }
 
-/** A release that drops a function does it in a numbered script; a function that is still there may have callers. */
+/**
+ * A release that drops a function does it in a numbered script; a function that is still there may
+ * be in use.
+ */
 async function noteVanished(
   client: pg.Client,
   { functions, grants }: MigrationFiles,

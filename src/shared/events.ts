@@ -1,5 +1,6 @@
-// The event contract: what is on RabbitMQ for every change. docs/events.md describes it for subscribers.
-import { z } from 'zod';
+// The event contract: the message on RabbitMQ for every change. docs/events.md describes it for
+// subscribers.
+
 import {
   AMOUNT_MAX,
   accountId,
@@ -17,6 +18,8 @@ import {
 } from './balance.ts';
 import { type Change, changeBody, changeOf, eventId } from './change.ts';
 import { type BalanceEvent, CHANGE_TYPES } from './contract.ts';
+import { isWithinBounds, MESSAGE_EVENTS_MAX } from './message-bounds.ts';
+import { z } from './zod.ts';
 
 export const EVENT_CONTENT_TYPE = 'application/cloudevents+json';
 /** A message with several events: a JSON array of them. */
@@ -26,7 +29,7 @@ export const EVENT_SOURCE = '/highload-balance';
 const minorUnits = z.int().min(-AMOUNT_MAX).max(AMOUNT_MAX);
 const text = z.string().min(1);
 
-/** What an event shows of a change, see {@link changeBody}. */
+/** The fields of a change in an event, see {@link changeBody}. */
 export const changeMembers = {
   version,
   epoch,
@@ -74,15 +77,25 @@ export const balanceEvent = z
 
 /** The body of a message with one event. */
 export function encodeEvent(change: Change): Buffer {
-  return Buffer.from(JSON.stringify(toEvent(change)));
+  return Buffer.from(eventText(change));
 }
 
-/** The body of a message with several events. */
+/** The body of a message with several events: {@link MESSAGE_EVENTS_MAX} at most. */
 export function encodeEventBatch(changes: readonly (Change & { traceparent: string | null })[]): Buffer {
-  const events = changes.map((change) =>
-    change.traceparent === null ? toEvent(change) : { ...toEvent(change), traceparent: change.traceparent },
+  return batchOf(changes.map((change) => ({ event: eventText(change), traceparent: change.traceparent })));
+}
+
+/** An event as JSON. */
+export function eventText(change: Change): string {
+  return JSON.stringify(toEvent(change));
+}
+
+/** The body of a message with several events that are JSON already. */
+export function batchOf(events: readonly { event: string; traceparent: string | null }[]): Buffer {
+  const texts = events.map(({ event, traceparent }) =>
+    traceparent === null ? event : `${event.slice(0, -1)},"traceparent":${JSON.stringify(traceparent)}}`,
   );
-  return Buffer.from(JSON.stringify(events));
+  return Buffer.from(`[${texts.join(',')}]`);
 }
 
 function toEvent(change: Change): BalanceEvent {
@@ -98,22 +111,26 @@ function toEvent(change: Change): BalanceEvent {
   };
 }
 
-/** The changes in a message body of either form, or undefined when it is not all events of ours. Never throws. */
-export function decodeEvents(body: Buffer): Change[] | undefined {
+/**
+ * The events in a message body of either form, in order, or undefined unless all are valid events
+ * of ours. Never throws.
+ */
+export function eventsIn(body: Buffer): BalanceEvent[] | undefined {
+  if (!isWithinBounds(body)) return undefined;
   let json: unknown;
   try {
     json = JSON.parse(body.toString());
   } catch {
     return undefined;
   }
-  if (Array.isArray(json) && json.length === 0) return undefined;
-  const changes: Change[] = [];
-  for (const one of Array.isArray(json) ? json : [json]) {
-    const event = balanceEvent.safeParse(one);
-    if (!event.success) return undefined;
-    const { data, type, time } = event.data;
-    const { accountId: id, ...body } = data;
-    changes.push(changeOf(id, type, new Date(time), body));
-  }
-  return changes;
+  const events: unknown[] = Array.isArray(json) ? json : [json];
+  if (events.length === 0 || events.length > MESSAGE_EVENTS_MAX) return undefined;
+  return events.every((event) => balanceEvent.safeParse(event).success) ? (events as BalanceEvent[]) : undefined;
+}
+
+/** The changes that these events report. Never throws. */
+export function decodeEvents(body: Buffer): Change[] | undefined {
+  return eventsIn(body)?.map(({ type, time, data: { accountId: id, ...change } }) =>
+    changeOf(id, type, new Date(time), change),
+  );
 }

@@ -1,11 +1,12 @@
-// Makes the roles and grants what migrations/grants.sql says, at every migrate, and names what had
+// Applies the roles and grants of migrations/grants.sql at every migrate, and names those that had
 // been lost.
 import type pg from 'pg';
 import { applyFile } from './declared-files.ts';
 import { MigrationError } from './migration-error.ts';
 import type { DeclaredFile } from './migration-files.ts';
+import { isGrantWithoutEffect, type Notice } from './sqlstate.ts';
 
-/** By object, named as people write it: `<privilege> to <role>`. */
+/** By object, worded as `<privilege> to <role>`. */
 export type Grants = Map<string, Set<string>>;
 
 const GRANTS = `
@@ -43,12 +44,15 @@ export async function readGrants(client: pg.Client): Promise<Grants> {
 export interface GrantsResult {
   /** Whether the file has a new text. */
   isChanged: boolean;
-  /** Grants that objects had lost, or had too many, a sentence each; empty where the file has a new text. */
+  /**
+   * Missing or excess grants that were corrected, one sentence each; empty if the file has a new
+   * text.
+   */
   repaired: string[];
 }
 
 /**
- * Applies the file, and takes it back where it changed nothing: then this writes nothing.
+ * Applies the file, and rolls it back if it changed nothing, so that nothing is written.
  * @param before the grants when this run began.
  * @throws MigrationError that names the file, or what could not be granted.
  */
@@ -60,8 +64,8 @@ export async function applyGrants(
 ): Promise<GrantsResult> {
   const present = await readGrants(client);
   const warnings: string[] = [];
-  const onNotice = ({ code, message }: { code?: string | undefined; message?: string | undefined }) => {
-    if (code === PRIVILEGE_NOT_GRANTED || code === PRIVILEGE_NOT_REVOKED) warnings.push(String(message));
+  const onNotice = (notice: Notice & { message?: string | undefined }) => {
+    if (isGrantWithoutEffect(notice)) warnings.push(String(notice.message));
   };
   client.on('notice', onNotice);
   await client.query('SAVEPOINT grants');
@@ -82,7 +86,10 @@ export async function applyGrants(
   return { isChanged, repaired: isChanged ? [] : differencesOf(before, after) };
 }
 
-/** What somebody else granted, with a grant option of his: the owner's REVOKE in the file does not reach it. */
+/**
+ * Grants made by another role with a grant option: the owner's REVOKE in the file does not affect
+ * them.
+ */
 async function refuseForeignGrants(client: pg.Client): Promise<void> {
   const { rows } = await client.query<{ privilege: string; name: string; role: string; grantor: string }>(FOREIGN);
   const [first] = rows;
@@ -94,10 +101,7 @@ async function refuseForeignGrants(client: pg.Client): Promise<void> {
   );
 }
 
-const PRIVILEGE_NOT_GRANTED = '01007';
-const PRIVILEGE_NOT_REVOKED = '01006';
-
-/** Of objects that were there before; a sentence for each role and privilege. */
+/** For objects that already existed; one sentence for each role and privilege. */
 function differencesOf(before: Grants, after: Grants): string[] {
   const missing = new Map<string, string[]>();
   const excessive = new Map<string, string[]>();

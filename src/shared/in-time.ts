@@ -1,8 +1,10 @@
-// Asks somebody who may take long, or never answer: waits a bounded time, and never has two questions under way.
+// Calls `ask` with a time limit, never two at once.
+import { within } from './within.ts';
 
 /**
- * @param ask rejects only where that is worth as much as no answer.
- * @returns what asks, or goes on waiting for the answer to the question before. Undefined: none came in time. Never rejects.
+ * @param ask may be slow or never answer; a rejection counts as no answer.
+ * @returns a function that calls `ask`, or waits for the call still in flight. It resolves to
+ * undefined if no answer came in time, and never rejects.
  */
 export function inTime<T>(ask: () => Promise<T>, waitMs: number): () => Promise<T | undefined> {
   let underWay: Promise<T | undefined> | undefined;
@@ -12,14 +14,6 @@ export function inTime<T>(ask: () => Promise<T>, waitMs: number): () => Promise<
       .finally(() => {
         underWay = undefined;
       });
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<undefined>((resolve) => {
-      timer = setTimeout(resolve, waitMs, undefined);
-    });
-    try {
-      return await Promise.race([underWay, late]);
-    } finally {
-      clearTimeout(timer);
-    }
+    return within(waitMs, underWay, () => undefined);
   };
 }

@@ -1,9 +1,10 @@
-// How many legs the proof of an account reads in other accounts: those of the transfers that it pays, and of the reversals
-// that it is part of. One change of it can have a hundred.
+// Counts the legs in other accounts that verifying an account reads: those of the transfers that it
+// pays, and of the reversals that it is part of. One change can have a hundred.
 import type pg from 'pg';
 import { TRANSFER_LEGS_MAX } from './contract.ts';
 
-// The payer's leg has the version that the transferId names: the epoch after it is for the proof to compare.
+// The payer's leg has the version that the transferId names: the epoch after it is checked by the
+// verification itself.
 const IS_PAID = `starts_with(transfer_id, account_id || ':' || version || ':')`;
 const JUDGED = ['ledger', 'outbox']
   .map(
@@ -26,7 +27,7 @@ const COUNT = `
     LIMIT $2
   ) counted`;
 
-/** @param most where there are more, this is the answer: the count costs no more than so many. */
+/** @param most returned if there are more, so the count never costs more than this. */
 export async function countLegsElsewhere(
   client: Pick<pg.ClientBase, 'query'>,
   accountId: string,

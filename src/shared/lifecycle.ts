@@ -1,19 +1,20 @@
-// Runs one process from start to a graceful stop. SIGTERM, SIGINT and the death of a parent that started it over IPC
-// stop it once; what does not stop in time is abandoned, because every part is safe to kill at any instant.
-import { setTimeout as delay } from 'node:timers/promises';
+// Runs one process from start to a graceful stop. SIGTERM, SIGINT and the death of a parent that
+// started it over IPC stop it once; whatever does not stop in time is abandoned, because every part
+// is safe to kill at any instant.
 import { SettingsError } from './config.ts';
 import type { Logger } from './logging.ts';
+import { within } from './within.ts';
 
 const STOP_TIMEOUT_MS = 25_000; // below the 30 s that Kubernetes grants
 
 export interface Running {
-  /** Finishes the work in flight and lets go of everything. Harmless when called twice. */
+  /** Finishes the work in flight and releases everything. Idempotent. */
   stop(): Promise<void>;
 }
 
 /**
- * Starts the process and keeps it until it is told to stop. Exits 0 after a graceful stop, 1 after anything else.
- * Settings that are wrong are printed as sentences, without a stack.
+ * Starts the process and keeps it until it is asked to stop. Exits 0 after a graceful stop, 1 after
+ * anything else. Invalid settings are printed as sentences, without a stack.
  */
 export async function runProcess(start: () => Promise<{ log: Logger; running: Running }>): Promise<void> {
   let started: Awaited<ReturnType<typeof start>>;
@@ -37,7 +38,7 @@ export async function runProcess(start: () => Promise<{ log: Logger; running: Ru
         return 'failed' as const;
       },
     );
-    const result = await Promise.race([finished, delay(STOP_TIMEOUT_MS, 'timed out' as const)]);
+    const result = await within(STOP_TIMEOUT_MS, finished, () => 'timed out' as const);
     log.info({ result }, 'stopped');
     process.exit(result === 'finished' ? exitCode : 1);
   };

@@ -1,24 +1,30 @@
-// Metrics in the Prometheus format. Values that a part counts anyway are read when they are asked for; only what is
-// distributed (durations, sizes) is observed as it happens.
+// Metrics in the Prometheus format. Values that a part already counts are read on each scrape; only
+// distributions (durations, sizes) are observed as they happen.
 import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client';
 import { inTime } from './in-time.ts';
 
 export { Histogram } from 'prom-client';
 export type { Registry };
 
-/** What a reading is: one number, or one for each value of the label. Undefined: nothing can be said at present. */
+/** A reading: one number, or one for each value of the label. Undefined: currently unknown. */
 type Reading = number | Record<string, number> | undefined;
 
 interface Described {
   name: string;
   help: string;
-  /** Of a reading with several numbers. Several labels are apart by spaces, and so are their values. */
+  /**
+   * The label of a reading with several numbers. Several labels are separated by spaces, and so are
+   * their values.
+   */
   label?: string;
   /** How readings of several processes become one. */
   aggregator?: 'sum' | 'max';
 }
 
-/** A registry with what Node.js tells of itself: memory, CPU, event-loop lag, garbage collection. */
+/**
+ * A registry with the metrics of Node.js itself: memory, CPU, event-loop lag, garbage collection.
+ *
+ */
 export function createRegistry(): Registry {
   const register = new Registry();
   collectDefaultMetrics({ register });
@@ -30,7 +36,7 @@ export const SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
 /** Upper bounds for the sizes of batches. */
 export const BATCH_SIZES = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000];
 
-/** A counter that is counted elsewhere, since the start of the process. */
+/** A counter that is kept elsewhere, since the start of the process. */
 export function addCounter(register: Registry, described: Described, read: () => Reading): void {
   const { name, help, label, aggregator = 'sum' } = described;
   new Counter({
@@ -42,10 +48,10 @@ export function addCounter(register: Registry, described: Described, read: () =>
   });
 }
 
-/** Whoever asks has little time: a database that hangs shall not keep it from what is known without. */
+/** A scrape has little time: a database that hangs must not delay metrics that do not need it. */
 const READING_MS_MAX = 1500;
 
-/** A gauge that is read when asked for. A reading that fails or takes too long leaves the gauge out. */
+/** A gauge that is read on each scrape, and left out if the reading fails or takes too long. */
 export function addGauge(register: Registry, described: Described, read: () => Reading | Promise<Reading>): void {
   const { name, help, label, aggregator = 'sum' } = described;
   const readInTime = inTime(async () => read(), READING_MS_MAX);
@@ -54,7 +60,7 @@ export function addGauge(register: Registry, described: Described, read: () => R
     async collect() {
       const reading = await readInTime();
       this.reset();
-      if (reading === undefined) this.remove();
+      if (reading === undefined && label === undefined) this.remove(); // with a label nothing is left by then
       set(reading, label, (labels, value) => this.set(labels, value));
     },
   });

@@ -1,4 +1,4 @@
-// What has to hold before migrate changes anything: a schema of ours, whose objects we own.
+// The conditions for migrate to change anything: the schema is ours, and we own its objects.
 import type pg from 'pg';
 import { MigrationError, UnreleasedDatabase } from './migration-error.ts';
 import type { MigrationFiles } from './migration-files.ts';
@@ -8,7 +8,7 @@ const UNRELEASED_SCRIPTS = ['ledger-append-only', 'apply-balance-updates'];
 
 /**
  * Checks the database and makes the rest of the transaction independent of its settings.
- * @throws MigrationError for the first thing that does not hold.
+ * @throws MigrationError for the first condition that is not met.
  */
 export async function prepareDatabase(client: pg.Client, files: MigrationFiles): Promise<void> {
   const { rows } = await client.query(TARGET);
@@ -27,7 +27,7 @@ const TARGET = `
 
 /**
  * What objects are made with; the rest is as for every connection. Functions remember search_path:
- * temporary tables last, so that none takes the place of a table of ours.
+ * temporary tables last, so that none shadows a table of ours.
  */
 const SETTINGS = `
   SELECT pg_catalog.set_config(name, value, true) FROM (VALUES
@@ -50,7 +50,10 @@ const OWNERS = `
 
 const CREATED = /^CREATE (?:OR REPLACE )?(?:TABLE|SEQUENCE|DOMAIN|FUNCTION) (\w+)/gm;
 
-/** Only an owner may change an object and grant rights on it. PostgreSQL takes the GRANT of another role with a warning. */
+/**
+ * Only an owner may change an object and grant rights on it. PostgreSQL accepts the GRANT of
+ * another role with only a warning.
+ */
 async function refuseStrangers(client: pg.Client, { scripts, functions }: MigrationFiles): Promise<void> {
   const ours = [...scripts, ...functions].flatMap(({ sql }) => [...sql.matchAll(CREATED)].map(([, name]) => name));
   const { rows } = await client.query(OWNERS, [['schemaversion', 'schema_file', ...ours]]);
@@ -74,8 +77,8 @@ async function refuseOtherHistory(client: pg.Client, { scripts }: MigrationFiles
     : { rows: [] };
   if (isOld || rows.some(({ name }) => UNRELEASED_SCRIPTS.includes(name))) {
     throw new UnreleasedDatabase(
-      'this database was made by an unreleased version of highload-balance and cannot be migrated. Nothing was changed. ' +
-        'Use an empty database, or go on with the version that made it',
+      'this database was created by an unreleased version of highload-balance and cannot be migrated. Nothing was changed. ' +
+        'Use an empty database, or keep using the version that created it',
     );
   }
   for (const { version, name } of rows) {

@@ -1,4 +1,4 @@
-// What migrate refuses, each with a sentence that says what to do.
+// Errors of migrate, each with a sentence that says what to do.
 
 /** Thrown when the database and the scripts do not fit together. Nothing was changed. */
 export class MigrationError extends Error {
@@ -15,10 +15,4 @@ export function scriptFailed(name: string, sql: string, cause: unknown): Migrati
   const { message, position } = cause as { message?: string; position?: string };
   const line = position === undefined ? '' : ` (line ${sql.slice(0, Number(position)).split('\n').length})`;
   return new MigrationError(`migrations/${name} failed, nothing was changed: ${message ?? cause}${line}`, { cause });
-}
-
-/** SQLSTATE of an error or of its cause. */
-export function sqlState(error: unknown): string | undefined {
-  const { code, cause } = error as { code?: string; cause?: { code?: string } };
-  return cause?.code ?? code;
 }

@@ -1,5 +1,5 @@
 // The files of migrations/: numbered scripts, which run once, and function files and grants.sql,
-// which say what is to be.
+// which are declarative.
 import { createHash } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -14,7 +14,7 @@ export interface NumberedScript {
   sql: string;
 }
 
-/** A file whose text may change, and is then applied again. */
+/** A file that is applied again whenever its text changes. */
 export interface DeclaredFile {
   /** Below the folder: `functions/apply_changes.sql`, `grants.sql`. */
   name: string;
@@ -24,7 +24,7 @@ export interface DeclaredFile {
 
 export interface MigrationFiles {
   folder: string;
-  /** By version, from 1 without a hole. */
+  /** By version, from 1 without a gap. */
   scripts: NumberedScript[];
   /** By name. */
   functions: DeclaredFile[];
@@ -41,7 +41,7 @@ export async function readMigrationFiles(folder: string = MIGRATIONS_FOLDER): Pr
   }
   if (scripts.length === 0) throw new MigrationError(`no migration scripts in ${folder}`);
   scripts.sort((a, b) => a.version - b.version);
-  // postgrator looks only above the present version, so it would skip a hole silently.
+  // postgrator only looks above the current version, so it would silently skip a gap.
   scripts.forEach(({ version }, place) => {
     if (version > place + 1) throw new MigrationError(`migration script ${place + 1} is missing in ${folder}`);
   });
@@ -59,7 +59,7 @@ async function readDeclared(folder: string, name: string): Promise<DeclaredFile>
   return { name, sql, sha256: createHash('sha256').update(sql).digest('hex') };
 }
 
-/** A checkout with other line ends is the same text. */
+/** A checkout with other line endings is the same text. */
 async function readText(file: string): Promise<string> {
   return (await readFile(file, 'utf8')).replaceAll('\r\n', '\n');
 }

@@ -1,7 +1,7 @@
 // Brings a database to the schema of this release: the numbered scripts that it lacks (by
 // postgrator), the function files and grants that differ. All in one transaction, one runner at a
 // time: any number may start together, a run that fails changes nothing, and updates in flight
-// never wait long. What was lost on the way (a restore without grants) is repaired and named.
+// never wait long. What was lost in the meantime (a restore without grants) is repaired and named.
 import type pg from 'pg';
 import Postgrator from 'postgrator';
 import { DatabaseError, openClient } from './database.ts';
@@ -12,6 +12,7 @@ import { MigrationError, scriptFailed } from './migration-error.ts';
 import { MIGRATIONS_FOLDER, type MigrationFiles, readMigrationFiles } from './migration-files.ts';
 import { raisePositions } from './position-sequence.ts';
 import { inShortTries } from './short-tries.ts';
+import { isLoss } from './sqlstate.ts';
 import { watchWaiters } from './waiters-watch.ts';
 
 export interface MigrationResult {
@@ -21,7 +22,10 @@ export interface MigrationResult {
   applied: string[];
   /** Function files, and grants.sql, that were applied because their text is new. */
   changed: string[];
-  /** Functions, triggers, grants and positions that were not as the last run left them, and are again; a sentence each. */
+  /**
+   * Functions, triggers, grants and positions that had changed since the last run and were
+   * repaired, one sentence each.
+   */
   repaired: string[];
 }
 
@@ -67,15 +71,12 @@ async function migrateBeside(
     for (const line of lines) log(line);
     return result;
   } catch (error) {
-    if (!(error instanceof DatabaseError) || isLoss(error)) throw error;
+    if (!(error instanceof DatabaseError) || isLoss(error)) throw error; // the caller describes a loss
     throw new MigrationError(`PostgreSQL refused a step, nothing was changed: ${error.message}`, { cause: error });
   } finally {
     await watcher.end();
   }
 }
-
-/** The connection ended, which the caller describes. */
-const isLoss = ({ code = '' }: DatabaseError) => code.startsWith('08') || code.startsWith('57P');
 
 /** The version that this release of the code needs. */
 export async function expectedSchemaVersion(): Promise<number> {
@@ -105,7 +106,10 @@ async function migrateOnce(
   };
 }
 
-/** As postgrator makes it, which would also issue CREATE SCHEMA, for which the owner of a schema need not have the right. */
+/**
+ * Created as postgrator does, but without CREATE SCHEMA, which the owner of a schema may not be
+ * allowed to run.
+ */
 const VERSION_TABLE = `
   CREATE TABLE schemaversion (version bigint PRIMARY KEY, name text, md5 text, run_at timestamptz);
   INSERT INTO schemaversion (version) VALUES (0)`;
@@ -135,8 +139,8 @@ async function runScripts(client: pg.Client, files: MigrationFiles, log: (line: 
     const number = /MD5 checksum failed for migration \[(\d+)\]/.exec((cause as Error).message)?.[1];
     if (number === undefined) throw cause;
     throw new MigrationError(
-      `migration script ${number} is not the one that made this database (its MD5 differs): a script is never changed once ` +
-        'it ran. Nothing was changed. Use the release that made the database, or an empty database',
+      `migration script ${number} is not the one that created this database (its MD5 differs): a script must never change once ` +
+        'it ran. Nothing was changed. Use the release that created the database, or an empty database',
       { cause },
     );
   }

@@ -1,6 +1,6 @@
-// SQL for verify: what is wrong with holds, transfers and reversals. Each is compared with the entries that made it, in
-// ledger and outbox together. Legs in other accounts are found by index, so the cost grows with the entries that are
-// judged and nothing else.
+// SQL for verify: finds problems in holds, transfers and reversals. Each is compared with the
+// entries that made it, in ledger and outbox together. Legs in other accounts are found by index,
+// so the cost depends only on the number of entries checked.
 import { TRANSFER_LEGS_MAX } from './contract.ts';
 
 const MARKED = `account_id, version, epoch, type, amount, held_change, transfer_id, reverses, hold_id, hold_status,
@@ -8,8 +8,8 @@ const MARKED = `account_id, version, epoch, type, amount, held_change, transfer_
 const IS_MARKED = `(transfer_id IS NOT NULL OR reverses IS NOT NULL OR hold_id IS NOT NULL)`;
 
 /**
- * The legs of a transfer, in whatever account. UNION, since a leg is in the outbox a while longer than the ledger lacks it.
- * The limit bounds what one look reads, whatever someone wrote into the ledger.
+ * The legs of a transfer, in any account. UNION, since a leg stays in the outbox for a while after
+ * the ledger has it. The limit bounds what one lookup reads, even from a manipulated ledger.
  */
 function legs(transferId: string): string {
   const part = (table: string) => `
@@ -18,7 +18,7 @@ function legs(transferId: string): string {
   return `(${part('whole_ledger')} UNION ${part('whole_outbox')})`;
 }
 
-/** A change by its name, in whatever account. */
+/** A change by its id, in any account. */
 function change(columns: string, condition: string): string {
   return `(
         SELECT ${columns} FROM whole_ledger WHERE ${condition}
@@ -31,14 +31,17 @@ function change(columns: string, condition: string): string {
 const moved = (transferId: string) =>
   `(SELECT coalesce(sum(leg.amount) FILTER (WHERE leg.amount > 0), 0) FROM ${legs(transferId)} leg)`;
 
-// Of an event id; null, or an account that has no such version, where the text is none. A regular expression would cost
-// ten times as much.
+// The account and version of an event id. For any other text they are null or match no change. A
+// regular expression would cost ten times as much.
 const accountOf = (id: string) =>
   `left(${id}, -(length(split_part(${id}, ':', -1)) + length(split_part(${id}, ':', -2)) + 2))`;
 const versionOf = (id: string) =>
   `CASE WHEN split_part(${id}, ':', -2) ~ '^[0-9]{1,16}$' THEN split_part(${id}, ':', -2)::bigint END`;
 
-/** The rows of a source that have problems. Each is a condition and its sentence, with arguments for %s. */
+/**
+ * The rows of a source that have problems. Each problem is a condition and a sentence, with
+ * arguments for %s.
+ */
 function findings(source: string, place: string, first: number, ...problems: [when: string, ...sentence: string[]][]) {
   const kinds = problems.map((_, index) => first + index).join(', ');
   const texts = problems.map(([when, sentence, ...values]) => {
@@ -52,14 +55,17 @@ function findings(source: string, place: string, first: number, ...problems: [wh
     WHERE ${problems.map(([when]) => `(${when})`).join(' OR ')}`;
 }
 
-/** Sums of the legs of a transfer, as numbers in an array: count, sum, one asset, one reverses, who pays first. */
+/**
+ * Sums over the legs of a transfer, as numbers in an array: count, sum, one asset, one reverses,
+ * first payer.
+ */
 const SUMS = `ARRAY[
                 count(*), sum(leg.amount), (min(leg.asset COLLATE "C") = max(leg.asset COLLATE "C"))::integer,
                 (min(coalesce(leg.reverses, '')) = max(coalesce(leg.reverses, '')))::integer,
                 (min(leg.account_id) FILTER (WHERE leg.amount < 0) IS NOT DISTINCT FROM marked.account_id)::integer
               ]`;
 
-/** A transfer of more than two legs is reversed whole, one of two also in part. */
+/** A transfer of more than two legs is only reversed whole; one of two legs also in part. */
 const OPPOSITE = `
               SELECT count(*) = count(one.amount) AND count(*) = count(two.amount)
                      AND bool_and(sign(one.amount) = -sign(two.amount) AND abs(two.amount) <= abs(one.amount))
@@ -67,13 +73,14 @@ const OPPOSITE = `
               FROM ${legs('marked.reverses')} one FULL JOIN ${legs('marked.transfer_id')} two USING (account_id)`;
 
 /**
- * Common table expressions. For others are held (account_id, amount: what its active holds have left) and money_problems
- * (account_id, problems: one sentence for each kind of problem, which names the first that has it).
- * They read ledger, outbox, hold and reversal of the accounts that are judged, and whole_ledger and whole_outbox.
+ * Common table expressions. Other queries use held (account_id, amount: what its active holds have
+ * left) and money_problems (account_id, problems: one sentence for each kind of problem, naming the
+ * first case). They read ledger, outbox, hold and reversal of the accounts being checked, and
+ * whole_ledger and whole_outbox.
  *
- * A transfer is judged with the account of the leg that gave it its id, and every other leg has to have such a leg. (That
- * its account and version are those of the id is looked up for each; that it has the whole id is judged once, with itself.)
- * So is a reversal of a transfer: it is one as well, and its leg there names what it reverses.
+ * A transfer is checked with the account of its first leg, whose event id is the transfer id. Every
+ * other leg is checked to have a first leg: its account and version are looked up for each leg, its
+ * whole id once. A reversal of a transfer is itself a transfer and is checked the same way.
  */
 export const MONEY_PROBLEMS = `
   marked AS MATERIALIZED (
@@ -156,24 +163,24 @@ export const MONEY_PROBLEMS = `
     ['status IS NULL', 'hold %s has entries but no row', 'hold_id'],
     [
       'is_both AND (status, remaining) IS DISTINCT FROM (hold_status, hold_remaining)',
-      ...['hold %s is %s with %s left, by its last entry %s with %s'],
+      ...['hold %s is %s with %s left, but its last entry says %s with %s'],
       ...['hold_id', 'status', 'remaining', 'hold_status', 'hold_remaining'],
     ],
     [
       'is_both AND expires_at IS DISTINCT FROM hold_expires_at',
-      ...['hold %s does not expire when its last entry says', 'hold_id'],
+      ...['hold %s has another expiry than its last entry', 'hold_id'],
     ],
     [
       'is_both AND remaining <> total',
-      ...['hold %s has %s left, the changes of its entries add up to %s', 'hold_id', 'remaining', 'total'],
+      ...['hold %s has %s left, but its entries add up to %s', 'hold_id', 'remaining', 'total'],
     ],
     [
       'is_both AND captured <> taken',
-      ...['of hold %s %s was captured, its entries took %s', 'hold_id', 'captured', 'taken'],
+      ...['hold %s has %s captured, but its entries took %s', 'hold_id', 'captured', 'taken'],
     ],
     [
       'is_both AND amount IS DISTINCT FROM set_aside',
-      ...['hold %s is of %s, its entries set %s aside', 'hold_id', 'amount', 'coalesce(set_aside, 0)'],
+      ...['hold %s has the amount %s, but its entries set aside %s', 'hold_id', 'amount', 'coalesce(set_aside, 0)'],
     ],
   )}
     UNION ALL${findings(
@@ -183,42 +190,47 @@ export const MONEY_PROBLEMS = `
       ['sums[1] = 1', 'transfer %s has a single leg', 'transfer_id'],
       [
         `sums[1] > ${TRANSFER_LEGS_MAX}`,
-        ...['transfer %s has more legs than a transfer can have, which is %s', 'transfer_id', `${TRANSFER_LEGS_MAX}`],
+        ...['transfer %s has more than %s legs', 'transfer_id', `${TRANSFER_LEGS_MAX}`],
       ],
       ['sums[2] <> 0', 'the legs of transfer %s add up to %s', 'transfer_id', 'sums[2]'],
-      ['sums[3] = 0', 'the legs of transfer %s are of different assets', 'transfer_id'],
-      ['sums[4] = 0', 'the legs of transfer %s do not reverse the same', 'transfer_id'],
+      ['sums[3] = 0', 'the legs of transfer %s have different assets', 'transfer_id'],
+      ['sums[4] = 0', 'the legs of transfer %s reverse different transfers', 'transfer_id'],
       ['sums[5] = 0', 'transfer %s is not named by its lowest debited leg', 'transfer_id'],
       ['NOT is_opposite', 'transfer %s is not the opposite of %s, which it reverses', 'transfer_id', 'reverses'],
       [
         'first_legs = 0',
-        ...['version %s is of transfer %s, which has no leg with that event id', 'version', 'transfer_id'],
+        ...['version %s belongs to transfer %s, which has no leg with that event id', 'version', 'transfer_id'],
       ],
     )}
     UNION ALL${findings(
       'reversals',
       `version, ''`,
       21,
-      ['reversed IS NULL', 'version %s reverses %s, of which no reversal is noted', 'first_version', 'reverses'],
+      ['reversed IS NULL', 'version %s reverses %s, but no reversal is recorded for it', 'first_version', 'reverses'],
       [
         'reversed IS NOT NULL AND change IS NULL',
-        ...['a reversal of version %s is noted, which is no change that can be reversed', 'version'],
+        ...['a reversal is recorded for version %s, which cannot be reversed', 'version'],
       ],
       [
         'original <> change[2]',
-        ...['the reversal of version %s is noted as of %s, and it moved %s', 'version', 'original', 'change[2]'],
+        ...[
+          'the reversal of version %s records an original amount of %s, but the change moved %s',
+          'version',
+          'original',
+          'change[2]',
+        ],
       ],
       [
         'reversed <> moved',
-        ...['of version %s %s is noted as reversed, what reverses it adds up to %s', 'version', 'reversed', 'moved'],
+        ...['version %s has %s recorded as reversed, but its reversals add up to %s', 'version', 'reversed', 'moved'],
       ],
       [
         'moved > change[2]',
-        ...['version %s moved %s, what reverses it adds up to %s', 'version', 'change[2]', 'moved'],
+        ...['version %s moved %s, but its reversals add up to %s', 'version', 'change[2]', 'moved'],
       ],
       [
         'sign <> -change[1] OR other_sign <> -change[1]',
-        ...['what reverses version %s goes the same way as it', 'version'],
+        ...['a reversal of version %s has the same sign as the change', 'version'],
       ],
     )}
   ),

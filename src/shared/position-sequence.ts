@@ -2,14 +2,14 @@
 // outbox has, and every update would fail.
 import type pg from 'pg';
 
-/** Only ever forwards. The next position has to be above each that is there. */
+/** Only ever moves forward. The next position has to be above every existing one. */
 const RAISE = `
   SELECT setval('outbox_position', newest.position) AS position
   FROM (SELECT max(position) AS position FROM outbox) newest, outbox_position
   WHERE newest.position >= outbox_position.last_value + outbox_position.is_called::integer`;
 
-/** @returns what was done, a sentence, or nothing. */
+/** @returns a sentence that says what was done, or nothing. */
 export async function raisePositions(client: pg.Client): Promise<string[]> {
   const { rows } = await client.query(RAISE);
-  return rows.map(({ position }) => `outbox_position would have given positions again: set to ${position}`);
+  return rows.map(({ position }) => `outbox_position would have repeated positions: set to ${position}`);
 }

@@ -1,7 +1,8 @@
-// What every session with PostgreSQL runs with, whatever the server, the database, the role or the shell set. One
-// statement sets it all and checks the server; no connection is handed out before. docs/decisions/016 has the reasons,
-// and what is left to the operator.
+// The settings of every PostgreSQL session, overriding the server, database, role and shell. One
+// statement sets them all and checks the server; no connection is handed out before that.
+// docs/decisions/016 has the reasons, and what is left to the operator.
 import type { ClientBase } from 'pg';
+import { SESSION_LENT } from './pooler.ts';
 
 const VERSION_MIN = 150_000;
 /** Statement and answer together. */
@@ -27,7 +28,7 @@ const TEXT = {
 const TRANSACTIONS = {
   default_transaction_isolation: 'read committed', // the evaluator reads what others committed while it waited for locks
   default_transaction_deferrable: 'off',
-  row_security: 'off', // a policy is an error then, instead of rows that the relay or verify silently lack
+  row_security: 'off', // so a policy raises an error, instead of silently hiding rows from the relay or verify
   exit_on_error: 'off', // on, each refused statement would end its connection
   synchronous_commit: 'on', // raised, never lowered: see PREPARE
 };
@@ -110,15 +111,19 @@ export function settingsFor(use: SessionUse, searchPath?: string): Record<string
     idle_in_transaction_session_timeout: statementTimeoutMs,
     lock_timeout: '0', // the statement's own limit is enough, and its code is understood
     transaction_timeout: '0', // 17 and newer
-    idle_session_timeout: '0', // it would end a connection at the very moment of a request
+    idle_session_timeout: '0', // it could end a connection just as a request uses it
     ...(searchPath === undefined ? {} : { search_path: searchPath }),
   };
 }
 
-/** Settings that this server does not know are passed over: they are of a newer version. */
+/**
+ * Sets nothing in a session other than the expected one ($3): a pooler may have lent it for this
+ * statement only. Settings unknown to this server are skipped: they belong to a newer version.
+ */
 const PREPARE = `
   SELECT
     pg_catalog.count(pg_catalog.set_config(name, value, false)) AS settings,
+    pg_catalog.pg_backend_pid() AS "backendPid",
     pg_catalog.current_setting('server_version_num')::int AS "versionNumber",
     pg_catalog.current_setting('server_version') AS version,
     pg_catalog.current_setting('server_encoding') AS "serverEncoding",
@@ -128,40 +133,64 @@ const PREPARE = `
     pg_catalog.current_setting('fsync') = 'on' AS fsync,
     pg_catalog.current_setting('full_page_writes') = 'on' AS "fullPageWrites"
   FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[])) AS wanted (name, value)
-  WHERE pg_catalog.current_setting(name, true) IS NOT NULL
+  WHERE pg_catalog.pg_backend_pid() = $3 AND pg_catalog.current_setting(name, true) IS NOT NULL
     -- A stricter value is what the operator asked for.
     AND NOT (name = 'synchronous_commit' AND pg_catalog.current_setting('synchronous_commit') = 'remote_apply')`;
 
-interface ServerState {
+/** What decides whether a server accepts writes. */
+export interface WriteState {
+  isInRecovery: boolean;
+  /** default_transaction_read_only of this session. */
+  isReadOnly: boolean;
+}
+
+interface ServerState extends WriteState {
+  backendPid: number;
   versionNumber: number;
   version: string;
   serverEncoding: string;
-  isInRecovery: boolean;
-  isReadOnly: boolean;
   replicationRole: string;
   fsync: boolean;
   fullPageWrites: boolean;
 }
 
+/** A connection as the driver has it. */
+export interface FreshClient extends ClientBase {
+  /** The process id that the other end reported for the session: a pooler makes it up. */
+  processID: number | null;
+}
+
 /**
  * Makes a fresh connection ready for use, in one round trip. Not by parameters of the start: poolers refuse those that
  * they do not know.
+ * @param isLent whether a pooler lends that session to others; asked only where there is a pooler.
  * @throws UnfitServer, or the error of PostgreSQL or the connection; it must not be used then.
  */
-export async function prepareSession(client: ClientBase, use: SessionUse, searchPath?: string): Promise<void> {
+export async function prepareSession(
+  client: FreshClient,
+  use: SessionUse,
+  searchPath: string | undefined,
+  isLent: (backendPid: number) => Promise<boolean>,
+): Promise<void> {
   const settings = settingsFor(use, searchPath);
-  const query = {
-    text: PREPARE,
-    values: [Object.keys(settings), Object.values(settings)],
-    query_timeout: PREPARE_TIMEOUT_MS, // the server's own limit is not set yet
+  const prepare = async (backendPid: number | null): Promise<ServerState> => {
+    const values = [Object.keys(settings), Object.values(settings), backendPid];
+    const limit = { query_timeout: PREPARE_TIMEOUT_MS }; // the server's own is not set yet
+    return (await client.query({ text: PREPARE, values, ...limit })).rows[0];
   };
-  const server: ServerState = (await client.query(query)).rows[0];
+  let server = await prepare(client.processID);
+  const { backendPid } = server;
+  if (backendPid !== client.processID) {
+    if (await isLent(backendPid)) throw new UnfitServer(SESSION_LENT);
+    server = await prepare(backendPid);
+    if (server.backendPid !== backendPid) throw new UnfitServer(SESSION_LENT);
+  }
   const reasons = problemsOf(server, use.access ?? 'writable server');
   if (reasons.length > 0) throw new UnfitServer(reasons.join('; '));
   for (const doubt of doubtsAbout(server)) warnOnce(doubt, use.warn);
 }
 
-/** What would break a guarantee or fail in the middle of the work. */
+/** What would break a guarantee or fail at run time. */
 function problemsOf(server: ServerState, access: NonNullable<SessionUse['access']>): string[] {
   const problems: string[] = [];
   if (server.versionNumber < VERSION_MIN) problems.push(`it is PostgreSQL ${server.version}: 15 or newer is needed`);
@@ -171,14 +200,21 @@ function problemsOf(server: ServerState, access: NonNullable<SessionUse['access'
   if (server.replicationRole === 'replica') {
     problems.push('session_replication_role is replica, so no trigger and no foreign key would be checked: reset it');
   }
-  if (access === 'writable server') {
-    if (server.isInRecovery) problems.push('it is a standby, in recovery: name the primary');
-    else if (server.isReadOnly) problems.push('default_transaction_read_only is on, for the server, database or role');
-  }
+  const refusal = access === 'writable server' ? refusalOfChanges(server) : undefined;
+  if (refusal !== undefined) problems.push(refusal);
   return problems;
 }
 
-/** What can lose data only together with the machine: servers for tests run like that, and some file systems are safe. */
+/** Why the server accepts no writes; undefined if it does. */
+export function refusalOfChanges({ isInRecovery, isReadOnly }: WriteState): string | undefined {
+  if (isInRecovery) return 'it is a standby, in recovery: name the primary';
+  return isReadOnly ? 'default_transaction_read_only is on, for the server, database or role' : undefined;
+}
+
+/**
+ * Settings that can lose data only if the machine fails: test servers run like that, and some file
+ * systems are safe.
+ */
 function doubtsAbout({ fsync, fullPageWrites }: ServerState): string[] {
   const doubts: string[] = [];
   if (!fsync) doubts.push('PostgreSQL runs with fsync off: a power cut can lose or destroy everything');

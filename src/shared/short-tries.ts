@@ -3,7 +3,8 @@
 // and starts again from the beginning.
 import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
-import { MigrationError, sqlState } from './migration-error.ts';
+import { MigrationError } from './migration-error.ts';
+import { isCancelled, isCatalogRace, isDeadlock, isLockNotAvailable } from './sqlstate.ts';
 import type { WaitersWatch } from './waiters-watch.ts';
 
 /** Two tables of the write path can be waited for one after the other, and an update still waits less than 100 ms. */
@@ -12,22 +13,21 @@ const LOCK_WAIT_MAX_MS = 40;
 const PAUSE_MS = 200;
 const RUNNER_POLL_MS = 50;
 const GIVE_UP_MS = 60_000;
-/** Another database's migration can make a role between two looks at it: PostgreSQL remembers the first for the transaction. */
+/**
+ * Another database's migration can create a role between two lookups: PostgreSQL caches the first
+ * for the transaction.
+ */
 const RACES_MAX = 3;
 
 /** Any number, the same for every runner. Advisory locks are per database. */
 const RUNNER_LOCK = 7_252_310_001;
-
-const LOCKED = new Set(['55P03', '40P01']); // lock_not_available, deadlock_detected
-const CANCELLED = '57014';
-const RACES = new Set(['42704', 'XX000']); // undefined_object; "tuple concurrently updated" has no code of its own
 
 /**
  * Runs `work` in a transaction, one runner at a time, as often as it takes. It commits when `work`
  * returns.
  * @param watch of this connection; what it cancels is tried again.
  * @param giveUpMs how long locks are waited for, over all tries.
- * @throws MigrationError that says who is in the way, or what `work` throws.
+ * @throws MigrationError that names the blocking sessions, or what `work` throws.
  */
 export async function inShortTries<Result>(
   client: pg.Client,
@@ -40,6 +40,7 @@ export async function inShortTries<Result>(
     let isAlone = false;
     let pauseMs = PAUSE_MS;
     let cause: unknown;
+    let refusal: unknown;
     await client.query('BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE');
     try {
       await client.query(`SET LOCAL lock_timeout = ${LOCK_WAIT_MAX_MS}`);
@@ -53,18 +54,19 @@ export async function inShortTries<Result>(
       pauseMs = RUNNER_POLL_MS;
     } catch (error) {
       cause = error;
-      const code = sqlState(error) ?? '';
-      if (RACES.has(code) && races < RACES_MAX) races += 1;
-      else if (!LOCKED.has(code) && !(code === CANCELLED && (await watch.hasCancelled()))) throw error;
+      refusal = error instanceof MigrationError ? error.cause : error;
+      const isLocked = isLockNotAvailable(refusal) || isDeadlock(refusal);
+      if (isCatalogRace(refusal) && races < RACES_MAX) races += 1;
+      else if (!isLocked && !(isCancelled(refusal) && (await watch.hasCancelled()))) throw error;
     }
     await client.query('ROLLBACK');
     if (performance.now() > deadline) {
       const seconds = giveUpMs / 1000;
       const reason = !isAlone
         ? `another migrate has been running for ${seconds} s: ${await otherRunner(client)}`
-        : sqlState(cause) === CANCELLED
+        : isCancelled(refusal)
           ? `for ${seconds} s each try held its locks for longer than updates may wait: stop the API and the worker, or make the script shorter`
-          : `a lock could not be had within ${seconds} s. ${await lockHolders(client)}`;
+          : `a lock could not be acquired within ${seconds} s. ${await lockHolders(client)}`;
       throw new MigrationError(`${reason}. Nothing was changed`, { cause });
     }
     await delay(pauseMs);
@@ -92,10 +94,10 @@ const LOCK_HOLDERS = `
   ORDER BY activity.xact_start NULLS FIRST
   LIMIT 3`;
 
-/** The oldest first: what has run for long is in the way, not the updates, which come and go. */
+/** The oldest first: long transactions are in the way, not the short updates. */
 async function lockHolders(client: pg.Client): Promise<string> {
   const { rows } = await client.query<Holder>(LOCK_HOLDERS);
-  if (rows.length === 0) return 'Nobody holds one now';
+  if (rows.length === 0) return 'No session holds one now';
   const sessions = rows.map(({ pid, name, since, tables }) =>
     pid === null
       ? `a prepared transaction (see pg_prepared_xacts) on ${tables}`

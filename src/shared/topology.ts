@@ -1,35 +1,46 @@
-// The exchange and queues on RabbitMQ. Declared by whoever connects, so that a lost broker is whole again by itself.
+// The exchange and queues on RabbitMQ. Declared by every process that connects, so that a lost
+// broker is restored automatically.
 import type { Channel } from 'amqplib';
 
 export interface Topology {
   /** Topic exchange of all events; subscribers bind queues of their own to it. */
   eventsExchange: string;
+  /** Fanout exchange of the worker's queue alone, so that no subscriber holds it up. */
+  ledgerExchange: string;
   /** The worker's queue. */
   ledgerQueue: string;
   /** Exchange and queue of the messages that the worker refused. */
   deadLetters: string;
-  /** Begin of the names of the queues that a console has while somebody watches. */
+  /** Prefix of the names of the queues that an open console has. */
   consoleQueues: string;
 }
 
 /** Every crash of a worker returns its messages once more; a plain crash loop must not dead-letter good events. */
 const DELIVERY_LIMIT = 1000;
-/** Each look at the dead letters returns them once more. Left out, RabbitMQ 4 drops a message at the 21st look. */
+/**
+ * Each reading of the dead letters returns them once more. By default, RabbitMQ 4 drops a message
+ * at the 21st reading.
+ */
 const LOOKS_MAX = 1_000_000;
-/** Refused messages are evidence, not data: the oldest go first when someone floods the queue. */
+/**
+ * Refused messages are evidence, not data: the oldest are dropped first when someone floods the
+ * queue.
+ */
 const DEAD_LETTERS_MAX = 100_000;
 /**
- * Between the end of a queue and its next declaration: RabbitMQ tells consumers within some 40 ms that their queue is gone, and
- * 3.10 never tells those whose queue was declared again before that: they wait for ever.
+ * Between the end of a queue and its next declaration: RabbitMQ notifies consumers within about 40
+ * ms that their queue is gone, and 3.10 never notifies those whose queue was declared again before
+ * that: they wait indefinitely.
  */
 export const DELETED_QUEUE_SETTLE_MS = 500;
 
-/** Binds a queue to every event: with some of the types alone, versions would be missing. */
+/** Binds a queue to every event: with only some of the types, versions would be missing. */
 export const ALL_EVENTS = '#';
 
 export function topologyOf(namespace: string): Topology {
   return {
     eventsExchange: `${namespace}.events`,
+    ledgerExchange: `${namespace}.ledger`,
     ledgerQueue: `${namespace}.ledger`,
     deadLetters: `${namespace}.dead`,
     consoleQueues: `${namespace}.console.`,
@@ -37,11 +48,12 @@ export function topologyOf(namespace: string): Topology {
 }
 
 /**
- * Creates what is missing. Repeatable. Fails when something of that name exists with other properties.
- * Returns how many messages are ready in the ledger queue.
+ * Creates what is missing. Idempotent. Fails when something of that name exists with other
+ * properties. Returns how many messages are ready in the ledger queue.
  */
 export async function declareTopology(channel: Channel, topology: Topology): Promise<{ ledgerQueueMessages: number }> {
   await channel.assertExchange(topology.eventsExchange, 'topic', { durable: true });
+  await channel.assertExchange(topology.ledgerExchange, 'fanout', { durable: true });
   await channel.assertExchange(topology.deadLetters, 'fanout', { durable: true });
   await channel.assertQueue(topology.deadLetters, {
     durable: true,
@@ -59,6 +71,6 @@ export async function declareTopology(channel: Channel, topology: Topology): Pro
       'x-overflow': 'reject-publish',
     },
   });
-  await channel.bindQueue(topology.ledgerQueue, topology.eventsExchange, ALL_EVENTS);
+  await channel.bindQueue(topology.ledgerQueue, topology.ledgerExchange, '');
   return { ledgerQueueMessages: messageCount };
 }

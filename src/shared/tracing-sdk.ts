@@ -1,6 +1,5 @@
-// Traces by the OpenTelemetry SDK. Loaded only when tracing is on. A collector that is away costs spans and nothing else:
-// the queue is bounded, sending has a time limit, and one line a minute says so.
-import { setTimeout as delay } from 'node:timers/promises';
+// Traces by the OpenTelemetry SDK. Loaded only when tracing is on. If the collector is down, only
+// spans are lost: the queue is bounded, sending has a time limit, and one line a minute says so.
 import { type Context, ROOT_CONTEXT, type Span, SpanKind, SpanStatusCode, TraceFlags, trace } from '@opentelemetry/api';
 import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-proto';
 import {
@@ -23,6 +22,7 @@ import {
 import type { TracingSettings } from './config.ts';
 import type { Logger } from './logging.ts';
 import type { TracedSpan, Tracing } from './tracing.ts';
+import { within } from './within.ts';
 
 /** Spans that wait to be sent; past it new ones are dropped. */
 const QUEUE_SPANS_MAX = 4096;
@@ -40,7 +40,7 @@ export function createTracing(settings: TracingSettings, service: string, log: L
     sampler: samplerOf(settings),
     resource: defaultResource()
       .merge(resourceFromAttributes({ 'service.name': `highload-balance-${service}` }))
-      .merge(detectResources({ detectors: [serviceInstanceIdDetector, envDetector] })), // OTEL_* is stronger
+      .merge(detectResources({ detectors: [serviceInstanceIdDetector, envDetector] })), // OTEL_* overrides it
     spanProcessors: [
       new BatchSpanProcessor({
         exporter: reportingFailures(new OTLPTraceExporter(addressOf(settings)), log),
@@ -66,10 +66,7 @@ export function createTracing(settings: TracingSettings, service: string, log: L
       return traced(tracer.startSpan(name, { kind: KINDS[kind], attributes, links }, contextOf(parent)));
     },
     stop() {
-      stopping ??= Promise.race([
-        provider.shutdown().catch(() => {}), // the exporter has said why
-        delay(STOP_TIMEOUT_MS, undefined, { ref: false }),
-      ]);
+      stopping ??= within(STOP_TIMEOUT_MS, provider.shutdown(), () => {}).catch(() => {}); // the exporter has said why
       return stopping;
     },
   };

@@ -1,8 +1,9 @@
-// Traces for OpenTelemetry, when the settings ask for them; else nothing of it is even loaded. Between the steps of a change
-// a span is known by its W3C traceparent, because that is what the outbox and the messages carry.
+// Traces for OpenTelemetry, when the settings ask for them; otherwise none of it is even loaded.
+// Between the steps of a change a span is known by its W3C traceparent, because that is what the
+// outbox and the messages carry.
 //
-// Only what a sampled request started is traced. What serves many requests at once is one span: a child of the first that
-// is sampled, with links to the others.
+// Only what a sampled request started is traced. Work that serves many requests at once is one
+// span: a child of the first that is sampled, with links to the others.
 import { isTracing, type TracingSettings } from './config.ts';
 import type { Running } from './lifecycle.ts';
 import type { Logger } from './logging.ts';
@@ -20,9 +21,12 @@ export interface TracedSpan {
 }
 
 export interface Tracing extends Running {
-  /** The span of a request, child of the caller's if there is one; undefined when it is not sampled. */
+  /**
+   * The span of a request, a child of the client's span if there is one; undefined when it is not
+   * sampled.
+   */
   startRequest(name: string, parent: string | null, attributes: Attributes): TracedSpan | undefined;
-  /** Undefined when none of the contexts is sampled. */
+  /** Undefined if none of the contexts is sampled. */
   startSpan(
     kind: SpanKind,
     name: string,

@@ -1,12 +1,14 @@
-// The operator's proof, over the whole database in one snapshot: right at any instant, under traffic. Account by account, so that
-// it can be told how far it is.
-// For every account: ledger and outbox together hold the versions 0..n once each, their amounts add up to the balance and their
-// changes of holds to what is held, each entry follows from the one before, limits, status, asset, epoch and times are those of
-// the entries, and the entries are those that were hashed. Holds are as their entries left them and make up what is held, transfers
-// are whole, and nothing is reversed beyond what it was.
+// Verifies the whole database in one snapshot, for the operator: correct at any time, also under
+// traffic. Proceeds account by account, so that it can report its progress. For every account:
+// ledger and outbox together hold the versions 0..n once each, their amounts add up to the balance
+// and their changes of holds to what is held, each entry follows from the one before, limits,
+// status, asset, epoch and times are those of the entries, and the entries are those that were
+// hashed. Holds are as their entries left them and make up what is held, transfers are whole, and
+// nothing is reversed by more than its amount.
 import type pg from 'pg';
 import { CHAIN_PROBLEMS } from './chain-problems.ts';
 import { changeRow } from './change.ts';
+import type { AccountVerification } from './contract.ts';
 import { MONEY_PROBLEMS } from './money-problems.ts';
 
 /** Accounts named in a report; all are counted. */
@@ -14,7 +16,7 @@ const OFFENDERS_MAX = 20;
 
 export interface Offender {
   accountId: string;
-  /** What does not hold, a sentence each. */
+  /** What is wrong, one sentence each. */
   problems: string[];
 }
 
@@ -30,8 +32,9 @@ export interface Verification {
   offenders: Offender[];
 }
 
-// The two parts of entries are each in key order by their primary keys, so the whole streams without a sort.
-// Limits compare as arrays, whose order is that of their first element: the version.
+// The two parts of entries are each in key order by their primary keys, so the whole streams
+// without a sort. Limits are compared as arrays, which are ordered by their first element: the
+// version.
 const ENTRY = `account_id, version, epoch, previous_epoch, amount, held_change, balance, held, asset, created_at,
            CASE WHEN status IS NOT NULL THEN ARRAY[version, ${limitsOf('')}] END AS limits`;
 
@@ -82,31 +85,31 @@ const HISTORIES = `
       CASE WHEN account.account_id IS NULL THEN 'has entries but no account row' END,
       CASE WHEN account.account_id IS NOT NULL AND last_version IS NULL THEN 'has no entries, not even of its opening' END,
       CASE WHEN missing_version IS NOT NULL THEN format('version %s is missing', missing_version) END,
-      CASE WHEN repeated_version IS NOT NULL THEN format('version %s is there twice', repeated_version) END,
+      CASE WHEN repeated_version IS NOT NULL THEN format('version %s exists twice', repeated_version) END,
       CASE WHEN broken_version IS NOT NULL
            THEN format('the balance of version %s is not the one before plus its amount', broken_version) END,
       CASE WHEN broken_held_version IS NOT NULL
-           THEN format('what version %s holds is not the sum before plus its change', broken_held_version) END,
+           THEN format('the held amount of version %s is not the one before plus its change', broken_held_version) END,
       CASE WHEN broken_epoch_version IS NOT NULL
            THEN format('the epoch of version %s does not follow the one before', broken_epoch_version) END,
       CASE WHEN account.version <> last_version
-           THEN format('the account is at version %s, its last entry at %s', account.version, last_version) END,
+           THEN format('the account is at version %s, but its last entry at %s', account.version, last_version) END,
       CASE WHEN account.balance <> total
-           THEN format('the balance is %s, the amounts of the entries add up to %s', account.balance, total) END,
+           THEN format('the balance is %s, but the amounts of the entries add up to %s', account.balance, total) END,
       CASE WHEN account.held <> total_held
-           THEN format('the account holds %s, the changes of its entries add up to %s', account.held, total_held) END,
+           THEN format('the account holds %s, but the changes of its entries add up to %s', account.held, total_held) END,
       CASE WHEN account.held <> coalesce(held.amount, 0)
-           THEN format('the account holds %s, its active holds have %s left', account.held, coalesce(held.amount, 0)) END,
-      CASE WHEN account.account_id IS NOT NULL AND last_version IS NOT NULL AND limits IS NULL THEN 'no entry gives the limits' END,
+           THEN format('the account holds %s, but its active holds have %s left', account.held, coalesce(held.amount, 0)) END,
+      CASE WHEN account.account_id IS NOT NULL AND last_version IS NOT NULL AND limits IS NULL THEN 'no entry sets the limits' END,
       CASE WHEN ARRAY[${limitsOf('account.')}] <> limits[2:]
-           THEN format('the limits or the status are not those of version %s, which gave them last', limits[1]) END,
+           THEN format('the limits or the status differ from version %s, which set them last', limits[1]) END,
       CASE WHEN account.version = last_version AND account.epoch <> last_epoch
-           THEN format('the account is of epoch %s, its last entry of %s', account.epoch, last_epoch) END,
+           THEN format('the account has epoch %s, but its last entry has %s', account.epoch, last_epoch) END,
       CASE WHEN account.created_at <> opened_at
-           THEN format('the account was opened at %s, by its first entry at %s', account.created_at, opened_at) END,
+           THEN format('the account was opened at %s, but its first entry says %s', account.created_at, opened_at) END,
       CASE WHEN account.version = last_version AND account.updated_at <> changed_at
-           THEN format('the account was changed last at %s, by its last entry at %s', account.updated_at, changed_at) END,
-      CASE WHEN account.asset <> histories.asset OR account.asset <> other_asset THEN 'the asset is not that of all entries' END,
+           THEN format('the account was last changed at %s, but its last entry says %s', account.updated_at, changed_at) END,
+      CASE WHEN account.asset <> histories.asset OR account.asset <> other_asset THEN 'the asset differs from the entries' END,
       CASE WHEN contradictions.version IS NOT NULL
            THEN format('version %s differs between outbox and ledger', contradictions.version) END
     ] || money_problems.problems || chain_problems.problems, NULL) AS problems
@@ -145,25 +148,19 @@ const VERIFY = `
          ), '[]') AS offenders
   FROM judged`;
 
-// TRUNCATE is not MVCC-safe: a snapshot from before the relay truncated a part of the outbox would find it empty, and
-// perhaps not yet the ledger entries that made it dispensable. So the parts are held first, and looked at then.
-const KEEP_OUTBOX = 'LOCK TABLE outbox IN ACCESS SHARE MODE';
+// TRUNCATE is not MVCC-safe: a snapshot from before the relay truncated a part of the outbox would
+// find it empty, and might not yet find the ledger entries that replaced it. So the partitions are
+// locked first, and read then.
+export const KEEP_OUTBOX = 'LOCK TABLE outbox IN ACCESS SHARE MODE';
 
-// Ledger and hashes are joined as wholes. An account with most of the entries has the planner expect a thousand times as many
-// rows as there are, and then look each up by itself, or compile what runs for milliseconds.
+// Ledger and hashes are joined as wholes. If one account has most of the entries, the planner
+// expects a thousand times too many rows, and would look up each one separately, or JIT-compile a
+// query that runs for milliseconds.
 const PLAN = `
   SET LOCAL enable_nestloop = off; SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on; SET LOCAL jit = off`;
 
-/** What holds, or does not, of one account. */
-export interface AccountVerification {
-  /** Of the account: the number of its last change. */
-  version: number;
-  ledgerEntries: number;
-  pendingChanges: number;
-  unchainedEntries: number;
-  /** What does not hold, a sentence each; empty when it is verified. */
-  problems: string[];
-}
+/** The result for one account; without problems it is verified. */
+export type AccountFindings = Omit<AccountVerification, 'accountId' | 'verified'>;
 
 const VERIFY_ACCOUNT = `
   WITH ${ofAccounts('account_id = $1')},
@@ -173,13 +170,14 @@ const VERIFY_ACCOUNT = `
   FROM judged`;
 
 /**
- * Reads only, in one snapshot. Undefined when there is no such account. Costs what its entries cost: the caller bounds them.
+ * Reads only, in one snapshot. Undefined when there is no such account. The cost grows with its
+ * entries: the calling code bounds them.
  * @param client one connection, outside a transaction.
  */
 export async function verifyAccount(
   client: Pick<pg.ClientBase, 'query'>,
   accountId: string,
-): Promise<AccountVerification | undefined> {
+): Promise<AccountFindings | undefined> {
   await client.query('BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY');
   try {
     await client.query(KEEP_OUTBOX);
@@ -195,7 +193,7 @@ export async function verifyAccount(
       }
     );
   } finally {
-    await client.query('ROLLBACK').catch(() => {}); // where the connection is gone the query before has said so
+    await client.query('ROLLBACK').catch(() => {}); // if the connection is lost, the previous query has reported it
   }
 }
 
@@ -203,7 +201,10 @@ export async function verifyAccount(
 const STEP_CHANGES = 200_000;
 const STEP_ACCOUNTS_MAX = 50_000;
 
-/** The last account of a step that begins behind $1, null: with the first; no row: all that follow are one step. */
+/**
+ * The last account of a step that begins after $1, null: with the first; no row: all that follow
+ * are one step.
+ */
 const STEP = `
   SELECT account_id AS "accountId" FROM (
     SELECT account_id, sum(version + 1) OVER in_order AS changes, row_number() OVER in_order AS number
@@ -234,9 +235,10 @@ export async function verify(
   };
   await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
   try {
-    await client.query(KEEP_OUTBOX); // takes no snapshot: the first look does
+    await client.query(KEEP_OUTBOX); // takes no snapshot: the first query does
     await client.query(PLAN);
-    // From null, not from '': the ledger takes any text, so a row of that account would be seen by nobody.
+    // From null, not from '': the ledger accepts any text, so a row of the account '' would
+    // otherwise be missed.
     let behind: string | null = null;
     do {
       const last: string | null = (await client.query(STEP, [behind])).rows[0]?.accountId ?? null;
@@ -252,6 +254,6 @@ export async function verify(
     } while (behind !== null);
     return found;
   } finally {
-    await client.query('ROLLBACK').catch(() => {}); // where the connection is gone the query before has said so
+    await client.query('ROLLBACK').catch(() => {}); // if the connection is lost, the previous query has reported it
   }
 }

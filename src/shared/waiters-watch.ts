@@ -1,6 +1,6 @@
-// Cancels what a transaction does as soon as another session has waited for its locks for too long.
-// lock_timeout limits the wait for a lock; only this limits how long a lock that was had is held
-// while updates wait for it.
+// Cancels a transaction's statement as soon as another session has waited too long for its locks.
+// lock_timeout limits the wait for a lock; only this limits how long an acquired lock is held while
+// updates wait for it.
 import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
 
@@ -11,7 +11,10 @@ const POLL_MS = 15;
 export interface WaitersWatch {
   /** Whether it has cancelled since the last call. */
   hasCancelled: () => Promise<boolean>;
-  /** Returns when it cancels nothing any more. @throws what the connection of the watch failed with. */
+  /**
+   * Returns when nothing will be cancelled any more. @throws what the connection of the watch
+   * failed with.
+   */
   stop: () => Promise<void>;
 }
 
