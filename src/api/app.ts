@@ -8,23 +8,25 @@ import express, {
   type RequestHandler,
   type Response,
 } from 'express';
-import type { Logger } from '../shared/logging.ts';
 import type { Tracing } from '../shared/tracing.ts';
-import { type Access, keyOf } from './access/access.ts';
-import type { CallDeps } from './calls/call.ts';
+import type { Access } from './access/access.ts';
+import { type AccessLog, noteThrown } from './access/access-log.ts';
+import type { Call, CallDeps } from './calls/call.ts';
+import { createCrowd } from './calls/crowd.ts';
 import { calls } from './calls/table.ts';
 import { consoleRoutes } from './console/console-routes.ts';
 import type { LiveStream } from './console/live-stream.ts';
 import { type HealthOptions, livez, readyz } from './health-routes.ts';
-import { createBodyReader } from './http/json-body.ts';
+import { type BodyReader, createBodyReader } from './http/json-body.ts';
+import { createPieces } from './http/pieces.ts';
 import { RequestProblem, sendProblem } from './http/problems.ts';
 import { traceRequest } from './http/request-trace.ts';
 import { type MetricsOptions, metricsRoute } from './metrics-route.ts';
 import { type ReferenceOptions, referenceRoutes } from './reference/reference-routes.ts';
 
 /** What every process serves. */
-export type OperationsOptions = HealthOptions & MetricsOptions & { log: Logger; tracing: Tracing | undefined };
-export type AppOptions = Omit<CallDeps, 'readJsonBody'> &
+export type OperationsOptions = HealthOptions & MetricsOptions & { accessLog: AccessLog; tracing: Tracing | undefined };
+export type AppOptions = Omit<CallDeps, 'pieces' | keyof BodyReader> &
   OperationsOptions &
   ReferenceOptions & { access: Access; live: LiveStream };
 
@@ -33,10 +35,19 @@ type Methods = Partial<Record<'get' | 'post' | 'patch', RequestHandler>>;
 export function createApp(options: AppOptions): RequestListener {
   const app = newApp();
   const { authenticate, allow } = options.access;
-  app.use(authenticate); // before all paths: a caller without a key learns nothing about them
-  const deps: CallDeps = { ...options, readJsonBody: createBodyReader() };
+  app.use(authenticate); // before all paths: a client without a key learns nothing about them
+  const { clientOf } = options.access;
+  const pieces = createPieces(); // one for all calls: it shares out the event loop, and the reader limits what bodies hold together
+  const bodyReader = createBodyReader(pieces, (request) => clientOf((request as Request).res as Response));
+  const deps: CallDeps = { ...options, ...bodyReader, pieces };
+  const crowd = createCrowd(clientOf);
+  const handlerOf = ({ scope, path, handler }: Call) => {
+    if (scope === 'admin') return allow(scope, options.accessLog.ofAdmin(handler(deps)));
+    const isSingle = scope === 'write' && !path.endsWith('/bulk');
+    return allow(scope, isSingle ? crowd.limited(handler(deps)) : handler(deps));
+  };
   for (const [path, ofPath] of Map.groupBy(calls, (call) => call.path)) {
-    route(app, path, Object.fromEntries(ofPath.map((call) => [call.method, allow(call.scope, call.handler(deps))])));
+    route(app, path, Object.fromEntries(ofPath.map((call) => [call.method, handlerOf(call)])));
   }
   const reference = referenceRoutes(options);
   route(app, '/openapi.json', { get: reference.openApi });
@@ -44,6 +55,7 @@ export function createApp(options: AppOptions): RequestListener {
   route(app, '/docs', { get: reference.page });
   route(app, '/docs/:file', { get: reference.file });
   const page = consoleRoutes(options);
+  route(app, '/', { get: toConsole });
   route(app, '/console', { get: page.page });
   route(app, '/console/stream', { get: allow('read', options.live.handler) });
   route(app, '/console/accounts/:id/balances', { get: allow('read', page.balances) });
@@ -51,12 +63,20 @@ export function createApp(options: AppOptions): RequestListener {
   return finish(app, options);
 }
 
+/**
+ * For a person who opens the bare address. Relative, so that it is right below a prefix of a proxy
+ * too.
+ */
+const toConsole: RequestHandler = (_request, response) => {
+  response.writeHead(302, { location: 'console', 'content-length': 0 }).end();
+};
+
 /** What a process serves that only relays: its health. */
 export function createHealthApp(options: OperationsOptions): RequestListener {
   return finish(newApp(), options);
 }
 
-/** Not a status of HTTP: nginx's word in its logs for a client that left before there was an answer. */
+/** Not an HTTP status: nginx logs it for a client that left before it was answered. */
 const CLIENT_GAVE_UP = 499;
 
 function newApp(): Express {
@@ -70,12 +90,13 @@ function newApp(): Express {
 }
 
 function finish(app: Express, options: OperationsOptions): RequestListener {
-  route(app, '/livez', { get: livez });
+  route(app, '/livez', { get: livez() });
   route(app, '/readyz', { get: readyz(options) });
   route(app, '/metrics', { get: metricsRoute(options) });
   app.use((_request, response) => sendProblem(response, 'not_found'));
-  app.use(answerErrors(options.log));
-  // Express leaves a request target without a path (`http://[`) to its caller, or answers it with a page of HTML.
+  app.use(answerError);
+  // Express passes on a request target without a path (`http://[`), or answers it with an HTML
+  // page.
   return (request, response) => {
     const startedAtMs = performance.now();
     if (options.tracing) traceRequest(options.tracing, request as Request, response as Response);
@@ -83,6 +104,7 @@ function finish(app: Express, options: OperationsOptions): RequestListener {
       const route = (request as Request).route?.path ?? 'none';
       const status = response.headersSent ? response.statusCode : CLIENT_GAVE_UP;
       options.onRequestEnd(request.method, route, status, (performance.now() - startedAtMs) / 1000);
+      options.accessLog.ended(request as Request, response as Response);
     });
     app(request as Request, response as Response, () => sendProblem(response, 'not_found'));
   };
@@ -100,19 +122,19 @@ function route(app: Express, path: string, methods: Methods): void {
   });
 }
 
-/** The one place where what a handler threw becomes an answer. */
-function answerErrors(log: Logger): ErrorRequestHandler {
-  return (error, request, response, _next) => {
-    if (error instanceof RequestProblem) {
-      if (error.code === 'payload_too_large') response.setHeader('connection', 'close');
-      sendProblem(response, error.code, error.details);
-    } else if (error instanceof URIError) {
-      // Express decodes the path before it looks at the method: not_found is right whatever else is wrong.
-      sendProblem(response, 'not_found', { detail: 'The path is not correctly percent-encoded.' });
-    } else {
-      const { id: keyId, actor } = keyOf(response) ?? {};
-      log.error({ err: error, method: request.method, keyId, actor }, 'request failed');
-      sendProblem(response, 'internal');
+/**
+ * The one place where what a handler threw becomes an answer. The access log reports it when the
+ * answer has ended.
+ */
+const answerError: ErrorRequestHandler = (error, _request, response, _next) => {
+  noteThrown(response, error);
+  if (error instanceof RequestProblem) {
+    if (!response.headersSent) {
+      for (const [name, value] of Object.entries(error.headers)) response.setHeader(name, value);
     }
-  };
-}
+    sendProblem(response, error.code, error.details);
+  } else if (error instanceof URIError) {
+    // Express decodes the path before it looks at the method: not_found is right whatever else is wrong.
+    sendProblem(response, 'not_found', { detail: 'The path is not correctly percent-encoded.' });
+  } else sendProblem(response, 'internal');
+};

@@ -1,11 +1,12 @@
-// Several API processes behind one port (node:cluster). Each has lanes of its own, which is safe: PostgreSQL's row lock
-// orders them. One that dies is replaced; one relay in the fleet is active, whichever process it is in. The rate limit
-// is counted here, for all of them.
+// Several API processes behind one port (node:cluster). Each has its own lanes, which is safe:
+// PostgreSQL's row lock orders them. One that dies is replaced; one relay in the fleet is active,
+// whichever process it is in. The rate limit is counted here, for all of them.
 import cluster, { type Worker } from 'node:cluster';
 import { setTimeout as delay } from 'node:timers/promises';
 import { RateLimiterClusterMaster } from 'rate-limiter-flexible';
 import type { Running } from '../shared/lifecycle.ts';
 import type { Logger } from '../shared/logging.ts';
+import { within } from '../shared/within.ts';
 import { answerForMetrics } from './metrics-of-all.ts';
 
 /** Pause before a dead process is replaced, so that one that cannot start does not use up a core. */
@@ -27,7 +28,7 @@ export async function startCluster(count: number, log: Logger): Promise<Running>
         onStart?.();
         onStart = undefined;
       });
-      // Answers to what a process asked just before it died fail, and they may do so after its end.
+      // Answers to a process that just died fail, possibly after its end.
       child.on('error', (error) =>
         log.debug({ err: error, apiPid: child.process.pid }, 'a message to an api process failed'),
       );
@@ -43,9 +44,7 @@ export async function startCluster(count: number, log: Logger): Promise<Running>
     const children = Object.values(cluster.workers ?? {}) as Worker[];
     for (const child of children) child.process.kill('SIGTERM');
     const gone = Promise.all(children.filter((child) => !child.isDead()).map(ended));
-    const timeout = new AbortController();
-    await Promise.race([gone, delay(STOP_TIMEOUT_MS, undefined, { signal: timeout.signal }).catch(() => {})]);
-    timeout.abort();
+    await within(STOP_TIMEOUT_MS, gone, () => {});
     for (const child of children) if (!child.isDead()) child.process.kill('SIGKILL');
   }
 

@@ -1,41 +1,66 @@
-// /livez: the process runs. /readyz: it can take updates, so PostgreSQL answers with the schema that this release
-// needs. RabbitMQ is no part of it: updates are accepted while the broker is away, and published when it is back.
+// /livez: the process runs. /readyz: it can take updates, of any account. So PostgreSQL has the
+// schema that this release needs, accepts writes and has room for them, and every lane has a
+// connection. RabbitMQ is not part of it: updates are accepted while the broker is down, and
+// published when it is back.
 import type { RequestHandler } from 'express';
-import type { Pool } from '../shared/database.ts';
+import { atMost } from '../shared/at-most.ts';
+import { type Pool, reasonOf } from '../shared/database.ts';
 import { inTime } from '../shared/in-time.ts';
+import { refusalOfServer } from '../shared/server-state.ts';
+import { UnfitServer } from '../shared/session-settings.ts';
 import { readBacklog } from './relay/outbox-backlog.ts';
 
-/** Above any answer of a database that is well. */
+/** Longer than a healthy database takes to answer. */
 const READING_MS_MAX = 5000;
+/** Several load balancers may poll, each several times a second. */
+const READINGS_PER_SECOND = 10;
+/** Anyone who asks more often waits a little, so that frequent polling costs others nothing. */
+const LIVE_PER_SECOND = 100;
 
 export interface HealthOptions {
   /** Of its own: what clients read is not to make a process look unready. */
   healthPool: Pool;
   schemaVersion: number;
-  /** What /readyz tells beside: state that does not decide readiness. */
+  /** What /readyz also reports: state that does not decide readiness. */
   relayState: () => object;
   laneCounts: () => object;
-  /** A stop has begun: answers are given, and whoever balances load shall send no more. */
+  /** What is wrong in this process although PostgreSQL answers, one sentence each. */
+  partProblems: () => Promise<string[]>;
+  /** A stop has begun: requests are still answered, but load balancers should send no more. */
   isStopping: () => boolean;
 }
 
-export const livez: RequestHandler = (_request, response) => {
-  response.json({ status: 'ok' });
-};
+export function livez(): RequestHandler {
+  const alive = atMost(LIVE_PER_SECOND, async () => ({ status: 'ok' }));
+  return async (_request, response) => {
+    response.json(await alive());
+  };
+}
 
 export function readyz(options: HealthOptions): RequestHandler {
-  const { healthPool, schemaVersion, relayState, laneCounts, isStopping } = options;
-  /** However many ask, one reading at a time. */
-  const read = inTime(async () => {
+  const { healthPool, schemaVersion, relayState, laneCounts, partProblems, isStopping } = options;
+  /** One reading at a time and a few in a second, however many clients ask. */
+  const readDatabase = inTime(async () => {
     const database = await databaseState(healthPool, schemaVersion);
     return { database, outbox: database === 'ok' ? await readBacklog(healthPool).catch(() => undefined) : undefined };
   }, READING_MS_MAX);
+  const readParts = inTime(partProblems, READING_MS_MAX);
+  const read = atMost(READINGS_PER_SECOND, () => Promise.all([readDatabase(), readParts()]));
+  const late = `no answer in ${READING_MS_MAX / 1000} s`;
   return async (_request, response) => {
-    const { database, outbox } = (await read()) ?? { database: 'unavailable', outbox: undefined };
-    const status = isStopping() ? 'stopping' : database === 'ok' ? 'ok' : 'unavailable';
-    response
-      .status(status === 'ok' ? 200 : 503)
-      .json({ status, database, outbox, relay: relayState(), lanes: laneCounts() });
+    const [state, problems] = await read();
+    const { database, outbox } = state ?? { database: `unavailable: ${late}`, outbox: undefined };
+    const reasons = database === 'ok' ? [] : [`PostgreSQL: ${database}`];
+    reasons.push(...(problems ?? [`connecting to PostgreSQL: ${late}`]));
+    const status = isStopping() ? 'stopping' : reasons.length === 0 ? 'ok' : 'unavailable';
+    response.status(status === 'ok' ? 200 : 503).json({
+      status,
+      ...(reasons.length > 0 && { reasons }),
+      database,
+      outbox,
+      relay: relayState(),
+      lanes: laneCounts(),
+    });
   };
 }
 
@@ -46,9 +71,10 @@ export async function databaseState(pool: Pool, schemaVersion: number): Promise<
     // A newer schema is fine: in a rolling upgrade the migration comes before the processes.
     if (version < schemaVersion) return `has schema version ${version}, needs ${schemaVersion}: run migrate`;
     const { rows } = await pool.query<{ mayWrite: boolean }>(MAY_WRITE);
-    return rows[0]?.mayWrite ? 'ok' : 'lacks functions or rights that this release needs: run migrate';
-  } catch {
-    return 'unavailable';
+    if (!rows[0]?.mayWrite) return 'lacks functions or grants that this release needs: run migrate';
+    return (await refusalOfServer(pool)) ?? 'ok';
+  } catch (error) {
+    return `${error instanceof UnfitServer ? 'cannot be used' : 'unavailable'}: ${reasonOf(error)}`;
   }
 }
 

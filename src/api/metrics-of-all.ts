@@ -1,7 +1,9 @@
-// The metrics of all processes behind the port, whichever of them is asked: the primary collects and adds them up.
+// The metrics of all processes behind the port, whichever process is scraped: the primary collects
+// and aggregates them.
 import cluster from 'node:cluster';
 import { AggregatorRegistry } from 'prom-client';
 import type { Registry } from '../shared/metrics.ts';
+import { within } from '../shared/within.ts';
 
 /** Above the 5 s that the primary waits for a process. */
 const PRIMARY_TIMEOUT_MS = 6000;
@@ -15,7 +17,7 @@ interface Message {
 }
 
 let questions = 0;
-/** One at a time, for all who ask meanwhile. */
+/** One at a time, shared by all requests that arrive meanwhile. */
 let reading: Promise<string> | undefined;
 const waiting = new Map<number, (text: string | undefined) => void>();
 
@@ -55,14 +57,9 @@ async function askPrimary(): Promise<string> {
   const id = questions;
   if (questions === 1)
     process.on('message', ({ type, id, text }: Message) => type === ANSWER && waiting.get(id)?.(text));
-  const text = await new Promise<string | undefined>((resolve) => {
-    const timer = setTimeout(resolve, PRIMARY_TIMEOUT_MS, undefined);
-    waiting.set(id, (answer) => {
-      clearTimeout(timer);
-      resolve(answer);
-    });
-    process.send?.({ type: QUESTION, id });
-  });
+  const answer = new Promise<string | undefined>((resolve) => waiting.set(id, resolve));
+  process.send?.({ type: QUESTION, id });
+  const text = await within(PRIMARY_TIMEOUT_MS, answer, () => undefined);
   waiting.delete(id);
   if (text === undefined) throw new Error('the metrics of the other processes could not be read');
   return text;

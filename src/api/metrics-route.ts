@@ -1,5 +1,12 @@
 // GET /metrics, in the text format of Prometheus.
 import type { RequestHandler } from 'express';
+import { atMost } from '../shared/at-most.ts';
+
+/**
+ * More often than any real scraper reads them; each reading takes a few milliseconds and a few
+ * queries.
+ */
+const READINGS_PER_SECOND = 5;
 
 export interface MetricsOptions {
   readMetrics(): Promise<{ contentType: string; text: string }>;
@@ -8,8 +15,9 @@ export interface MetricsOptions {
 }
 
 export function metricsRoute({ readMetrics }: MetricsOptions): RequestHandler {
+  const read = atMost(READINGS_PER_SECOND, readMetrics);
   return async (_request, response) => {
-    const { contentType, text } = await readMetrics();
+    const { contentType, text } = await read();
     response.setHeader('content-type', contentType);
     response.end(text);
   };

@@ -1,4 +1,5 @@
-// What the API tells Prometheus. docs/operations.md lists it for operators; alerts.yml and the dashboard are built on it.
+// The Prometheus metrics of the API. docs/observe.md lists them for operators; alerts.yml and the
+// dashboard use them.
 import cluster from 'node:cluster';
 import type { Pool } from '../shared/database.ts';
 import {
@@ -10,15 +11,18 @@ import {
   type Registry,
   SECONDS,
 } from '../shared/metrics.ts';
+import type { QueryLine } from './calls/query-line.ts';
 import type { HttpServer } from './http/server.ts';
 import { answerPrimary } from './metrics-of-all.ts';
+import { readMissed } from './relay/missed.ts';
 import { type OutboxBacklog, readBacklog } from './relay/outbox-backlog.ts';
-import type { Relay } from './relay/relay.ts';
+import type { Relay, RelayState } from './relay/relay.ts';
 import { type BatchObserver, COUNTED_AS } from './updates/lane.ts';
 import type { Lanes } from './updates/lanes.ts';
+import type { LostAnswersWatch } from './updates/lost-answers.ts';
 import type { Outcome } from './updates/operation.ts';
 
-/** How long a reading of the backlog serves all gauges that are made of it. */
+/** How long one reading of the backlog is reused for all its gauges. */
 const BACKLOG_MS = 500;
 /** Outcomes that any operation can have; the others show when there is one. */
 const USUAL: readonly (Outcome | 'replayed')[] = [
@@ -26,7 +30,10 @@ const USUAL: readonly (Outcome | 'replayed')[] = [
   ...(['account_not_found', 'account_closed', 'account_frozen', 'idempotency_key_reused'] as const),
   ...(['overloaded', 'unavailable', 'outcome_unknown', 'internal'] as const),
 ];
-/** A counter that appears with its first count has not increased for Prometheus: each is there from the start. */
+/**
+ * Prometheus sees no increase in a counter that first appears with a count, so each exists from the
+ * start.
+ */
 const NO_OUTCOMES = Object.fromEntries(
   Object.values(COUNTED_AS).flatMap((operation) => USUAL.map((outcome) => [`${operation} ${outcome}`, 0])),
 );
@@ -36,7 +43,16 @@ export interface ApiMetrics {
   /** @param route the path as it is declared, or `none`. */
   requestEnded(method: string, route: string, status: number, seconds: number): void;
   /** Adds what is read from the parts of the API, once they are there. */
-  watch(parts: { lanes: Lanes; relay: Relay | undefined; pool: Pool; healthPool: Pool }): void;
+  watch(parts: {
+    lanes: Lanes;
+    lostAnswers: Pick<LostAnswersWatch, 'lost'>;
+    relay: Relay | undefined;
+    /** For everything but updates. */
+    pools: readonly Pool[];
+    /** What waits for them. */
+    queryLines: readonly Pick<QueryLine, 'waiting'>[];
+    healthPool: Pool;
+  }): void;
   watchServer(server: Pick<HttpServer, 'refused'>): void;
   registry: Registry;
 }
@@ -47,7 +63,7 @@ export function createApiMetrics(): ApiMetrics {
   const registers = [registry];
   const requests = new Histogram({
     name: 'http_request_duration_seconds',
-    help: 'From the head of a request to the end of its answer.',
+    help: 'Time from the head of a request to the end of its answer.',
     ...{ labelNames: ['method', 'route', 'status'] as const, buckets: SECONDS, registers },
   });
   const sizes = new Histogram({
@@ -62,7 +78,7 @@ export function createApiMetrics(): ApiMetrics {
   });
   const durations = new Histogram({
     name: 'balance_batch_duration_seconds',
-    help: 'From sending a batch to PostgreSQL to its answer, or its failure.',
+    help: 'Time from sending a batch to PostgreSQL to its answer or failure.',
     ...{ buckets: SECONDS, registers },
   });
   /** Label look-ups are made once for each combination, not for each request. */
@@ -88,7 +104,7 @@ export function createApiMetrics(): ApiMetrics {
         () => server.refused(),
       );
     },
-    watch({ lanes, relay, pool, healthPool }) {
+    watch({ lanes, lostAnswers, relay, pools, queryLines, healthPool }) {
       addCounter(
         registry,
         {
@@ -98,6 +114,14 @@ export function createApiMetrics(): ApiMetrics {
         },
         () => ({ ...NO_OUTCOMES, ...lanes.outcomes() }),
       );
+      addCounter(
+        registry,
+        {
+          name: 'balance_lost_answers_total',
+          help: 'Accounts whose last answered change was lost by the database.',
+        },
+        () => lostAnswers.lost(),
+      );
       addGauge(
         registry,
         { name: 'balance_changes_waiting', help: 'Changes of accounts in the queues of the lanes.' },
@@ -106,7 +130,12 @@ export function createApiMetrics(): ApiMetrics {
       addGauge(
         registry,
         { name: 'postgres_pool_connections', help: 'Connections for everything but updates.', label: 'state' },
-        () => ({ idle: pool.idleCount, busy: pool.totalCount - pool.idleCount, waited_for: pool.waitingCount }),
+        () => {
+          const idle = sumOf(pools, (pool) => pool.idleCount);
+          const busy = sumOf(pools, (pool) => pool.totalCount) - idle;
+          const waiting = sumOf(queryLines, (line) => line.waiting());
+          return { idle, busy, waited_for: waiting + sumOf(pools, (pool) => pool.waitingCount) };
+        },
       );
       watchBacklog(registry, healthPool);
       if (relay) watchRelay(registry, relay);
@@ -114,7 +143,11 @@ export function createApiMetrics(): ApiMetrics {
   };
 }
 
-/** The same in every process: of several, one counts. */
+function sumOf<T>(all: readonly T[], one: (each: T) => number): number {
+  return all.reduce((sum, each) => sum + one(each), 0);
+}
+
+/** The same in every process, so they are not added up. */
 function watchBacklog(registry: Registry, pool: Pool): void {
   let reading: Promise<OutboxBacklog> | undefined;
   const read = () => {
@@ -137,7 +170,26 @@ function watchBacklog(registry: Registry, pool: Pool): void {
   );
   addGauge(
     registry,
-    { name: 'outbox_size_bytes', help: 'Of the outbox on disk, with its indexes.', aggregator },
+    {
+      name: 'outbox_subscribers_oldest_age_seconds',
+      help: 'Age of the oldest change that some subscriber may lack.',
+      aggregator,
+    },
+    async () => (await read()).subscribersOldestAgeMs / 1000,
+  );
+  addGauge(
+    registry,
+    {
+      name: 'subscribers_undelivered',
+      help: 'Undelivered gaps of subscribers: queues that were put aside, and ranges passed over for all.',
+      label: 'what',
+      aggregator,
+    },
+    () => readMissed(pool),
+  );
+  addGauge(
+    registry,
+    { name: 'outbox_size_bytes', help: 'Size of the outbox on disk, including indexes.', aggregator },
     async () => {
       const { rows } = await pool.query(
         `SELECT sum(pg_total_relation_size(relid)) AS bytes FROM pg_partition_tree('outbox')`,
@@ -148,24 +200,55 @@ function watchBacklog(registry: Registry, pool: Pool): void {
 }
 
 function watchRelay(registry: Registry, relay: Relay): void {
-  const gauge = (name: string, help: string, read: (state: ReturnType<Relay['state']>) => number) =>
+  const tracks = ['ledger', 'subscribers'] as const;
+  const gauge = (name: string, help: string, read: (state: RelayState) => number) =>
     addGauge(registry, { name, help }, () => read(relay.state()));
-  gauge('relay_active', '1 in the process whose relay is the active one: 1 in the whole fleet.', ({ active }) =>
+  gauge('relay_active', '1 in the process with the active relay: one process in the whole fleet.', ({ active }) =>
     Number(active),
   );
-  gauge('relay_in_flight_events', 'Events published and not yet confirmed.', ({ inFlight }) => inFlight);
-  addGauge(registry, { name: 'rabbitmq_link', help: '1 for the state that the link is in.', label: 'state' }, () => {
-    const { broker } = relay.state();
-    return Object.fromEntries(
-      ['connected', 'disconnected', 'blocked'].map((state) => [state, Number(state === broker)]),
-    );
-  });
+  addGauge(
+    registry,
+    { name: 'relay_in_flight_events', help: 'Events published and not yet confirmed.', label: 'track' },
+    () => Object.fromEntries(tracks.map((track) => [track, relay.state()[track].inFlight])),
+  );
+  addGauge(
+    registry,
+    {
+      name: 'rabbitmq_link',
+      help: '1 for the state that the link of the active relay is in.',
+      label: 'track state',
+    },
+    () => {
+      const state = relay.state();
+      const links = tracks.flatMap((track) =>
+        ['connected', 'disconnected', 'blocked'].map((one) => [`${track} ${one}`, Number(one === state[track].broker)]),
+      );
+      return Object.fromEntries(links);
+    },
+  );
   addCounter(
     registry,
-    { name: 'relay_events_total', help: 'Events, by what became of their publish.', label: 'outcome' },
+    { name: 'relay_events_total', help: 'Events, by outcome of their publish.', label: 'track outcome' },
     () => {
-      const { confirmed, rejected, abandoned, republished } = relay.state();
-      return { confirmed, rejected, abandoned, republished };
+      const state = relay.state();
+      const counts = tracks.flatMap((track) => {
+        const { confirmed, rejected, unrouted, republished } = state[track];
+        return Object.entries({ confirmed, rejected, unrouted, republished }).map(([outcome, events]) => [
+          `${track} ${outcome}`,
+          events,
+        ]);
+      });
+      return Object.fromEntries([...counts, ['subscribers passed_over', state.subscribers.passedOver]]);
     },
+  );
+  gauge(
+    'subscribers_waiting_seconds',
+    'How long subscribers have received no events because a queue accepts none; 0 when healthy.',
+    ({ subscribers }) => (subscribers.waiting?.forMs ?? 0) / 1000,
+  );
+  gauge(
+    'outbox_truncation_waiting_seconds',
+    'How long transactions have blocked the truncation of the outbox.',
+    ({ truncation }) => (truncation?.waitsForMs ?? 0) / 1000,
   );
 }

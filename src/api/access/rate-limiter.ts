@@ -21,7 +21,10 @@ export interface Taken {
   resetMs: number;
 }
 
-/** How long the primary may take to answer. Then the request passes: a limit is for fairness, no lock. */
+/**
+ * How long the primary may take to answer. Then the request passes: the limit is for fairness and
+ * is not a security boundary.
+ */
 const PRIMARY_TIMEOUT_MS = 1000;
 /** A key that is over its limit is refused without asking for so long: its flood stays in the process that it hits. */
 const REFUSE_UNASKED_MS = 200;
@@ -39,7 +42,10 @@ export function createRateLimiter({ rateLimit, rateLimitWindowS: windowS, log }:
   const counter = cluster.isWorker
     ? new RateLimiterCluster({ ...options, timeoutMs: PRIMARY_TIMEOUT_MS })
     : new RateLimiterMemory(options);
-  /** By key id, for those over their limit; old ones go when their key asks again. */
+  /**
+   * By key id, for those over their limit; old ones are removed when their key sends another
+   * request.
+   */
   const refused = new Map<string, { untilMs: number; resetAtMs: number }>();
   let failing = false;
 
@@ -64,7 +70,7 @@ export function createRateLimiter({ rateLimit, rateLimitWindowS: windowS, log }:
         }
         return { allowed: false, remaining: Math.max(0, limit - consumedPoints + cost), resetMs: msBeforeNext };
       } catch (error) {
-        if (!failing) log.error({ err: error }, 'the rate limit cannot be counted; requests pass');
+        if (!failing) log.error({ err: error }, 'the rate limit cannot be counted; requests are let through');
         failing = true;
         return { allowed: true, remaining: limit, resetMs: windowS * 1000 };
       }

@@ -1,12 +1,16 @@
-// What the calls about accounts have in common: the id in the path, an account that is not there, a database that is away.
+// What the calls about accounts have in common: the id in the path, a missing account, an
+// unavailable database.
 import type { Request } from 'express';
-import { z } from 'zod';
 import { accountId } from '../../shared/balance.ts';
 import type { ProblemDetails } from '../../shared/contract.ts';
+import { DatabaseError } from '../../shared/database.ts';
+import { isUnavailable } from '../../shared/sqlstate.ts';
+import { z } from '../../shared/zod.ts';
 import { check, inPath } from '../http/input.ts';
 import { RequestProblem } from '../http/problems.ts';
+import { DamagedHistory } from './history-store.ts';
 
-export const accountPath = z.object({ id: accountId });
+export const accountPath = z.object({ id: accountId.meta({ description: 'The account.', example: 'alice' }) });
 
 export function idOf(request: Request): string {
   return check(accountPath, { id: request.params.id }, inPath).id;
@@ -17,29 +21,48 @@ export function found<T>(id: string, value: T | undefined): T {
   return value;
 }
 
-/** A database that does not answer is the caller's to wait for. Only for statements that can be repeated safely. */
+/**
+ * If the database does not answer, the client has to retry. Only for statements that are safe to
+ * retry.
+ */
 export async function inDatabase<T>(query: () => Promise<T>): Promise<T> {
   try {
     return await query();
   } catch (cause) {
-    if (cause instanceof RequestProblem) throw cause;
-    const code = (cause as { code?: string }).code ?? '';
-    // A connection failure has no SQLSTATE, or one of these classes; anything else is a defect. EPIPE is no SQLSTATE.
-    const away = !/^([0-9][0-9A-Z]{4}|(F0|HV|P0|XX)[0-9A-Z]{3})$/.test(code) || /^(08|25|53|57)/.test(code);
-    if (!away) throw cause;
-    const details: ProblemDetails = { detail: 'Repeat the request: it takes effect once, however often it is sent.' };
+    if (cause instanceof RequestProblem || cause instanceof DamagedHistory) throw cause;
+    if (cause instanceof DatabaseError && !isUnavailable(cause)) throw cause; // else the connection failed
+    const details: ProblemDetails = { detail: 'Retry the request: it takes effect once, however often it is sent.' };
     throw Object.assign(new RequestProblem('unavailable', details), { cause });
   }
 }
 
-/** A whole number in a query. @param what the sentence that says what it must be. */
-export const wholeInQuery = (what: string, max: number, min: 0 | 1 = 1) =>
+const digits = (what: string, max: number, min: 0 | 1) =>
   z
     .string(what)
-    .regex(/^(0|[1-9]\d{0,15})$/, what)
+    .regex(min === 0 ? /^(0|[1-9]\d{0,15})$/ : /^[1-9]\d{0,15}$/, what)
     .transform(Number)
     .refine((value) => value >= min && value <= max, what);
 
+/** A whole number in a query, and documented as one. @param what the sentence that says what it must be. */
+export const wholeInQuery = (what: string, max: number, min: 0 | 1 = 1) =>
+  digits(what, max, min).meta({
+    override({ jsonSchema }) {
+      delete jsonSchema.pattern;
+      Object.assign(jsonSchema, { type: 'integer', minimum: min, maximum: max });
+    },
+  });
+
+/** Where a page ended, of what has a number. @param min the lowest. */
+export const numberCursor = (min: 0 | 1 = 1) =>
+  digits('must be the nextCursor of the page before', Number.MAX_SAFE_INTEGER, min)
+    .meta({ maxLength: 16 })
+    .optional()
+    .meta({ description: CURSOR });
+export const CURSOR = 'The `nextCursor` of the page before.';
+
 /** Rows of one page. */
 export const PAGE_ROWS_MAX = 1000;
-export const pageLimit = wholeInQuery(`must be a number from 1 to ${PAGE_ROWS_MAX}`, PAGE_ROWS_MAX).default(100);
+const PAGE_ROWS = 100;
+export const pageLimit = wholeInQuery(`must be a number from 1 to ${PAGE_ROWS_MAX}`, PAGE_ROWS_MAX)
+  .default(PAGE_ROWS)
+  .meta({ description: 'Rows of a page.', override: { default: PAGE_ROWS } });

@@ -1,6 +1,7 @@
 // A history as a file: CSV or JSON lines, oldest first, streamed in bounded memory however long it is.
 import type { ServerResponse } from 'node:http';
 import { changeBody, eventId } from '../../shared/change.ts';
+import { mapInPieces, type Pieces } from '../http/pieces.ts';
 import type { Entry } from './history-store.ts';
 
 export type ExportFormat = 'csv' | 'jsonl';
@@ -27,7 +28,7 @@ const COLUMNS: readonly (readonly [name: string, text: (entry: Entry) => string]
   ['recordedAt', ({ recordedAt }) => recordedAt.toISOString()],
   ['reference', ({ reference }) => csvText(reference ?? '')],
   ['actor', ({ actor }) => csvText(actor ?? '')],
-  ['metadata', ({ metadata }) => csvText(metadata ?? '')],
+  ['metadata', ({ metadata }) => csvJson(metadata ?? '')],
   ['transferId', ({ transferId }) => csvText(transferId ?? '')],
   ['reverses', ({ reverses }) => csvText(reverses ?? '')],
   ['hold.id', ({ holdId }) => csvText(holdId ?? '')],
@@ -60,15 +61,28 @@ export function entryBody(entry: Entry) {
 }
 
 /**
- * A spreadsheet takes text that begins like a formula for one, and clients choose references and ids: an apostrophe before it
- * has it shown as text. https://owasp.org/www-community/attacks/CSV_Injection
+ * Where a spreadsheet may see the beginning of a formula in a text that a client chose: at its own
+ * beginning, and after what a spreadsheet of another locale takes for a separator. Quotes do not
+ * help: that spreadsheet sees them in the middle of a cell.
+ * https://owasp.org/www-community/attacks/CSV_Injection
  */
-function csvText(text: string): string {
-  const safe = /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
-  return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
-}
+const FORMULA = /(^|[,;|\t\r\n،؛、，；])([\s"]*)([=+\-@\t\r＝＋－＠])/g;
 
-/** How long a client may take over one piece of some hundred kilobytes: only so many are served at a time. */
+/** With an apostrophe before each of them: it is shown as text. */
+const csvText = (text: string): string => csvField(text.replace(FORMULA, "$1$2'$3"));
+
+/** In JSON the character can be written in another way, so the value stays as it is. All of them are in strings. */
+const csvJson = (json: string): string =>
+  csvField(json.replace(FORMULA, (_, separator, rest, sign: string) => separator + rest + escaped(sign)));
+
+const escaped = (character: string) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
+
+const csvField = (text: string) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+
+/**
+ * How long a client may take over one piece of a few hundred kilobytes: only a few clients are
+ * served at a time.
+ */
 const TAKEN_MS_MAX = 60_000;
 
 /** Resolves when the client has taken what was written, or is gone. */
@@ -87,13 +101,14 @@ function taken(response: ServerResponse, msMax: number): Promise<void> {
 /**
  * Writes each piece when the client has taken the one before. A client that is gone ends it; a failure breaks the connection,
  * so that half a file is never taken for a whole one.
- * @param mayGoOn is asked before each piece: for whoever may not any more, the connection is broken too.
+ * @param mayGoOn is called before each piece; when it returns false, the connection is broken too.
  */
 export async function streamExport(
   response: ServerResponse,
   format: ExportFormat,
   id: string,
-  mayGoOn: () => Promise<boolean>,
+  mayGoOn: () => boolean,
+  pieces: Pieces,
   ...parts: (Iterable<readonly Entry[]> | AsyncIterable<readonly Entry[]>)[]
 ): Promise<void> {
   const { contentType, head, line } = exportForms[format];
@@ -103,9 +118,9 @@ export async function streamExport(
     response.write(head);
     for (const part of parts) {
       for await (const entries of part) {
-        if (!(await mayGoOn())) response.destroy();
+        if (!mayGoOn()) response.destroy();
         if (response.destroyed) return;
-        const text = entries.map(line).join('');
+        const text = (await pieces.run((pause) => mapInPieces(entries, line, pause))).join('');
         if (text === '' || response.write(text)) continue;
         await taken(response, TAKEN_MS_MAX);
       }

@@ -1,15 +1,29 @@
 // The calls that read the history of an account: its ledger entries, page by page and as a file, and past balances.
-import { z } from 'zod';
-import { holdId, moment, reference } from '../../shared/balance.ts';
+
+import type { Response } from 'express';
+import { holdId, moment, reference, version } from '../../shared/balance.ts';
 import { CHANGE_TYPES } from '../../shared/contract.ts';
 import type { Pool } from '../../shared/database.ts';
+import { z } from '../../shared/zod.ts';
 import { check, inQuery } from '../http/input.ts';
 import { sendJson } from '../http/json-answer.ts';
+import { mapInPieces } from '../http/pieces.ts';
 import { RequestProblem, sendProblem } from '../http/problems.ts';
-import { accountPath, found, idOf, inDatabase, PAGE_ROWS_MAX, pageLimit, wholeInQuery } from './account-request.ts';
+import { Slots } from '../shares/slots.ts';
+import {
+  accountPath,
+  found,
+  idOf,
+  inDatabase,
+  numberCursor,
+  PAGE_ROWS_MAX,
+  pageLimit,
+  wholeInQuery,
+} from './account-request.ts';
 import * as answers from './answers.ts';
 import type { Call } from './call.ts';
 import { entryBody, streamExport } from './entries-export.ts';
+import { transferIdAsked } from './event-id.ts';
 import {
   balanceAtTime,
   balanceAtVersion,
@@ -19,57 +33,53 @@ import {
   readNewestFirst,
   readOldestFirst,
   readVersions,
+  type Slice,
 } from './history-store.ts';
-import { parseEventId } from './transfer-store.ts';
+import type { QueryLine } from './query-line.ts';
 
-/** Each uses a connection for a part of the time, and there are four for all that is no update. */
-const EXPORTS_MAX = 2;
+/** Each holds a page of entries at a time, about a megabyte. Their pages take turns with those of others. */
+const EXPORTS_MAX = 32;
+const EXPORTS_OF_CLIENT_MAX = 2;
 
-/** A + in a query stands for a space. */
+/** A + in a query means a space. */
 const momentInQuery = moment('must be a time such as 2026-11-23T19:43:56.550Z, its + written as %2B');
 
-const transferId = z
-  .string()
-  .refine((id) => parseEventId(id) !== undefined, 'must be a transferId, such as alice:1:mwtowow0');
-
 const filters = {
-  /** Entries created at or after it. */
-  from: momentInQuery.optional(),
-  /** Entries created before it. */
-  to: momentInQuery.optional(),
+  from: momentInQuery.optional().meta({ description: 'Entries created at or after it.' }),
+  to: momentInQuery.optional().meta({ description: 'Entries created before it.' }),
   direction: z.enum(['credit', 'debit'], 'must be credit or debit').optional(),
   type: z.enum(CHANGE_TYPES, `must be one of ${CHANGE_TYPES.join(', ')}`).optional(),
-  reference: reference.optional(),
-  transferId: transferId.optional(),
-  holdId: holdId.optional(),
+  reference: reference.optional().meta({ description: 'Entries with exactly this one.' }),
+  transferId: transferIdAsked.optional().meta({ description: 'Entries of this transfer.' }),
+  holdId: holdId.optional().meta({ description: 'Entries of this hold.' }),
 };
 
-/** cursor is the nextCursor of the page before. */
 const entriesQuery = z.strictObject({
   limit: pageLimit,
-  cursor: wholeInQuery('must be the nextCursor of the page before', Number.MAX_SAFE_INTEGER).optional(),
+  cursor: numberCursor(),
   ...filters,
 });
 
 const exportQuery = z.strictObject({
-  format: z.enum(['csv', 'jsonl'], 'must be csv or jsonl'),
+  format: z.enum(['csv', 'jsonl'], 'must be csv or jsonl').meta({ example: 'csv' }),
   ...filters,
 });
 
 const balanceQuery = z
   .strictObject({
-    at: momentInQuery.optional(),
-    version: wholeInQuery(
-      `must be a number from 0 to ${Number.MAX_SAFE_INTEGER}`,
-      Number.MAX_SAFE_INTEGER,
-      0,
-    ).optional(),
+    at: momentInQuery.optional().meta({ description: 'A time; exclusive with `version`.' }),
+    version: wholeInQuery(`must be a number from 0 to ${Number.MAX_SAFE_INTEGER}`, Number.MAX_SAFE_INTEGER, 0)
+      .optional()
+      .meta({ description: 'A version of the account; exclusive with `at`.', example: 0 }),
   })
   .refine(({ at, version }) => (at === undefined) !== (version === undefined), 'needs either at or version');
 
 type Period = { from?: Date | undefined; to?: Date | undefined };
 
-/** The versions of an account that lie in a period, both ends as in a slice: from one up to below another. */
+/**
+ * The versions of an account within a half-open period: from the first up to, not including, the
+ * end.
+ */
 async function rangeOf(pool: Pool, id: string, { from, to }: Period, ledgerVersion: number | null) {
   const last = ledgerVersion ?? -1;
   const before = (time: Date) => lastVersionBefore(pool, id, time, last);
@@ -83,6 +93,7 @@ const entries: Call = {
   path: '/v1/accounts/:id/entries',
   method: 'get',
   id: 'readEntries',
+  tag: 'History',
   summary: 'Read the ledger, newest first',
   scope: 'read',
   pathSchema: accountPath,
@@ -90,11 +101,11 @@ const entries: Call = {
   answers: { 200: { description: 'A page.', schema: answers.entriesPage } },
   refusals: ['account_not_found'],
   handler:
-    ({ pool }) =>
+    ({ pages, pieces }) =>
     async (request, response) => {
       const id = idOf(request);
       const { limit, cursor, from, to, ...filter } = check(entriesQuery, request.query, inQuery);
-      const { versions, slice } = await inDatabase(async () => {
+      const { versions, slice } = await pages.query(response, async (pool) => {
         const versions = found(id, await readVersions(pool, id));
         const range = await rangeOf(pool, id, { from, to }, versions.ledgerVersion);
         const belowVersion = Math.min(cursor ?? Number.POSITIVE_INFINITY, range.belowVersion);
@@ -104,7 +115,7 @@ const entries: Call = {
       sendJson(response, {
         accountId: id,
         ...versions,
-        entries: slice.entries.map(entryBody),
+        entries: await pieces.run((pause) => mapInPieces(slice.entries, entryBody, pause)),
         nextCursor: slice.next === undefined ? null : String(slice.next),
       });
     },
@@ -114,20 +125,21 @@ const balance: Call = {
   path: '/v1/accounts/:id/balance',
   method: 'get',
   id: 'readPastBalance',
-  summary: 'What an account was worth at a time or a version',
+  tag: 'History',
+  summary: 'The balance of an account at a time or a version',
   scope: 'read',
   pathSchema: accountPath,
   query: balanceQuery,
-  answers: { 200: { description: 'After the last change up to then.', schema: answers.pastBalance } },
+  answers: { 200: { description: 'The balance after the last change up to then.', schema: answers.pastBalance } },
   refusals: ['account_not_found'],
   handler:
-    ({ pool }) =>
+    ({ rows }) =>
     async (request, response) => {
       const id = idOf(request);
       const { at, version = 0 } = check(balanceQuery, request.query, inQuery);
       const past = found(
         id,
-        await inDatabase<Awaited<ReturnType<typeof balanceAtTime | typeof balanceAtVersion>>>(() =>
+        await rows.query<Awaited<ReturnType<typeof balanceAtTime | typeof balanceAtVersion>>>(response, (pool) =>
           at ? balanceAtTime(pool, id, at) : balanceAtVersion(pool, id, version),
         ),
       );
@@ -141,52 +153,65 @@ const exported: Call = {
   path: '/v1/accounts/:id/entries/export',
   method: 'get',
   id: 'exportEntries',
+  tag: 'History',
   summary: 'The ledger as a file, oldest first',
   scope: 'read',
   pathSchema: accountPath,
   query: exportQuery,
   answers: {
     200: {
-      description: 'Streamed. A transfer that breaks off is not complete.',
+      description: 'Streamed. A download that breaks off is incomplete.',
       types: ['text/csv; charset=utf-8; header=present', 'application/jsonl'],
-      headers: z.object({ 'Content-Disposition': z.string() }),
+      headers: z.object({
+        'Content-Disposition': z
+          .string()
+          .max(100)
+          .regex(/^attachment; filename="[A-Za-z0-9._-]+\.(csv|jsonl)"$/),
+        'Ledger-Version': version
+          .optional()
+          .meta({ description: 'The file is complete up to this version; absent while the ledger lacks the first.' }),
+      }),
     },
   },
   refusals: ['account_not_found'],
-  handler({ pool, access }) {
-    let exports = 0;
+  handler({ pages, pieces, access }) {
+    const exports = new Slots(EXPORTS_MAX, EXPORTS_OF_CLIENT_MAX);
     return async (request, response) => {
       const id = idOf(request);
       const { format, from, to, ...filter } = check(exportQuery, request.query, inQuery);
-      if (exports >= EXPORTS_MAX)
-        return sendProblem(response, 'overloaded', { detail: 'Other exports are under way.' });
-      exports += 1;
+      const leave = exports.take(access.clientOf(response));
+      if (!leave) return sendProblem(response, 'overloaded', { detail: 'Other exports are running.' });
       try {
-        // As far as the first piece there is still another answer.
-        const { first, rest } = await inDatabase(async () => {
-          const { ledgerVersion } = found(id, await readVersions(pool, id));
-          const rest = slices(pool, id, await rangeOf(pool, id, { from, to }, ledgerVersion), filter);
-          return { first: await rest.next(), rest };
+        // Up to the first piece, another answer is still possible.
+        const { ledgerVersion, first, rest } = await inDatabase(async () => {
+          const { ledgerVersion, range } = await pages.slice(response, async (pool) => {
+            const { ledgerVersion } = found(id, await readVersions(pool, id));
+            return { ledgerVersion, range: await rangeOf(pool, id, { from, to }, ledgerVersion) };
+          });
+          const rest = slices(pages, response, id, range, filter);
+          return { ledgerVersion, first: await rest.next(), rest };
         });
+        if (ledgerVersion !== null) response.setHeader('ledger-version', ledgerVersion);
         const isAsked = request.method !== 'HEAD' && !first.done;
-        const mayGoOn = async () => !(await access.isRevoked(response));
-        await streamExport(response, format, id, mayGoOn, isAsked ? [first.value] : [], isAsked ? rest : []);
+        const mayGoOn = () => access.mayGoOn(response);
+        await streamExport(response, format, id, mayGoOn, pieces, isAsked ? [first.value] : [], isAsked ? rest : []);
       } finally {
-        exports -= 1;
+        leave();
       }
     };
   },
 };
 
 async function* slices(
-  pool: Pool,
+  pages: QueryLine,
+  response: Response,
   id: string,
   { fromVersion, belowVersion }: { fromVersion: number; belowVersion: number },
   filter: EntryFilter,
 ): AsyncGenerator<readonly Entry[]> {
   for (let next: number | undefined = fromVersion; next !== undefined && next < belowVersion; ) {
     const range = { fromVersion: next, belowVersion, limit: PAGE_ROWS_MAX };
-    const slice: Awaited<ReturnType<typeof readOldestFirst>> = await readOldestFirst(pool, id, range, filter);
+    const slice: Slice = await pages.slice(response, (pool) => readOldestFirst(pool, id, range, filter));
     yield slice.entries;
     next = slice.next;
   }

@@ -2,6 +2,7 @@
 import { type Change, SELECT_CHANGE } from '../../shared/change.ts';
 import type { ChangeType } from '../../shared/contract.ts';
 import type { Pool } from '../../shared/database.ts';
+import { LEDGER_VERSION } from './ledger-version.ts';
 
 export interface Entry extends Change {
   recordedAt: Date;
@@ -93,23 +94,22 @@ async function read(
 }
 
 const VERSIONS = `
-  SELECT account.version AS version,
-         (SELECT max(ledger.version) FROM ledger WHERE ledger.account_id = $1) AS "ledgerVersion"
-  FROM account WHERE account_id = $1`;
+  SELECT account.version, ${LEDGER_VERSION} AS "ledgerVersion" FROM account WHERE account.account_id = $1`;
 
 export interface Versions {
+  /** Of the account. */
   version: number;
-  /** Null while it has no entry. */
+  /** The last one up to which the ledger is complete; null while it lacks the first. What is above it is not to be read. */
   ledgerVersion: number | null;
 }
 
-/** Of the account, and of its newest entry in the ledger; undefined when there is no such account. */
+/** Undefined when there is no such account. */
 export async function readVersions(pool: Pool, id: string): Promise<Versions | undefined> {
   return (await pool.query<Versions>(VERSIONS, [id])).rows[0];
 }
 
-// A binary search: within an account createdAt never falls as the version rises. While an entry is on its way its place is
-// empty, and the one before it counts instead. -1: before the first version.
+// A binary search: within an account createdAt never falls as the version rises. If someone removed
+// an entry, the one before it counts instead. -1: before the first version.
 const COUNT_BEFORE = `
   WITH RECURSIVE search (low, high) AS (
     SELECT -1::bigint, $3::bigint
@@ -135,7 +135,7 @@ export async function lastVersionBefore(pool: Pool, id: string, moment: Date, la
   return rows[0]?.version ?? -1;
 }
 
-/** What an account was worth at one version of it. */
+/** The balance of an account at one of its versions. */
 export interface PastBalance {
   /** Null before its opening. */
   version: number | null;
@@ -145,8 +145,8 @@ export interface PastBalance {
   createdAt: Date | null;
 }
 
-// Ledger and outbox together hold every version of an account once, in any one snapshot: so this is right before the ledger
-// has caught up.
+// Ledger and outbox together hold every version of an account once, in any one snapshot: so this is
+// correct even before the ledger has caught up.
 const CHANGE = (version: string) => `
   SELECT balance, held, created_at FROM ledger WHERE ledger.account_id = $1 AND ledger.version = ${version}
   UNION ALL
@@ -197,22 +197,27 @@ const AT_TIME = `
 export async function balanceAtTime(pool: Pool, id: string, moment: Date): Promise<PastBalance | 'future' | undefined> {
   const [row] = (await pool.query(AT_TIME, [id, moment.toISOString()])).rows;
   if (row?.isFuture) return 'future';
-  if (row && row.version === null) throw damaged(`a version is missing on the way to ${moment.toISOString()}`);
+  if (row && row.version === null)
+    throw new DamagedHistory(`a version is missing on the way to ${moment.toISOString()}`);
   return row && pastBalance(row.version, row);
 }
 
-/** Somebody removed entries. With the SQLSTATE for that: it is no failure that passes. */
-function damaged(what: string): Error {
-  return Object.assign(new Error(`the history is damaged: ${what}. npm run verify names it`), { code: 'XX001' });
+/** Entries were removed by someone: retrying does not help. */
+export class DamagedHistory extends Error {
+  override name = 'DamagedHistory';
+
+  constructor(what: string) {
+    super(`the history is damaged: ${what}. npm run verify names it`);
+  }
 }
 
-/** @throws when the change is in neither table: what somebody removed is no balance of 0. */
+/** @throws when the change is in neither table: a removed entry must not read as a balance of 0. */
 function pastBalance(
   version: number,
   change: Record<'balance' | 'held', number | null> & { createdAt: Date | null },
 ): PastBalance {
   if (version === -1) return { version: null, balance: 0, held: 0, createdAt: null };
   const { balance, held, createdAt } = change;
-  if (balance === null || held === null) throw damaged(`version ${version} is in neither ledger nor outbox`);
+  if (balance === null || held === null) throw new DamagedHistory(`version ${version} is in neither ledger nor outbox`);
   return { version, balance, held, createdAt };
 }

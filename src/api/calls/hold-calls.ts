@@ -1,13 +1,14 @@
-// The calls under /v1/accounts/{id}/holds: money that is set aside, and then captured, released or left to expire. The caller
-// chooses the id of a hold, so placing it can be retried safely; the rest is, under an idempotency key.
+// The calls under /v1/accounts/{id}/holds: money set aside, then captured, released or left to
+// expire. The client chooses the id of a hold, so placing it is safe to retry; the other calls are
+// with an idempotency key.
 import type { Request } from 'express';
-import { z } from 'zod';
 import { accountId, expiresInSeconds, HOLD_STATUSES, holdId, positiveAmount } from '../../shared/balance.ts';
+import { z } from '../../shared/zod.ts';
 import { check, inPath, inQuery } from '../http/input.ts';
 import { sendJson } from '../http/json-answer.ts';
 import { RequestProblem, sendProblem } from '../http/problems.ts';
 import type { HoldState, HoldTarget, Leg, Operation } from '../updates/operation.ts';
-import { accountPath, found, idOf, inDatabase, pageLimit } from './account-request.ts';
+import { accountPath, CURSOR, found, idOf, pageLimit } from './account-request.ts';
 import { findAccount } from './account-store.ts';
 import * as answers from './answers.ts';
 import type { Call } from './call.ts';
@@ -19,47 +20,57 @@ import {
   legOf,
   notes,
   operationOf,
-  replayHeader,
   type Sender,
   senderOf,
   traceHeader,
 } from './operation-request.ts';
 
-export const holdBody = z.strictObject({
-  holdId,
-  amount: positiveAmount,
-  expiresInSeconds: expiresInSeconds.optional(),
-  ...notes,
-});
+export const holdBody = z
+  .strictObject({
+    holdId: holdId.meta({ description: 'Chosen by you; unique within the account, permanently.' }),
+    amount: positiveAmount.meta({ description: 'Minor units.' }),
+    expiresInSeconds: expiresInSeconds.optional().meta({ description: 'It does not expire when left out.' }),
+    ...notes,
+  })
+  .meta({ id: 'NewHold' });
 
-export const captureBody = z.strictObject({
-  amount: positiveAmount.optional(),
-  /** Whether what is left is released. */
-  final: z.boolean().optional(),
-  /** Who gets it. */
-  to: accountId.optional(),
-  ...notes,
-});
+const partOfHold = positiveAmount.optional().meta({ description: 'Minor units; all that is left when left out.' });
 
-export const releaseBody = z.strictObject({ amount: positiveAmount.optional(), ...notes });
+export const captureBody = z
+  .strictObject({
+    amount: partOfHold,
+    final: z.boolean().optional().meta({ description: 'Whether the rest is released; true when left out.' }),
+    to: accountId.optional().meta({ description: 'The account that gets it: the capture is a transfer then.' }),
+    ...notes,
+  })
+  .meta({ id: 'HoldCapture' });
+
+export const releaseBody = z.strictObject({ amount: partOfHold, ...notes }).meta({ id: 'HoldRelease' });
 
 export const holdChangeBody = z
   .strictObject({
-    amount: positiveAmount.optional(),
-    expiresInSeconds: expiresInSeconds.nullable().optional(),
+    amount: positiveAmount
+      .optional()
+      .meta({ description: 'The new total in minor units, including what was already captured and released.' }),
+    expiresInSeconds: expiresInSeconds
+      .nullable()
+      .optional()
+      .meta({ description: 'From now on; null: it does not expire.' }),
     ...notes,
   })
   .refine(
     (change) => change.amount !== undefined || change.expiresInSeconds !== undefined,
     'needs amount, expiresInSeconds or both',
-  );
+  )
+  .meta({ id: 'HoldChange', description: '`amount`, `expiresInSeconds` or both.' });
 
-const holdPath = z.object({ id: accountId, holdId });
+const EXAMPLE_HOLD = 'checkout-1001';
+const holdPath = accountPath.extend({ holdId: holdId.meta({ description: 'The hold.', example: EXAMPLE_HOLD }) });
 
 const holdsQuery = z.strictObject({
   status: z.enum(HOLD_STATUSES, `must be one of ${HOLD_STATUSES.join(', ')}`).optional(),
   limit: pageLimit,
-  cursor: holdId.optional(),
+  cursor: holdId.optional().meta({ description: CURSOR }),
 });
 
 const account = ['account_not_found', 'account_closed', 'account_frozen'] as const;
@@ -69,20 +80,21 @@ const place: Call = {
   path: '/v1/accounts/:id/holds',
   method: 'post',
   id: 'placeHold',
+  tag: 'Holds',
   summary: 'Set money aside',
   description:
-    'What is held is not available to debits and other holds. With the same `holdId` and body it can be sent again without harm.',
+    'Held money is not available to debits and other holds. Retrying with the same `holdId` and body is safe.',
   scope: 'write',
   pathSchema: accountPath,
   headers: traceHeader,
-  body: { schema: holdBody, example: { holdId: 'checkout-1001', amount: 100, expiresInSeconds: 900 } },
+  body: { schema: holdBody, examples: { checkout: { holdId: EXAMPLE_HOLD, amount: 100, expiresInSeconds: 900 } } },
   answers: {
     201: {
       description: 'This request placed it.',
       schema: answers.hold,
-      headers: z.object({ Location: z.string().meta({ description: 'Path of the hold.' }) }),
+      headers: z.object({ Location: answers.location('Path of the hold.') }),
     },
-    200: { description: 'It was there, placed by the same request; this is how it is now.', schema: answers.hold },
+    200: { description: 'It was already placed by the same request; this is its current state.', schema: answers.hold },
   },
   refusals: ['hold_exists', ...account, 'balance_out_of_range', 'insufficient_funds', 'outcome_unknown'],
   handler:
@@ -109,6 +121,7 @@ const list: Call = {
   path: '/v1/accounts/:id/holds',
   method: 'get',
   id: 'listHolds',
+  tag: 'Holds',
   summary: 'List the holds of an account, all or those of one status',
   scope: 'read',
   pathSchema: accountPath,
@@ -116,12 +129,12 @@ const list: Call = {
   answers: { 200: { description: 'A page.', schema: answers.holdsPage } },
   refusals: ['account_not_found'],
   handler:
-    ({ pool }) =>
+    ({ rows, pages }) =>
     async (request, response) => {
       const id = idOf(request);
       const { status, limit, cursor = '' } = check(holdsQuery, request.query, inQuery);
-      const holds = await inDatabase(() => listHolds(pool, id, status, cursor, limit));
-      if (holds.length === 0) found(id, await inDatabase(() => findAccount(pool, id)));
+      const holds = await pages.query(response, (pool) => listHolds(pool, id, status, cursor, limit));
+      if (holds.length === 0) found(id, await rows.query(response, (pool) => findAccount(pool, id)));
       sendJson(response, { holds, nextCursor: holds.length === limit ? holds.at(-1)?.holdId : null });
     },
 };
@@ -130,20 +143,21 @@ const read: Call = {
   path: '/v1/accounts/:id/holds/:holdId',
   method: 'get',
   id: 'readHold',
+  tag: 'Holds',
   summary: 'Read a hold',
   description:
-    'A hold that is due counts as expired for every debit and capture at once; here it does when its entry is written.',
+    'Debits and captures treat a hold as expired the moment it is due; this call shows it as expired once its entry is written.',
   scope: 'read',
   pathSchema: holdPath,
   answers: { 200: { description: 'As it is now.', schema: answers.hold } },
   refusals: ['account_not_found', 'hold_not_found'],
   handler:
-    ({ pool }) =>
+    ({ rows }) =>
     async (request, response) => {
       const { id, holdId } = holdPathOf(request);
-      const hold = await inDatabase(() => findHold(pool, id, holdId));
+      const hold = await rows.query(response, (pool) => findHold(pool, id, holdId));
       if (hold) return sendJson(response, hold);
-      found(id, await inDatabase(() => findAccount(pool, id)));
+      found(id, await rows.query(response, (pool) => findAccount(pool, id)));
       throw new RequestProblem('hold_not_found', { accountId: id });
     },
 };
@@ -152,14 +166,16 @@ const capture: Call = {
   path: '/v1/accounts/:id/holds/:holdId/capture',
   method: 'post',
   id: 'captureHold',
-  summary: 'Take what is held, all of it or in part',
+  tag: 'Holds',
+  summary: 'Capture a hold, whole or in part',
   description:
-    'What is left is released, unless `final` is false. With `to` the money goes to another account, as a transfer.',
+    'The rest is released, unless `final` is false. With `to`, the money goes to another account, as a transfer.',
   scope: 'write',
   pathSchema: holdPath,
   headers: keyHeader,
-  body: { schema: captureBody, example: { amount: 80, to: 'bob' } },
-  answers: { 200: { description: 'Captured.', schema: answers.captureAnswer, headers: replayHeader } },
+  body: { schema: captureBody, examples: { part: { amount: 30, final: false, to: 'bob' } } },
+  answers: { 200: { description: 'Captured.', schema: answers.captureAnswer } },
+  isReplayed: true,
   refusals: [
     ...(['idempotency_key_reused', ...account, 'asset_mismatch', ...closing] as const),
     ...(['balance_out_of_range', 'max_balance_exceeded', 'outcome_unknown'] as const),
@@ -186,12 +202,14 @@ const release: Call = {
   path: '/v1/accounts/:id/holds/:holdId/release',
   method: 'post',
   id: 'releaseHold',
-  summary: 'Free what is held, all of it or in part',
+  tag: 'Holds',
+  summary: 'Release a hold, whole or in part',
   scope: 'write',
   pathSchema: holdPath,
   headers: keyHeader,
-  body: { schema: releaseBody, example: { amount: 20 } },
-  answers: { 200: { description: 'Released.', schema: answers.holdAnswer, headers: replayHeader } },
+  body: { schema: releaseBody, examples: { part: { amount: 20 } } },
+  answers: { 200: { description: 'Released.', schema: answers.holdAnswer } },
+  isReplayed: true,
   refusals: ['idempotency_key_reused', 'account_not_found', 'account_closed', ...closing, 'outcome_unknown'],
   handler:
     ({ lanes, readJsonBody, bodyBytesMax }) =>
@@ -210,13 +228,15 @@ const change: Call = {
   path: '/v1/accounts/:id/holds/:holdId',
   method: 'patch',
   id: 'changeHold',
-  summary: 'Change how much is held, or until when',
-  description: '`amount` is the new total, with what was captured and released of it. Raising it needs funds.',
+  tag: 'Holds',
+  summary: 'Change the amount or the expiry of a hold',
+  description: '`amount` is the new total, including what was already captured and released. Raising it needs funds.',
   scope: 'write',
   pathSchema: holdPath,
   headers: keyHeader,
-  body: { schema: holdChangeBody, example: { amount: 120, expiresInSeconds: 3600 } },
-  answers: { 200: { description: 'As it is now.', schema: answers.holdAnswer, headers: replayHeader } },
+  body: { schema: holdChangeBody, examples: { longer: { amount: 120, expiresInSeconds: 3600 } } },
+  answers: { 200: { description: 'As it is now.', schema: answers.holdAnswer } },
+  isReplayed: true,
   refusals: [
     ...(['idempotency_key_reused', ...account, ...closing] as const),
     ...(['balance_out_of_range', 'insufficient_funds', 'outcome_unknown'] as const),
@@ -246,7 +266,7 @@ function holdPathOf(request: Request): HoldPath {
   return check(holdPath, { id: request.params.id, holdId: request.params.holdId }, inPath);
 }
 
-/** Its key belongs to the account of the hold, also where another one gets the money. */
+/** Its key belongs to the account of the hold, even if another account gets the money. */
 function holdOperation(
   kind: Operation['kind'],
   { id, holdId }: HoldPath,

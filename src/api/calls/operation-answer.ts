@@ -1,4 +1,5 @@
-// What a lane says of an operation, as the body of an answer: what it left, or the problem document of its refusal.
+// Turns the result of an operation into the body of an answer: the new state, or the problem
+// document of its refusal.
 import { AMOUNT_MAX } from '../../shared/balance.ts';
 import { eventId } from '../../shared/change.ts';
 import type { AppliedUpdate, Hold, ProblemDetails, TransferLeg } from '../../shared/contract.ts';
@@ -74,14 +75,17 @@ const DETAILS: Partial<Record<ProblemCode, string>> = {
   idempotency_key_reused: 'Its request was different. Use a new key for a new request.',
   hold_exists: 'Another request placed a hold with this id. Choose a new id for a new hold.',
   account_not_found: 'Create it first: POST /v1/accounts.',
-  account_closed: 'It stays closed: open another account.',
+  account_closed: 'A closed account cannot be reopened: open another account.',
   account_frozen: 'It takes no updates until it is open again: PATCH /v1/accounts/{id}.',
-  asset_mismatch: 'All accounts of a transfer have to count the same asset, and this one counts another.',
+  asset_mismatch: 'All accounts of a transfer must have the same asset, and this one has another.',
   hold_not_found: 'Place it first: POST /v1/accounts/{id}/holds.',
-  hold_closed: 'It was captured or released.',
+  hold_closed: 'It has already been captured or released.',
   hold_expired: 'Place another one.',
-  not_reversible: 'Only a change of money can be reversed that is not a reversal itself, a transfer by its transferId.',
+  not_reversible:
+    'Only a change of money that is not itself a reversal can be reversed; a transfer is reversed by its transferId.',
   already_reversed: 'Nothing is left of it.',
+  rate_limited:
+    'It would have been declined, but you have reached the limit of declines that are remembered. Retry it later with the same key.',
   unavailable: 'Nothing was changed.',
   internal: 'Nothing was changed.',
 };
@@ -97,7 +101,7 @@ function detailOfDecline(kind: Operation['kind'], outcome: string, { amount, bal
       return `The balance is ${balance}: with ${amount}${after} it would be above the maxBalance of the account.`;
     case 'balance_out_of_range':
       if (isOfHold(kind)) return `With ${amount} more than ${AMOUNT_MAX} would be held.`;
-      return `The balance is ${balance}: with ${amount}${after} it would leave the range.`;
+      return `The balance is ${balance}: with ${amount}${after} it would be out of range.`;
     case 'version_mismatch':
       return kind === 'atomic'
         ? `The account is at version ${version}, and each update of the request before it adds 1: read it, and decide again.`
@@ -112,8 +116,8 @@ function detailOfDecline(kind: Operation['kind'], outcome: string, { amount, bal
 const isOfHold = (kind: Operation['kind']) => kind === 'hold' || kind === 'hold_change';
 
 function adviceOf({ kind, idempotencyKey }: Operation): string {
-  if (kind === 'hold') return 'Send it again: with the same hold id it takes effect at most once.';
+  if (kind === 'hold') return 'Retry it: with the same hold id it takes effect at most once.';
   return idempotencyKey !== null
-    ? 'Send it again under the same Idempotency-Key: it takes effect at most once.'
-    : 'A repeat may double it: compare the entries of the account first, and send an Idempotency-Key next time.';
+    ? 'Retry it with the same Idempotency-Key: it takes effect at most once.'
+    : 'A retry may apply it twice: check the entries of the account first, and send an Idempotency-Key next time.';
 }

@@ -1,46 +1,44 @@
-// POST /v1/reversals: takes a change back, all of it or in part, once in all.
-import { z } from 'zod';
+// POST /v1/reversals: undoes a change, whole or in part, and never more than once in total.
+
+import type { Response } from 'express';
 import { positiveAmount } from '../../shared/balance.ts';
 import { type Change, eventId } from '../../shared/change.ts';
-import type { Pool } from '../../shared/database.ts';
+import { z } from '../../shared/zod.ts';
+import { requireAllInside, requireInside } from '../access/account-bound.ts';
 import { check } from '../http/input.ts';
 import { RequestProblem } from '../http/problems.ts';
 import type { Operation, ReversalTarget } from '../updates/operation.ts';
-import { inDatabase } from './account-request.ts';
 import * as answers from './answers.ts';
 import type { Call } from './call.ts';
+import { type ChangeName, EXAMPLE_EVENT_ID, eventIdAsked, parseEventId } from './event-id.ts';
 import { transferAnswer } from './operation-answer.ts';
-import {
-  answerWith,
-  keyHeader,
-  legOf,
-  notes,
-  operationOf,
-  replayHeader,
-  type Sender,
-  senderOf,
-} from './operation-request.ts';
-import { findChange, findLegs, parseEventId } from './transfer-store.ts';
+import { answerWith, keyHeader, legOf, notes, operationOf, type Sender, senderOf } from './operation-request.ts';
+import type { QueryLine } from './query-line.ts';
+import { findChange, findLegs } from './transfer-store.ts';
 
-export const reversalBody = z.strictObject({
-  of: z
-    .string()
-    .refine((id) => parseEventId(id) !== undefined, 'must be an eventId or a transferId, such as alice:1:mwtowow0'),
-  amount: positiveAmount.optional(),
-  ...notes,
-});
+export const reversalBody = z
+  .strictObject({
+    of: eventIdAsked('must be an eventId or a transferId, such as alice:1:mwtowow0').meta({
+      description: 'The eventId of a change, or the transferId of a transfer.',
+    }),
+    amount: positiveAmount.optional().meta({ description: 'Minor units; all that is left when left out.' }),
+    ...notes,
+  })
+  .meta({ id: 'NewReversal' });
 
 const create: Call = {
   path: '/v1/reversals',
   method: 'post',
   id: 'reverse',
+  tag: 'Reversals',
   summary: 'Reverse a change or a transfer, in part or as much as is left',
   description:
-    'An ordinary change with the opposite amount, which names what it reverses. All reversals of a change together never exceed it.',
+    'A reversal is an ordinary change with the opposite amount that names what it reverses. The reversals of a change never exceed it in total.',
   scope: 'write',
   headers: keyHeader,
-  body: { schema: reversalBody, example: { of: answers.EXAMPLE_EVENT_ID, amount: 100 } },
-  answers: { 200: { description: 'Applied.', schema: answers.reversal, headers: replayHeader } },
+  body: { schema: reversalBody, examples: { part: { of: EXAMPLE_EVENT_ID, amount: 10 } } },
+  answers: { 200: { description: 'Applied.', schema: answers.reversal } },
+  isReplayed: true,
   refusals: [
     ...(['idempotency_key_reused', 'change_not_found', 'account_closed', 'account_frozen', 'not_reversible'] as const),
     ...([
@@ -52,10 +50,10 @@ const create: Call = {
     ] as const),
   ],
   handler:
-    ({ lanes, pool, readJsonBody, bodyBytesMax }) =>
+    ({ lanes, rows, readJsonBody, bodyBytesMax }) =>
     async (request, response) => {
       const body = check(reversalBody, await readJsonBody(request, bodyBytesMax));
-      const operation = await reversalOf(pool, body, senderOf(request, response));
+      const operation = await reversalOf(rows, response, body, senderOf(request, response));
       await answerWith(response, lanes, operation, (result) => {
         const { transferId, ...rest } = transferAnswer(operation, result);
         return { reverses: body.of, ...(operation.legs.length > 1 && { transferId }), ...rest };
@@ -67,18 +65,20 @@ export const reversalCalls: readonly Call[] = [create];
 
 /** What is reversed never changes, so it is read here; how much of it is left is decided under the lock of its account. */
 async function reversalOf(
-  pool: Pool,
+  rows: QueryLine,
+  response: Response,
   { of, amount, ...its }: z.infer<typeof reversalBody>,
   sender: Sender,
 ): Promise<Operation> {
-  const change = await inDatabase(() =>
-    findChange(pool, parseEventId(of) as NonNullable<ReturnType<typeof parseEventId>>),
-  );
+  const name = parseEventId(of) as ChangeName;
+  requireInside(sender.bound, name.accountId);
+  const change = await rows.query(response, (pool) => findChange(pool, name));
   if (!change)
     throw new RequestProblem('change_not_found', {
-      detail: 'An eventId is in the answer to the change, a transferId in that to a transfer.',
+      detail: 'The eventId is in the answer to a change, the transferId in the answer to a transfer.',
     });
-  const legs = change.transferId === of ? await inDatabase(() => findLegs(pool, of)) : [change];
+  const legs = change.transferId === of ? await rows.query(response, (pool) => findLegs(pool, of)) : [change];
+  requireAllInside(sender.bound, legs);
   if (amount !== undefined && legs.length > 2) {
     const what = `must be left out: a transfer of ${legs.length} legs is reversed whole`;
     throw new RequestProblem('invalid_request', { errors: [{ where: '/amount', what }] });

@@ -1,22 +1,8 @@
 // SQL that finds changes by their event id, and transfers by theirs: in ledger and outbox, so as soon as they were answered.
-import { accountId } from '../../shared/balance.ts';
 import { type Change, eventId, SELECT_CHANGE } from '../../shared/change.ts';
 import type { TransferLeg } from '../../shared/contract.ts';
 import type { Pool } from '../../shared/database.ts';
-
-export interface ChangeName {
-  accountId: string;
-  version: number;
-  epoch: number;
-}
-
-/** The parts of `<accountId>:<version>:<epoch in base 36>`; undefined where it has another form. */
-export function parseEventId(id: string): ChangeName | undefined {
-  const [, account = '', version = '', epoch = ''] = /^(.+):(0|[1-9]\d{0,15}):([1-9a-z][0-9a-z]{0,10})$/.exec(id) ?? [];
-  const name = { accountId: account, version: Number(version), epoch: Number.parseInt(epoch, 36) };
-  if (!accountId.safeParse(account).success || eventId(name) !== id) return undefined;
-  return Number.isSafeInteger(name.version) && Number.isSafeInteger(name.epoch) ? name : undefined;
-}
+import type { ChangeName } from './event-id.ts';
 
 const FIND = `
   SELECT ${SELECT_CHANGE} FROM ledger WHERE account_id = $1 AND version = $2 AND epoch = $3
@@ -41,8 +27,19 @@ export async function findLegs(pool: Pool, transferId: string): Promise<Change[]
   return (await pool.query<Change>(LEGS, [transferId])).rows;
 }
 
-/** As the answer to a transfer, with what all its legs have in common. */
-export async function findTransfer(pool: Pool, transferId: string): Promise<object | undefined> {
+/** As the answer to a transfer. */
+export interface FoundTransfer {
+  transferId: string;
+  legs: TransferLeg[];
+  createdAt: Date;
+  reference?: string;
+  metadata?: Record<string, string>;
+  actor?: string;
+  reverses?: string;
+}
+
+/** With what all its legs have in common. */
+export async function findTransfer(pool: Pool, transferId: string): Promise<FoundTransfer | undefined> {
   const legs = await findLegs(pool, transferId);
   const payer = legs.find((leg) => eventId(leg) === transferId);
   if (!payer) return undefined;

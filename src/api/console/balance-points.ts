@@ -1,26 +1,24 @@
 // The balance of an account over its whole history, for a plot: of long histories every n-th entry, and the first and the last.
 import type { Pool } from '../../shared/database.ts';
+import { LEDGER_VERSION } from '../calls/ledger-version.ts';
 
 /** More than a screen has columns for. */
 const POINTS_MAX = 1000;
 
 export interface BalancePoints {
   accountId: string;
-  /** Of the newest entry in the ledger; null while there is none. */
+  /** The last version up to which the ledger is complete; null while it lacks the first. */
   ledgerVersion: number | null;
-  /** Each so many entries there is a point, counted from the newest. */
+  /** Each so many entries there is a point, counted from that version. */
   every: number;
   /** Oldest first: milliseconds since 1970, and the balance that the entry left. */
   points: [atMs: number, balance: number][];
 }
 
-// A look-up by key for each point, however long the history. An entry that is on its way has none yet.
+// A look-up by key for each point, however long the history.
 const POINTS = `
-  WITH newest AS (
-    SELECT (SELECT version FROM ledger WHERE account_id = $1 ORDER BY version DESC LIMIT 1) AS version
-    FROM account WHERE account_id = $1
-  ),
-  spacing AS (SELECT version, greatest(1, ceil((version + 1)::numeric / $2))::bigint AS every FROM newest),
+  WITH complete AS (SELECT ${LEDGER_VERSION} AS version FROM account WHERE account.account_id = $1),
+  spacing AS MATERIALIZED (SELECT version, greatest(1, ceil((version + 1)::numeric / $2))::bigint AS every FROM complete),
   wanted AS (
     SELECT generate_series(version, 0, -every) AS version FROM spacing
     UNION

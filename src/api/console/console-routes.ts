@@ -1,8 +1,8 @@
 // /console: a page that shows the service live, and its files. All of it comes from this process: it works without internet.
 // The page itself is open, what it shows is not: its calls carry the key that the person gave it.
 import type { RequestHandler } from 'express';
-import type { Pool } from '../../shared/database.ts';
-import { found, idOf, inDatabase } from '../calls/account-request.ts';
+import { found, idOf } from '../calls/account-request.ts';
+import type { QueryLine } from '../calls/query-line.ts';
 import { sendJson } from '../http/json-answer.ts';
 import { type PageFile, pageFile, pageFiles } from '../http/page-files.ts';
 import { readBalancePoints } from './balance-points.ts';
@@ -14,17 +14,10 @@ const CONTENT_SECURITY_POLICY = [
 ].join('; ');
 
 const SCRIPTS = [
-  'console.js',
-  'key.js',
-  'stream.js',
-  'live.js',
-  'account.js',
-  'try.js',
-  'attempt.js',
-  'follow.js',
-  'steps.js',
-  'plot.js',
-  'show.js',
+  ...['start.js', 'console.js', 'route.js', 'connection.js', 'stream.js', 'key.js', 'caller.js'],
+  ...['live.js', 'tiles.js', 'events.js', 'plot.js'],
+  ...['accounts.js', 'account.js', 'entries.js', 'holds.js', 'transfer.js', 'reading.js'],
+  ...['try.js', 'attempt.js', 'follow.js', 'steps.js', 'show.js'],
 ];
 const own = (name: string, type: string): PageFile => ({
   type: `${type}; charset=utf-8`,
@@ -41,21 +34,18 @@ const FILES = {
   'uplot.js': ofUplot('uPlot.esm.js', 'text/javascript'),
   'uplot.css': ofUplot('uPlot.min.css', 'text/css'),
 };
-/** A page and scripts of two releases do not fit. */
-const CACHE_CONTROL = 'no-cache';
-
-export function consoleRoutes({ pool }: { pool: Pool }): Record<'page' | 'file' | 'balances', RequestHandler> {
-  const sendHtml = pageFile(own('console.html', 'text/html'), CACHE_CONTROL);
+export function consoleRoutes({ pages }: { pages: QueryLine }): Record<'page' | 'file' | 'balances', RequestHandler> {
+  const sendHtml = pageFile(own('console.html', 'text/html'));
   return {
     page(_request, response) {
       response.setHeader('content-security-policy', CONTENT_SECURITY_POLICY);
       response.setHeader('referrer-policy', 'no-referrer');
       return sendHtml(response);
     },
-    file: pageFiles(FILES, CACHE_CONTROL),
+    file: pageFiles(FILES),
     async balances(request, response) {
       const id = idOf(request);
-      sendJson(response, found(id, await inDatabase(() => readBalancePoints(pool, id))));
+      sendJson(response, found(id, await pages.query(response, (pool) => readBalancePoints(pool, id))));
     },
   };
 }

@@ -5,9 +5,11 @@ import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Channel, ConsumeMessage } from 'amqplib';
 import { answered, type BrokerSession, keepBrokerLink } from '../../shared/broker.ts';
+import { openChannel } from '../../shared/channel.ts';
 import type { BalanceEvent } from '../../shared/contract.ts';
-import { decodeEvents } from '../../shared/events.ts';
+import { eventsIn } from '../../shared/events.ts';
 import type { Logger } from '../../shared/logging.ts';
+import { MESSAGE_BYTES_MAX } from '../../shared/message-bounds.ts';
 import { ALL_EVENTS, declareTopology, type Topology } from '../../shared/topology.ts';
 
 /** Together 400 messages a second at most: beside 10,000 updates a second their cost does not show (npm run bench:console). */
@@ -35,25 +37,25 @@ export interface EventTap {
   stop(): Promise<void>;
 }
 
-interface TapOptions {
-  topology: Topology;
-  /** Gets what came in a tenth of a second, as it stood in the messages, in the order of the queue. */
-  onEvents: (events: BalanceEvent[]) => void;
-}
-
-export function startEventTap(options: TapOptions & { amqpUrl: string; log: Logger }): EventTap {
+/** @param onEvents gets what came in a tenth of a second, as it stood in the messages, in the order of the queue. */
+export function startEventTap(
+  amqpUrl: string,
+  topology: Topology,
+  onEvents: (events: BalanceEvent[]) => void,
+  log: Logger,
+): EventTap {
   let seen: { queue: LedgerQueue; atMs: number } | undefined;
   let isConsuming = false;
   const onLook = (queue: LedgerQueue) => {
     seen = { queue, atMs: performance.now() };
   };
   const link = keepBrokerLink({
-    url: options.amqpUrl,
+    url: amqpUrl,
     service: 'console',
-    log: options.log,
+    log,
     run: (session) => {
       session.signal.addEventListener('abort', () => (isConsuming = false));
-      return tap(session, { ...options, onLook, onConsuming: () => (isConsuming = true) });
+      return tap(session, topology, onEvents, onLook, () => (isConsuming = true));
     },
   });
   return {
@@ -68,12 +70,12 @@ export function startEventTap(options: TapOptions & { amqpUrl: string; log: Logg
 
 async function tap(
   session: BrokerSession,
-  options: TapOptions & { onLook: (queue: LedgerQueue) => void; onConsuming: () => void },
+  topology: Topology,
+  onEvents: (events: BalanceEvent[]) => void,
+  onLook: (queue: LedgerQueue) => void,
+  onConsuming: () => void,
 ): Promise<void> {
-  const { topology, onEvents, onLook, onConsuming } = options;
-  const channel = await answered('opening a channel', session.connection.createChannel());
-  channel.on('error', session.end);
-  channel.on('close', () => session.end(new Error('channel closed')));
+  const channel = await openChannel(session.connection.createChannel(), session);
   await answered('declaring the queues', declareTopology(channel, topology));
   const looking = lookForEver(channel, session.signal, topology.ledgerQueue, onLook);
   looking.catch(session.end);
@@ -89,29 +91,33 @@ async function tap(
   );
   await answered('binding it', channel.bindQueue(queue, topology.eventsExchange, ALL_EVENTS));
   await answered('setting the prefetch', channel.prefetch(EVENTS_MAX));
-  let waiting: ConsumeMessage[] = []; // bounded by prefetch
+  let waiting: Buffer[] = []; // bounded by prefetch, and each by what a message of events can be
+  let last: ConsumeMessage['fields'] | undefined;
   const onMessage = (message: ConsumeMessage | null) => {
-    if (message) waiting.push(message);
-    else session.end(new Error('consumer cancelled by RabbitMQ'));
+    if (!message) return session.end(new Error('consumer cancelled by RabbitMQ'));
+    last = message.fields;
+    if (message.content.length <= MESSAGE_BYTES_MAX) waiting.push(message.content);
   };
   await answered('consuming it', channel.consume(queue, onMessage));
   if (!session.signal.aborted) onConsuming();
   while (!session.signal.aborted) {
     await delay(EVERY_MS, undefined, { signal: session.signal }).catch(() => {});
-    const last = waiting.at(-1);
     if (!last || session.signal.aborted) continue;
-    const events = waiting.flatMap(({ content }) => eventsIn(content));
+    const events = newest(waiting);
+    channel.ack({ fields: last } as ConsumeMessage, true);
     waiting = [];
-    channel.ack(last, true);
-    if (events.length > 0) onEvents(events.slice(-EVENTS_MAX));
+    last = undefined;
+    if (events.length > 0) onEvents(events);
   }
 }
 
-/** None in what others have published. */
-function eventsIn(content: Buffer): BalanceEvent[] {
-  if (!decodeEvents(content)) return [];
-  const body: BalanceEvent | BalanceEvent[] = JSON.parse(content.toString());
-  return Array.isArray(body) ? body : [body];
+/** The last events of these messages, in their order; none of what others have published. */
+function newest(messages: readonly Buffer[]): BalanceEvent[] {
+  const events: BalanceEvent[] = [];
+  for (let index = messages.length - 1; index >= 0 && events.length < EVENTS_MAX; index -= 1) {
+    events.unshift(...(eventsIn(messages[index] as Buffer) ?? []));
+  }
+  return events.slice(-EVENTS_MAX);
 }
 
 async function lookForEver(

@@ -1,6 +1,6 @@
 // What the console shows, made of what /metrics tells: rates and quantiles of the time between two readings.
 
-/** Values by name with labels, as they stand in the text: `relay_events_total{outcome="confirmed"}`. */
+/** Values by name with labels, as they stand in the text: `relay_events_total{track="ledger",outcome="confirmed"}`. */
 export type Reading = ReadonlyMap<string, number>;
 
 /** Of the Prometheus text format. */
@@ -82,10 +82,10 @@ export function figuresBetween(before: Reading, now: Reading, seconds: number): 
     pending: value('outbox_pending_changes'),
     lagMs: milliseconds('outbox_oldest_age_seconds'),
     outboxBytes: value('outbox_size_bytes'),
-    confirmed: rate('relay_events_total{outcome="confirmed"}'),
+    confirmed: rate('relay_events_total{track="ledger",outcome="confirmed"}'),
     relays: now.get('relay_active') ?? 0,
-    inFlight: now.get('relay_in_flight_events') ?? 0,
-    link: LINK_STATES.find((state) => (now.get(`rabbitmq_link{state="${state}"}`) ?? 0) > 0) ?? null,
+    inFlight: now.get('relay_in_flight_events{track="ledger"}') ?? 0,
+    link: LINK_STATES.find((state) => (now.get(`rabbitmq_link{track="ledger",state="${state}"}`) ?? 0) > 0) ?? null,
     eventLoopMs: milliseconds('nodejs_eventloop_lag_p99_seconds'),
   };
 }

@@ -1,6 +1,8 @@
 // The console's stream of server-sent events: figures every second, and events as they come. All watchers share one reading and
 // one subscription, which exist only while somebody watches.
 import type { RequestHandler, Response } from 'express';
+import type { Scope } from '../../shared/api-key.ts';
+import type { BalanceEvent } from '../../shared/contract.ts';
 import { inTime } from '../../shared/in-time.ts';
 import type { Logger } from '../../shared/logging.ts';
 import type { Topology } from '../../shared/topology.ts';
@@ -28,10 +30,19 @@ export interface Live {
   /** Of the console's own link. */
   broker: 'connected' | 'disconnected';
   /** Null where the broker does not tell. */
-  ledgerQueue: LedgerQueue | null;
+  ledgerQueue: { waiting: LedgerQueue['waiting'] | null; consumers: LedgerQueue['consumers'] } | null;
   /** Which process this is, and how many stand behind its port. */
   instance: string;
   processes: number;
+}
+
+/** Sent first: whose key a stream was opened with, and what it may. */
+export interface Caller {
+  /** null with AUTH=off, where anyone may do everything. */
+  client: string | null;
+  scopes: readonly Scope[];
+  /** The beginning of the ids of the accounts that the key is bound to; null: all accounts. */
+  accountPrefix: string | null;
 }
 
 export interface LiveStream {
@@ -40,6 +51,9 @@ export interface LiveStream {
   end(): Promise<void>;
 }
 
+/** A prefix of account ids; null: all. */
+type Bound = string | null;
+
 export interface LiveStreamOptions {
   amqpUrl: string;
   topology: Topology;
@@ -47,66 +61,107 @@ export interface LiveStreamOptions {
   readMetrics: () => Promise<{ text: string }>;
   /** 'ok', or what is wrong with it, in a few words. */
   databaseState: () => Promise<string>;
-  /** Whether the key that a stream was asked for with was revoked since. */
-  isRevoked: (response: Response) => Promise<boolean>;
+  clientOf: (response: Response) => string;
+  callerOf: (response: Response) => Caller;
+  /** Whether the key that a stream was asked for with still counts. */
+  mayGoOn: (response: Response) => boolean;
+  /** What that key is bound to, and whether it governs an account. */
+  boundOf: (response: Response) => Bound;
+  isInside: (bound: Bound, accountId: string) => boolean;
   instance: string;
   processes: number;
 }
 
+/** For keys that are bound to some accounts: how much happens on all others is not theirs to know. */
+function withoutOthers(live: Live): Live {
+  const { ledgerQueue } = live;
+  return {
+    ...live,
+    figures: null,
+    problem: 'they are of all accounts, and this key is bound to some',
+    ledgerQueue: ledgerQueue && { ...ledgerQueue, waiting: null },
+  };
+}
+
 export function createLiveStream(options: LiveStreamOptions): LiveStream {
-  const { readMetrics, databaseState, isRevoked, instance, processes } = options;
+  const { amqpUrl, topology, log, readMetrics, databaseState, clientOf } = options;
+  const { mayGoOn, boundOf, callerOf, isInside, instance, processes } = options;
   const metricsInTime = inTime(readMetrics, READING_MS_MAX);
   const databaseInTime = inTime(databaseState, DATABASE_MS_MAX);
-  const watchers = new Set<Response>();
+  /** By client, oldest first. */
+  const watchers = new Map<Response, string>();
   let watching: { tap: EventTap; timer: NodeJS.Timeout } | undefined;
   let ended = false;
 
-  function tell(event: string, data: object): void {
-    const text = `event: ${event}\ndata: ${JSON.stringify(data)}\n\n`;
-    for (const watcher of watchers) {
+  /**
+   * Each watcher what its key may see; nothing where that is undefined. The stream of a key that does not count any more ends
+   * instead: its page connects again, and learns what is wrong with the key.
+   */
+  function tell(event: string, seenBy: (bound: Bound) => object | undefined): void {
+    const texts = new Map<Bound, string | undefined>();
+    for (const watcher of watchers.keys()) {
+      if (!mayGoOn(watcher)) {
+        watchers.delete(watcher);
+        watcher.end();
+        continue;
+      }
+      const bound = boundOf(watcher);
+      if (!texts.has(bound)) {
+        const data = seenBy(bound);
+        texts.set(bound, data && `event: ${event}\ndata: ${JSON.stringify(data)}\n\n`);
+      }
+      const text = texts.get(bound);
       if (watcher.writableLength > UNREAD_BYTES_MAX) watcher.destroy();
-      else watcher.write(text);
+      else if (text !== undefined) watcher.write(text);
     }
   }
 
-  /** Their page connects again, and is told what is wrong with the key. */
-  function letRevokedGo(): void {
-    for (const watcher of watchers) {
-      void isRevoked(watcher).then((revoked) => {
-        if (!revoked || !watchers.delete(watcher)) return;
-        watcher.end();
-      });
-    }
+  function tellEvents(events: BalanceEvent[]): void {
+    tell('events', (bound) => {
+      const seen = events.filter(({ data }) => isInside(bound, data.accountId));
+      return seen.length > 0 ? seen : undefined;
+    });
+  }
+
+  /** So that there is one for this client: the newest of the client that has the most, where that is more than it would have. */
+  function makeRoom(client: string): void {
+    const byClient = Map.groupBy(watchers, ([, owner]) => owner);
+    const [most = []] = [...byClient.values()].sort((one, other) => other.length - one.length);
+    if (most.length <= (byClient.get(client)?.length ?? 0) + 1) return;
+    const [watcher] = most.at(-1) as [Response, string];
+    watchers.delete(watcher);
+    watcher.end();
   }
 
   function start(): NonNullable<typeof watching> {
     let before: { reading: Reading; atMs: number } | undefined;
     let isLooking = false;
-    const tap = startEventTap({ ...options, onEvents: (events) => tell('events', events) });
+    const tap = startEventTap(amqpUrl, topology, tellEvents, log);
     /** What happened since the last reading. */
     function figuresOf(metrics: { text: string } | undefined): Pick<Live, 'figures' | 'problem'> {
-      if (!metrics) return { figures: null, problem: 'a process does not tell its figures' };
+      if (!metrics) return { figures: null, problem: 'a process does not report its figures' };
       const earlier = before;
       before = { reading: parseReading(metrics.text), atMs: performance.now() };
       if (!earlier) return { figures: null, problem: null };
-      if (beganAnew(earlier.reading, before.reading)) return { figures: null, problem: 'a process has begun anew' };
+      if (beganAnew(earlier.reading, before.reading)) return { figures: null, problem: 'a process was restarted' };
       const seconds = (before.atMs - earlier.atMs) / 1000;
       return { figures: figuresBetween(earlier.reading, before.reading, seconds), problem: null };
     }
     async function look(): Promise<void> {
       if (isLooking) return;
       isLooking = true;
-      letRevokedGo();
       const [metrics, database = 'does not answer'] = await Promise.all([metricsInTime(), databaseInTime()]);
       isLooking = false;
-      tell('live', {
+      const live: Live = {
         at: new Date().toISOString(),
         ...figuresOf(metrics),
         database,
         broker: tap.connected ? 'connected' : 'disconnected',
         ledgerQueue: tap.ledgerQueue() ?? null,
-        ...{ instance, processes },
-      } satisfies Live);
+        instance,
+        processes,
+      };
+      tell('live', (bound) => (bound === null ? live : withoutOthers(live)));
     }
     void look();
     return { tap, timer: setInterval(look, EVERY_MS) };
@@ -121,6 +176,8 @@ export function createLiveStream(options: LiveStreamOptions): LiveStream {
 
   return {
     handler(request, response) {
+      const client = clientOf(response);
+      if (watchers.size >= WATCHERS_MAX && request.method !== 'HEAD') makeRoom(client);
       if (ended || watchers.size >= WATCHERS_MAX) {
         return sendProblem(response, 'overloaded', {
           detail: ended ? 'This process is stopping.' : `${WATCHERS_MAX} consoles are open at this process.`,
@@ -128,13 +185,11 @@ export function createLiveStream(options: LiveStreamOptions): LiveStream {
       }
       response.writeHead(200, {
         'content-type': 'text/event-stream',
-        'cache-control': 'no-store',
         'x-accel-buffering': 'no', // nginx would gather them
-        'x-content-type-options': 'nosniff',
       });
       if (request.method === 'HEAD') return response.end(); // nothing else of it would ever be sent
-      response.write(':\n\n'); // the answer is there, before anything happens
-      watchers.add(response);
+      response.write(`event: caller\ndata: ${JSON.stringify(callerOf(response))}\n\n`);
+      watchers.set(response, client);
       watching ??= start();
       response.once('close', () => {
         watchers.delete(response);
@@ -143,7 +198,7 @@ export function createLiveStream(options: LiveStreamOptions): LiveStream {
     },
     async end() {
       ended = true;
-      for (const watcher of watchers) watcher.end();
+      for (const watcher of watchers.keys()) watcher.end();
       watchers.clear();
       await rest();
     },

@@ -1,26 +1,70 @@
 // Turns the parts of a request into checked values, or into invalid_request with a list of what is wrong and where.
 import type { IncomingMessage } from 'node:http';
-import { z } from 'zod';
+import { text } from '../../shared/balance.ts';
 import type { InvalidInput } from '../../shared/contract.ts';
-import { RequestProblem } from './problems.ts';
+import type { z } from '../../shared/zod.ts';
+import type { Pause } from './pieces.ts';
+import { ERRORS_MAX, RequestProblem } from './problems.ts';
 
-/** A body can hold thousands of mistakes; these are enough to mend them. */
-const ERRORS_MAX = 20;
+/** How to name a place, from the path of an issue. */
+type Where = (path: PropertyKey[]) => string;
 
-/** Checks one part of a request. @param where how to name a place in it, from the issue's path. */
+/** Checks one part of a request. */
 export function check<Schema extends z.ZodType>(
   schema: Schema,
   value: unknown,
-  where: (path: PropertyKey[]) => string = pointer,
+  where: Where = pointer,
 ): z.infer<Schema> {
-  const result = schema.safeParse(value, { error: (issue) => (issue.input === undefined ? 'is required' : undefined) });
-  if (result.success) return result.data;
-  const errors = result.error.issues.flatMap((issue): InvalidInput[] =>
-    issue.code === 'unrecognized_keys'
-      ? issue.keys.map((key) => ({ where: where([...issue.path, key]), what: 'is not known here: leave it out' }))
-      : [{ where: where(issue.path), what: issue.message }],
-  );
-  throw new RequestProblem('invalid_request', { errors: errors.slice(0, ERRORS_MAX) });
+  const found = examine(schema, value, where);
+  if ('errors' in found) throw new RequestProblem('invalid_request', { errors: found.errors });
+  return found.data;
+}
+
+/**
+ * Checks items one by one, in pieces, and stops once enough mistakes are found.
+ * @param name of their list in the body.
+ */
+export async function checkEach<Schema extends z.ZodType>(
+  schema: Schema,
+  items: readonly unknown[],
+  read: (item: unknown) => unknown,
+  name: string,
+  pause: Pause,
+): Promise<z.infer<Schema>[]> {
+  const checked: z.infer<Schema>[] = [];
+  const errors: InvalidInput[] = [];
+  for (const [index, item] of items.entries()) {
+    await pause();
+    const found = examine(schema, read(item), (path) => pointer([name, index, ...path]));
+    if (!('errors' in found)) checked.push(found.data);
+    else if (errors.push(...found.errors) >= ERRORS_MAX) break;
+  }
+  if (errors.length > 0) throw new RequestProblem('invalid_request', { errors: errors.slice(0, ERRORS_MAX) });
+  return checked;
+}
+
+function examine<Schema extends z.ZodType>(
+  schema: Schema,
+  value: unknown,
+  where: Where,
+): { data: z.infer<Schema> } | { errors: InvalidInput[] } {
+  const result = schema.safeParse(value);
+  return result.success ? { data: result.data } : { errors: errorsOf(result.error, where) };
+}
+
+/** The first ones. */
+function errorsOf({ issues }: z.ZodError, where: Where): InvalidInput[] {
+  const errors: InvalidInput[] = [];
+  for (const issue of issues) {
+    if (issue.code !== 'unrecognized_keys') errors.push({ where: where(issue.path), what: issue.message });
+    else {
+      for (const key of issue.keys) {
+        errors.push({ where: where([...issue.path, key]), what: 'is not a known field: leave it out' });
+      }
+    }
+    if (errors.length >= ERRORS_MAX) break;
+  }
+  return errors.slice(0, ERRORS_MAX);
 }
 
 /** Place in the path or query, for {@link check}. */
@@ -28,7 +72,7 @@ export const inPath = (path: PropertyKey[]) => `path ${String(path[0] ?? '')}`.t
 export const inQuery = (path: PropertyKey[]) => `query ${String(path[0] ?? '')}`.trim();
 
 /** In a header, and in the body of a bulk request. */
-export const idempotencyKey = z.string().regex(/^[\x20-\x7e]{1,255}$/, 'must be 1 to 255 printable ASCII characters');
+export const idempotencyKey = text(255, /^[\x20-\x7e]+$/, 'must be 1 to 255 printable ASCII characters');
 
 /** The Idempotency-Key header, bare or as a quoted string of RFC 8941; null when there is none. */
 export function idempotencyKeyOf(request: IncomingMessage): string | null {
@@ -49,7 +93,10 @@ function invalidKey(what: string): RequestProblem {
   return new RequestProblem('invalid_request', { errors: [{ where: 'header Idempotency-Key', what }] });
 }
 
-/** The W3C trace context of the caller, or null. A malformed one counts as none, as the standard wants it. */
+/**
+ * The W3C trace context of the client, or null. A malformed one counts as none, as the standard
+ * requires.
+ */
 export function traceparentOf(request: IncomingMessage): string | null {
   const value = request.headers.traceparent;
   const known = typeof value === 'string' && /^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$/.test(value);

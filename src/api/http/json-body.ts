@@ -1,78 +1,137 @@
 // Reads a request body as strict JSON. What two parsers could read differently is refused: duplicate names (which of
 // the two counts?), fractions and exponents (every number of ours is a whole one, and 0.9999999999999999999 must not
-// silently become 1), bytes that are no UTF-8.
+// silently become 1), bytes that are no UTF-8. What would take long to parse is refused before it is.
 import type { IncomingMessage } from 'node:http';
+import { type Holding, Room } from '../shares/room.ts';
+import { JsonScan, type Part } from './json-scan.ts';
+import type { Pause, Pieces } from './pieces.ts';
 import { RequestProblem } from './problems.ts';
 
-/** An oversized body is read to its end up to this size, so that the client gets to read our answer. */
-const DISCARD_BYTES_MAX = 4_194_304;
-/** Slow clients may hold this much memory together; past it bodies that come in pieces are refused as overloaded. */
+/** Bodies that have begun and not ended, and those that wait for their turn, may hold this much memory together. */
 const UNFINISHED_BYTES_MAX = 67_108_864;
 const ROOM_BYTES_MIN = 1024;
 const NOTHING = Buffer.alloc(0);
 
-/** A byte order mark stays in the text, where it is no JSON: the standard forbids to send one. */
+/**
+ * A byte order mark stays in the text and makes it invalid JSON: the standard forbids sending one.
+ *
+ */
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
+export interface BodyReader {
+  /**
+   * @param bytesMax larger bodies are refused.
+   * @throws RequestProblem payload_too_large, unsupported_media_type, invalid_request, or overloaded.
+   */
+  readJsonBody(request: IncomingMessage, bytesMax: number): Promise<unknown>;
+  /**
+   * A body that is a list of many, which `work` gets when its turn has come.
+   * @param onBytes gets its length, before the body is read where the request states it.
+   * @param inTurn runs what it gets when this body is the next. Gets its length too.
+   */
+  readListBody<Result>(
+    request: IncomingMessage,
+    bytesMax: number,
+    onBytes: (bytes: number) => Promise<void>,
+    inTurn: (bytes: number, read: () => Promise<Result>) => Promise<Result>,
+    work: (body: ListBody, pause: Pause) => Promise<Result>,
+  ): Promise<Result>;
+}
+
+export interface ListBody {
+  /**
+   * As it was sent, but that the objects and lists in its lists are not read yet: each is replaced
+   * by a placeholder.
+   */
+  outline: unknown;
+  /** An item of one of its lists. @throws RequestProblem invalid_request. */
+  read(item: unknown): unknown;
+}
+
 /**
- * @param bytesMax larger bodies are refused.
- * @throws RequestProblem payload_too_large, unsupported_media_type, invalid_request, or overloaded.
+ * @param clientOf shares out the memory: when it is full, the client that holds the most has a body refused as overloaded.
+ * @param unfinishedBytesMax what all bodies together may take that have begun and not ended, or wait for their turn.
  */
-export type ReadJsonBody = (request: IncomingMessage, bytesMax: number) => Promise<unknown>;
+export function createBodyReader(
+  pieces: Pieces,
+  clientOf: (request: IncomingMessage) => string = () => '',
+  unfinishedBytesMax = UNFINISHED_BYTES_MAX,
+): BodyReader {
+  const room = new Room(unfinishedBytesMax);
 
-/** @param unfinishedBytesMax what all bodies together may take that have begun and not ended. */
-export function createBodyReader(unfinishedBytesMax = UNFINISHED_BYTES_MAX): ReadJsonBody {
-  let unfinishedBytes = 0;
-
-  function readBytes(request: IncomingMessage, bytesMax: number): Promise<Buffer> {
+  /** @param scan looks through the body meanwhile. */
+  function readBytes(request: IncomingMessage, bytesMax: number, scan: JsonScan): Promise<Buffer> {
     return new Promise((resolve, reject) => {
       let body: Buffer = NOTHING;
       let length = 0;
       let isRefused = false;
-      let counted = 0;
-      const count = (bytes: number) => {
-        unfinishedBytes += bytes - counted;
-        counted = bytes;
-      };
       const refuse = (problem: RequestProblem) => {
         isRefused = true;
         body = NOTHING;
-        count(0);
+        unfinished.set(0);
         reject(problem);
       };
-      const readBytesMax = Math.max(bytesMax, DISCARD_BYTES_MAX);
-      const declared = Number(request.headers['content-length'] ?? 0);
-      if (declared > readBytesMax) return refuse(tooLarge(request, bytesMax));
+      const unfinished: Holding = room.holding(clientOf(request), () => refuse(new RequestProblem('overloaded')));
+      const declared = declaredBytes(request);
+      if (declared !== undefined) {
+        const problem = declared > bytesMax ? tooLarge(bytesMax) : mediaTypeProblem(request);
+        if (problem) return refuse(problem);
+      }
       request.on('data', (chunk: Buffer) => {
         if (isRefused) return;
         length += chunk.length;
-        if (length > readBytesMax) return refuse(tooLarge(request, bytesMax));
-        if (length > bytesMax) {
-          body = NOTHING;
-          return count(0);
-        }
+        if (length > bytesMax) return refuse(tooLarge(bytesMax));
         body = length === chunk.length ? chunk : append(body, length - chunk.length, chunk, bytesMax);
-        if (length === declared) return; // all of it: most bodies come in one piece, and are never counted
-        count(body.length);
-        if (unfinishedBytes > unfinishedBytesMax) refuse(new RequestProblem('overloaded'));
+        scan.advance(body, length);
+        if (scan.excess !== undefined) return refuse(mediaTypeProblem(request) ?? invalid(scan.excess));
+        if (length === declared) return; // complete: most bodies arrive in one piece and are never counted
+        unfinished.set(body.length);
       });
       request.on('end', () => {
-        count(0);
-        if (length > bytesMax) reject(tooLarge(request, bytesMax));
+        unfinished.set(0);
+        const problem = mediaTypeProblem(request);
+        if (problem) reject(problem);
         else resolve(body.subarray(0, length));
       });
       request.on('error', () => {
-        count(0);
+        unfinished.set(0);
         reject(invalid('the body ended early'));
       });
     });
   }
 
-  return async (request, bytesMax) => {
-    const body = await readBytes(request, bytesMax);
-    checkMediaType(request);
-    return parse(body);
+  return {
+    async readJsonBody(request, bytesMax) {
+      const scan = new JsonScan(false);
+      return parse(await readBytes(request, bytesMax, scan), scan);
+    },
+    async readListBody(request, bytesMax, onBytes, inTurn, work) {
+      const declared = declaredBytes(request);
+      if (declared !== undefined) await onBytes(declared);
+      const scan = new JsonScan(true);
+      let body: Buffer | undefined = await readBytes(request, bytesMax, scan);
+      const { length } = body;
+      const waiting = room.holding(clientOf(request), () => {
+        body = undefined;
+      });
+      try {
+        waiting.set(body.buffer.byteLength); // which a part of it keeps
+        if (declared === undefined) await onBytes(length);
+        return await inTurn(length, () =>
+          pieces.run(async (pause) => {
+            if (body === undefined) throw new RequestProblem('overloaded');
+            return work(parseOutline(body, scan), pause);
+          }),
+        );
+      } finally {
+        waiting.set(0);
+      }
+    },
   };
+}
+
+function declaredBytes({ headers }: IncomingMessage): number | undefined {
+  return headers['content-length'] === undefined ? undefined : Number(headers['content-length']);
 }
 
 /** Into one buffer that doubles: a list of pieces would take 300 bytes for each byte that comes alone. */
@@ -86,68 +145,84 @@ function append(body: Buffer, length: number, chunk: Buffer, bytesMax: number): 
   return room;
 }
 
-function tooLarge(request: IncomingMessage, bytesMax: number): RequestProblem {
-  request.pause(); // no byte more; the answer closes the connection
+function tooLarge(bytesMax: number): RequestProblem {
   return new RequestProblem('payload_too_large', { detail: `Send at most ${bytesMax} bytes.` });
 }
 
-function checkMediaType(request: IncomingMessage): void {
-  const type = request.headers['content-type'] ?? '';
-  if (!/^application\/json *(; *charset="?utf-8"? *)?$/i.test(type)) {
-    throw new RequestProblem('unsupported_media_type', { detail: 'Send the header Content-Type: application/json.' });
+function mediaTypeProblem({ headers }: IncomingMessage): RequestProblem | undefined {
+  if (!/^application\/json *(; *charset="?utf-8"? *)?$/i.test(headers['content-type'] ?? '')) {
+    return new RequestProblem('unsupported_media_type', { detail: 'Send the header Content-Type: application/json.' });
   }
-  const encoding = request.headers['content-encoding'] ?? 'identity';
-  if (encoding.toLowerCase() !== 'identity') {
-    throw new RequestProblem('unsupported_media_type', { detail: 'Send the body without Content-Encoding.' });
-  }
+  const encoding = headers['content-encoding'];
+  if (encoding === undefined || encoding.toLowerCase() === 'identity') return undefined;
+  return new RequestProblem('unsupported_media_type', { detail: 'Send the body without Content-Encoding.' });
 }
 
-function parse(body: Buffer): unknown {
+function parse(body: Buffer, { names, hasFraction }: JsonScan): unknown {
   if (body.length === 0) throw invalid('is empty: send a JSON object');
-  let text: string;
-  try {
-    text = utf8.decode(body);
-  } catch {
-    throw invalid('is not valid UTF-8');
-  }
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (error) {
-    throw invalid(`is not valid JSON: ${error instanceof Error ? error.message : error}`);
-  }
-  checkNumbersAndNames(text, value);
+  const value = parseText(textOf(body));
+  if (hasFraction) throw fraction();
+  checkNames(value, names);
   return value;
 }
 
-// In text that is valid JSON each match is a whole string; a colon behind it makes it a member name.
-const STRINGS = /"[^"\\]*(?:\\.[^"\\]*)*"(\s*:)?/g;
-
-function checkNumbersAndNames(text: string, value: unknown): void {
-  let names = 0;
-  const rest = text.replace(STRINGS, (_, colon) => {
-    if (colon !== undefined) names += 1;
-    return '""';
+/** Each item that is an object or a list is replaced by an object with its number. */
+function parseOutline(body: Buffer, { items, names, hasFraction }: JsonScan): ListBody {
+  if (body.length === 0) throw invalid('is empty: send a JSON object');
+  let end = 0;
+  const between = items.map((item, index) => {
+    const text = `${textOf(body.subarray(end, item.start))}{"":${index}}`;
+    end = item.end;
+    return text;
   });
-  if (/\d[.eE]/.test(rest))
-    throw invalid('holds a number with a fraction or an exponent: write whole numbers as digits only');
-  if (names !== countNames(value)) throw invalid('holds an object with the same name twice');
+  const outline = parseText(between.join('') + textOf(body.subarray(end)));
+  if (hasFraction) throw fraction();
+  checkNames(outline, names + items.length);
+  return {
+    outline,
+    read(item) {
+      if (typeof item !== 'object' || item === null) return item;
+      const part = items[(item as { '': number })['']] as Part;
+      const value = parseText(textOf(body.subarray(part.start, part.end)));
+      checkNames(value, part.names);
+      return value;
+    },
+  };
 }
 
-/** A list instead of recursion: the value may be nested deeper than the call stack reaches. */
-function countNames(value: unknown): number {
-  let names = 0;
-  const waiting = [value];
-  while (waiting.length > 0) {
-    const next = waiting.pop();
-    if (typeof next !== 'object' || next === null) continue;
-    // Not a name like others: what reads it into an object of any names would lose it.
-    if (next !== value && Object.hasOwn(next, '__proto__')) throw invalid('holds the name __proto__');
-    const members = Object.values(next);
-    if (!Array.isArray(next)) names += members.length;
-    for (const member of members) waiting.push(member);
+function textOf(bytes: Buffer): string {
+  try {
+    return utf8.decode(bytes);
+  } catch {
+    throw invalid('is not valid UTF-8');
   }
+}
+
+function parseText(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw invalid(`is not valid JSON: ${error instanceof Error ? error.message : error}`);
+  }
+}
+
+/** @param written how many the text has. */
+function checkNames(value: unknown, written: number): void {
+  if (countNames(value, true) !== written) throw invalid('holds an object with the same name twice');
+}
+
+function countNames(value: unknown, isOutermost: boolean): number {
+  if (typeof value !== 'object' || value === null) return 0;
+  // Not an ordinary name: code that copies it into an object would lose it.
+  if (!isOutermost && Object.hasOwn(value, '__proto__')) throw invalid('holds the name __proto__');
+  const members = Object.values(value);
+  let names = Array.isArray(value) ? 0 : members.length;
+  for (const member of members) names += countNames(member, false);
   return names;
+}
+
+function fraction(): RequestProblem {
+  return invalid('holds a number with a fraction or an exponent: write whole numbers as digits only');
 }
 
 function invalid(what: string): RequestProblem {

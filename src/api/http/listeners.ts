@@ -1,22 +1,25 @@
-// Listens with several sockets on one port, all of which serve one HTTP server: the event loop accepts one connection of a
-// listening socket a turn, so under load, when a turn takes long, newcomers would wait for minutes behind one socket.
-// The kernel shares connections out among sockets that say SO_REUSEPORT. decisions/012-several-listening-sockets.md
+// Listens with several sockets on one port, all of which serve one HTTP server: the event loop
+// accepts one connection of a listening socket a turn, so under load, when a turn takes long, new
+// connections would wait for minutes at a single socket. The kernel distributes connections among
+// sockets with SO_REUSEPORT. decisions/012-several-listening-sockets.md
 import cluster from 'node:cluster';
+import { once } from 'node:events';
 import type { Server } from 'node:http';
 import { type AddressInfo, createServer, type ListenOptions, Server as NetServer, type Socket } from 'node:net';
 
-/** At 25 ms a turn, which is what the admission of requests aims at, 2,560 connections a second. */
+/** At 25 ms a turn, the target of the request admission, this is 2,560 connections a second. */
 const SOCKETS = 64;
 
 export interface Listeners {
   port: number;
-  /** Listens no more; resolves when all connections have ended. */
+  /** Stops listening; resolves when all connections have ended. */
   close(): Promise<void>;
 }
 
 /** @throws the listen error (EADDRINUSE, EACCES). */
 export async function listen(server: Server, host: string, port: number): Promise<Listeners> {
-  // In a cluster the primary accepts, and does nothing else. Other systems do not share out.
+  // In a cluster the primary accepts, and does nothing else. Other operating systems do not
+  // distribute connections.
   const isShared = process.platform === 'linux' && !cluster.isWorker;
   if (isShared && port !== 0) await claim(host, port);
   await listening(server, { host, port, reusePort: isShared });
@@ -34,7 +37,10 @@ export async function listen(server: Server, host: string, port: number): Promis
   return { port: address.port, close: closeAll };
 }
 
-/** Sockets that share a port do not get EADDRINUSE for each other, and two services on one port must. */
+/**
+ * Sockets that share a port do not get EADDRINUSE for each other, but two services on one port
+ * must.
+ */
 async function claim(host: string, port: number): Promise<void> {
   const alone = createServer();
   await listening(alone, { host, port });
@@ -46,17 +52,15 @@ function createFeeder(server: Server): NetServer {
   return createServer({ allowHalfOpen: true, noDelay: true }, (socket: Socket) => server.emit('connection', socket));
 }
 
-function listening(server: NetServer, options: ListenOptions): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(options, () => {
-      server.off('error', reject);
-      resolve();
-    });
-  });
+async function listening(server: NetServer, options: ListenOptions): Promise<void> {
+  server.listen(options);
+  await once(server, 'listening');
 }
 
-/** Of an HTTP server, no more than that: its own close() also ends connections that have come and not asked yet. */
+/**
+ * Only this part of the HTTP server: its own close() also ends connections that have not sent a
+ * request yet.
+ */
 function closed(server: NetServer): Promise<void> {
   return new Promise((resolve) => {
     if (server.listening) NetServer.prototype.close.call(server, () => resolve());

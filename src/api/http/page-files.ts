@@ -10,7 +10,7 @@ export interface PageFile {
 }
 
 /** Sends a file, which is read when first asked for, and kept. */
-export function pageFile({ type, from }: PageFile, cacheControl: string): (response: Response) => Promise<void> {
+export function pageFile({ type, from }: PageFile): (response: Response) => Promise<void> {
   let content: Promise<Buffer> | undefined;
   return async (response) => {
     content ??= readFile(fileURLToPath(from())).catch((error: unknown) => {
@@ -18,14 +18,13 @@ export function pageFile({ type, from }: PageFile, cacheControl: string): (respo
       throw error;
     });
     const body = await content;
-    response.setHeader('cache-control', cacheControl);
     sendPage(response, type, body);
   };
 }
 
 /** Answers with the one that `:file` names. */
-export function pageFiles(files: Readonly<Record<string, PageFile>>, cacheControl: string): RequestHandler {
-  const senders = new Map(Object.entries(files).map(([name, file]) => [name, pageFile(file, cacheControl)]));
+export function pageFiles(files: Readonly<Record<string, PageFile>>): RequestHandler {
+  const senders = new Map(Object.entries(files).map(([name, file]) => [name, pageFile(file)]));
   return (request, response) => {
     const send = senders.get(String(request.params.file));
     return send ? send(response) : sendProblem(response, 'not_found');
@@ -35,6 +34,6 @@ export function pageFiles(files: Readonly<Record<string, PageFile>>, cacheContro
 export function sendPage(response: Response, type: string, body: string | Buffer): void {
   response.setHeader('content-type', type);
   response.setHeader('content-length', Buffer.byteLength(body));
-  response.setHeader('x-content-type-options', 'nosniff');
+  response.setHeader('cross-origin-opener-policy', 'same-origin'); // its opener cannot access its window
   response.end(body);
 }

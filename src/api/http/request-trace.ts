@@ -1,5 +1,6 @@
-// The server span of a request. Where it is sampled, the request's own traceparent becomes the span's: what is stored with
-// an update then continues this trace. Where it is not, the caller's is handed on as it came.
+// The server span of a request. Where it is sampled, the request's own traceparent becomes the
+// span's: what is stored with an update then continues this trace. Otherwise the client's is passed
+// on unchanged.
 import type { Request, Response } from 'express';
 import type { Tracing } from '../../shared/tracing.ts';
 import { traceparentOf } from './input.ts';
@@ -8,7 +9,7 @@ const METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIO
 
 export function traceRequest(tracing: Tracing, request: Request, response: Response): void {
   const url = request.url;
-  if (!url.startsWith('/v1/')) return; // health and metrics are asked for all the time
+  if (!url.startsWith('/v1/')) return; // health and metrics are polled continuously
   const method = METHODS.has(request.method) ? request.method : '_OTHER';
   const query = url.indexOf('?');
   const span = tracing.startRequest(method === '_OTHER' ? 'HTTP' : method, traceparentOf(request), {

@@ -1,35 +1,49 @@
-// Listens. Every wait on a client is bounded, and what never becomes a request gets a problem document too.
+// Listens. Every wait for a client is bounded, and input that never becomes a request gets a
+// problem document too.
 import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
+import { ANSWER_HEADERS, setAnswerHeaders } from '../../shared/answer-headers.ts';
+import type { ProblemDetails } from '../../shared/contract.ts';
 import type { Running } from '../../shared/lifecycle.ts';
 import { type ProblemCode, problems } from '../../shared/problems.ts';
+import { within } from '../../shared/within.ts';
 import { createAdmission } from './admission.ts';
+import { createBodyGuard } from './body-guard.ts';
+import { createRequestId, noteAddress, REQUEST_ID, requestIdOf } from './caller.ts';
+import { createLingering } from './lingering.ts';
 import { listen } from './listeners.ts';
+import { createPipelines } from './pipelines.ts';
 import { problemDocument, sendProblem } from './problems.ts';
+import { faultOf } from './request-head.ts';
 
 /**
- * How long a client may take to send a request, for which Node looks every checkMs; and, without reading anything of it,
- * for its answer: unreadMs, or twice that, because Node lets the first time-out pass where a part of a write went out. More than
- * for a request, which is told its reason.
+ * How long a client may take to send a request, for which Node looks every checkMs; and, without
+ * reading anything of it, for its answer: unreadMs, or twice that, because Node lets the first
+ * time-out pass where a part of a write went out. Longer than for a request, which gets a reason.
  */
 const TIMEOUTS = { headersMs: 10_000, requestMs: 30_000, checkMs: 1000, unreadMs: 32_000 };
 /** Above the usual 60 s of a load balancer, so that it is the one to close an idle connection. */
 const KEEP_ALIVE_TIMEOUT_MS = 65_000;
 const HEADER_BYTES_MAX = 16_384;
 const TOLD_AT_ANY_LOAD: ReadonlySet<string> = new Set(['/livez', '/readyz', '/metrics']);
+/** Beyond this rate, such requests are treated like all others. */
+const TOLD_PER_SECOND = 100;
 const CONNECTIONS_MAX = 20_000;
-/** Requests that one connection may have under way or waiting. */
-const PIPELINED_MAX = 100;
+/** An update in a bulk request takes a sixth of the time of a single one. */
+const BYTES_OF_COST = 512;
+/** For a body of unknown length: counted as 1,000 updates. */
+const CHUNKED_COST = 128;
 /**
- * A stop first goes on listening and answers with `Connection: close`, so that clients leave by themselves instead of having their
- * next request meet a closed connection: until none has come for a while, and no longer than the other.
+ * A stop first keeps listening and answers with `Connection: close`, so that clients disconnect by
+ * themselves and no request meets a closed connection: until none has arrived for the first of
+ * these times, and at most for the second.
  */
 const LEAVE_QUIET_MS = 250;
 const LEAVE_MS_MAX = 8000;
 /** How long a connection that came last may take to ask something. */
 const FIRST_REQUEST_MS = 2000;
-/** How long a stop then waits for answers under way. */
+/** How long a stop then waits for answers in flight. */
 const DRAIN_TIMEOUT_MS = 12_000;
 
 export interface HttpServer extends Running {
@@ -38,62 +52,92 @@ export interface HttpServer extends Running {
   refused(): number;
 }
 
-/** @throws the listen error (EADDRINUSE, EACCES). */
+/** The estimated work of a request before its body is read, in units of one update. */
+function costOf({ headers }: IncomingMessage): number {
+  return headers['transfer-encoding'] === undefined
+    ? 1 + Number(headers['content-length'] ?? 0) / BYTES_OF_COST
+    : CHUNKED_COST;
+}
+
+/**
+ * Requests of different kinds have separate shares: reads do not use up the share of updates, and
+ * operators' changes use up neither.
+ */
+function kindOf({ method, url = '' }: IncomingMessage): 'read' | 'admin' | 'write' {
+  if (method === 'GET' || method === 'HEAD') return 'read';
+  return url.startsWith('/v1/accounts') && !url.includes('/holds') ? 'admin' : 'write';
+}
+
+/**
+ * @param clientOf whose share a request takes from. It is asked while not all requests can be taken, so it has to be cheap.
+ * @throws the listen error (EADDRINUSE, EACCES).
+ */
 export async function startServer(
   listener: RequestListener,
   host: string,
   port: number,
   given: Partial<typeof TIMEOUTS> = {},
+  clientOf: (request: IncomingMessage) => string = () => '',
 ): Promise<HttpServer> {
   const timeouts = { ...TIMEOUTS, ...given };
-  /** By connection, oldest first; finished ones are dropped when the next request arrives. */
-  const underWay = new WeakMap<Socket, ServerResponse[]>();
   /** Connections that have not sent a request yet. */
   const unserved = new Set<Socket>();
-  /** Connections with rubbish behind a request whose answer goes on. */
+  /** Connections with garbage after a request whose answer is still in flight. */
   const leaving = new WeakSet<Socket>();
   const admit = createAdmission();
+  const mayTell = createAllowance(TOLD_PER_SECOND);
   let refused = 0;
   /** Since the stop began. */
   let lastRequestAtMs = 0;
+  const lingering = createLingering();
+  const guardBody = createBodyGuard(lingering, (socket, response) => {
+    lingering.deafen(socket);
+    if (!response.headersSent) endConnection(socket, 'invalid_request', SMALL_CHUNKS);
+  });
+  /** Answers input that is not a valid request. */
+  const endConnection = (socket: Socket, code: ProblemCode, details?: ProblemDetails) => {
+    // After a complete request: that one may be taking effect, so it gets its own answer and no
+    // other.
+    const complete = pipelines.underWay(socket).findLast(({ req, writableEnded }) => req.complete && !writableEnded);
+    if (complete) {
+      socket.pause(); // each further byte would be another error
+      lingering.afterAnswer(socket);
+      if (!complete.headersSent) complete.setHeader('connection', 'close');
+      else if (!leaving.has(socket)) complete.once('finish', () => socket.destroySoon()); // a long answer goes on
+      leaving.add(socket);
+      return;
+    }
+    socket.write(rawProblem(code, details));
+    lingering.end(socket);
+  };
   const onRequest = (request: IncomingMessage, response: ServerResponse) => {
-    const earlier = underWay.get(request.socket);
-    if (earlier === undefined) {
-      unserved.delete(request.socket);
-      underWay.set(request.socket, [response]);
-    } else if (earlier.length === 1 && earlier[0]?.writableFinished) earlier[0] = response;
-    else return waitInLine(earlier, request, response);
-    serve(request, response);
+    if (pipelines.isOverfull(request.socket)) return;
+    unserved.delete(request.socket);
+    setAnswerHeaders(response);
+    response.setHeader(REQUEST_ID, requestIdOf(request));
+    guardBody(request, response);
+    pipelines.take(request, response);
   };
-  /** One after the other on each connection, so that answers that the client does not read hold up its next request. */
-  const waitInLine = (earlier: ServerResponse[], request: IncomingMessage, response: ServerResponse) => {
-    const line = earlier.filter((one) => !one.writableFinished);
-    underWay.set(request.socket, [...line, response]);
-    if (line.length >= PIPELINED_MAX) return refuse(response);
-    const previous = line.at(-1);
-    if (!previous) return serve(request, response);
-    previous.once('close', () => {
-      if (!request.socket.destroyed) serve(request, response);
-    });
-  };
-  /** Before anything is read or looked at: it has to be cheap. */
+  /** Called before anything is read, so it has to be cheap. */
   const refuse = (response: ServerResponse) => {
     refused += 1;
     sendProblem(response, 'overloaded');
   };
   const serve = (request: IncomingMessage, response: ServerResponse) => {
     if (stopping) {
-      if (request.url !== '/readyz') lastRequestAtMs = performance.now(); // a load balancer goes on asking
+      if (request.url !== '/readyz') lastRequestAtMs = performance.now(); // a load balancer keeps polling
       response.setHeader('connection', 'close');
     }
-    if (!admit() && !TOLD_AT_ANY_LOAD.has(request.url ?? '')) return refuse(response);
-    if (request.headers.host === undefined && request.httpVersion === '1.1') {
+    const claim = { party: () => `${kindOf(request)} ${clientOf(request)}`, cost: () => costOf(request) };
+    if (!admit(claim) && !(TOLD_AT_ANY_LOAD.has(request.url ?? '') && mayTell())) return refuse(response);
+    const fault = faultOf(request);
+    if (fault) {
       response.setHeader('connection', 'close');
-      sendProblem(response, 'invalid_request', { errors: [{ where: 'header Host', what: 'is required' }] });
-      return;
+      return sendProblem(response, 'invalid_request', fault);
     }
     listener(request, response);
   };
+  const pipelines = createPipelines(lingering, serve, refuse);
   const server = createServer(
     {
       maxHeaderSize: HEADER_BYTES_MAX,
@@ -101,13 +145,15 @@ export async function startServer(
       requestTimeout: timeouts.requestMs,
       connectionsCheckingInterval: timeouts.checkMs,
       requireHostHeader: false, // Node's own refusal has no problem document
+      insecureHTTPParser: false, // whatever NODE_OPTIONS says
       keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
       noDelay: true,
     },
     onRequest,
   );
   server.setTimeout(timeouts.unreadMs, (socket: Socket) => {
-    const isWaitingForUs = underWay.get(socket)?.some(({ writableEnded }) => !writableEnded) && !socket.writableLength;
+    const isWaitingForUs =
+      pipelines.underWay(socket).some(({ writableEnded }) => !writableEnded) && !socket.writableLength;
     if (isWaitingForUs) socket.setTimeout(timeouts.unreadMs);
     else socket.destroy();
   });
@@ -116,31 +162,31 @@ export async function startServer(
   server.on('connection', (socket: Socket) => {
     if (connections === CONNECTIONS_MAX) return socket.destroy();
     connections += 1;
+    noteAddress(socket);
     unserved.add(socket);
     socket.once('close', () => {
       connections -= 1;
       unserved.delete(socket);
     });
   });
+  server.on('checkContinue', (request: IncomingMessage, response: ServerResponse) => {
+    // A client that waits for 100-continue is asked for its body only when it is read: a refused
+    // request need not send it.
+    request.once('resume', () => {
+      if (!response.headersSent) response.writeContinue();
+    });
+    onRequest(request, response);
+  });
   server.on('checkExpectation', onRequest); // an unknown Expect counts as none; Node's refusal has no problem document
   server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
     if (error.code === 'ECONNRESET' || !socket.writable) return socket.destroy();
-    // Rubbish behind a complete request: that one may be taking effect, so it gets its own answer and no other.
-    const complete = underWay.get(socket)?.findLast(({ req, writableEnded }) => req.complete && !writableEnded);
-    if (complete) {
-      socket.pause(); // each further byte would be another error
-      if (!complete.headersSent) complete.setHeader('connection', 'close');
-      else if (!leaving.has(socket)) complete.once('finish', () => socket.destroySoon()); // a long answer goes on to its end
-      leaving.add(socket);
-      return;
-    }
     const code: ProblemCode =
       error.code === 'HPE_HEADER_OVERFLOW'
         ? 'headers_too_large'
         : error.code === 'ERR_HTTP_REQUEST_TIMEOUT'
           ? 'request_timeout'
           : 'invalid_request';
-    socket.end(rawProblem(code));
+    endConnection(socket, code);
   });
   const listeners = await listen(server, host, port);
 
@@ -159,10 +205,10 @@ export async function startServer(
       const areAllServed = unserved.size === 0 || performance.now() > startedAtMs + FIRST_REQUEST_MS;
       if (areAllServed) server.closeIdleConnections();
     }, LEAVE_QUIET_MS);
-    const force = setTimeout(() => server.closeAllConnections(), DRAIN_TIMEOUT_MS);
-    await listeners.close();
+    const closed = listeners.close();
+    await within(DRAIN_TIMEOUT_MS, closed, () => server.closeAllConnections());
+    await closed;
     clearInterval(idle);
-    clearTimeout(force);
     server.close(); // ends its timers
   }
 
@@ -176,11 +222,32 @@ export async function startServer(
   };
 }
 
-function rawProblem(code: ProblemCode): string {
-  const detail = code === 'invalid_request' ? { detail: 'This is not a correct HTTP/1.1 request.' } : {};
-  const body = JSON.stringify(problemDocument(code, detail));
+/** @returns a function that returns true this often in a second. */
+function createAllowance(perSecond: number): () => boolean {
+  let times = 0;
+  let sinceMs = 0;
+  return () => {
+    const nowMs = performance.now();
+    if (nowMs - sinceMs >= 1000) {
+      sinceMs = nowMs;
+      times = 0;
+    }
+    times += 1;
+    return times <= perSecond;
+  };
+}
+
+const NO_HTTP: ProblemDetails = { detail: 'This is not a valid HTTP/1.1 request.' };
+const SMALL_CHUNKS: ProblemDetails = {
+  detail: 'Send the body in chunks of more than a few bytes, or with its Content-Length.',
+};
+
+function rawProblem(code: ProblemCode, details = code === 'invalid_request' ? NO_HTTP : {}): string {
+  const body = JSON.stringify(problemDocument(code, details));
   return [
     `HTTP/1.1 ${problems[code].status} ${problems[code].title}`,
+    ...Object.entries(ANSWER_HEADERS).map(([name, value]) => `${name}: ${value}`),
+    `${REQUEST_ID}: ${createRequestId()}`,
     'content-type: application/problem+json',
     `content-length: ${Buffer.byteLength(body)}`,
     'connection: close',

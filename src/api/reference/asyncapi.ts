@@ -1,5 +1,5 @@
-// The events as an AsyncAPI 3.0 document, made of the schema that the worker checks them with.
-import { z } from 'zod';
+// The events as an AsyncAPI 3.0 document, made from the schema that the worker checks them with.
+
 import { type Change, changeOf } from '../../shared/change.ts';
 import { CHANGE_TYPES, type ChangeType } from '../../shared/contract.ts';
 import {
@@ -10,7 +10,9 @@ import {
   encodeEventBatch,
 } from '../../shared/events.ts';
 import type { Topology } from '../../shared/topology.ts';
-import { EXAMPLE_EPOCH } from '../calls/answers.ts';
+import { z } from '../../shared/zod.ts';
+import { EXAMPLE_EPOCH } from '../calls/event-id.ts';
+import { completeForm } from './forms.ts';
 
 const EXAMPLE: Change & { traceparent: null } = {
   ...changeOf('alice', 'balance.credited', new Date('2026-11-23T20:24:34.540Z'), {
@@ -22,7 +24,7 @@ const EXAMPLE: Change & { traceparent: null } = {
 
 /** @param topology as this service declares it: its names are part of the contract. */
 export function asyncApiDocument(version: string, topology: Topology): object {
-  const { $schema, ...event } = z.toJSONSchema(balanceEvent, { target: 'draft-7' });
+  const { $schema, ...event } = z.toJSONSchema(balanceEvent, { target: 'draft-7', override: completeForm });
   const common = {
     correlationId: { location: '$message.header#/message_id', description: 'The id of the first event.' },
     headers: {
@@ -52,7 +54,7 @@ export function asyncApiDocument(version: string, topology: Topology): object {
     action: 'send',
     channel: { $ref: `#/channels/${name}` },
     summary:
-      'At least once, persistent; in order of version per account except around rejections, redelivery and failover.',
+      'At least once, persistent; in version order per account except around rejections, redelivery and failover.',
     bindings: { amqp: { deliveryMode: 2, mandatory: true, timestamp: true, bindingVersion: '0.3.0' } },
   });
   return {
@@ -62,8 +64,8 @@ export function asyncApiDocument(version: string, topology: Topology): object {
       version,
       license: { name: 'MIT' },
       description:
-        'Every accepted change, published to a topic exchange of RabbitMQ. Bind a queue of your own. Drop what is not above the ' +
-        'last version that you handled of an account, hold what leaves a gap, and report a gap that stays.',
+        'Every accepted change, published to a topic exchange of RabbitMQ. Bind your own queue. Drop events that are not above the ' +
+        'last version you handled for an account, hold events that leave a gap, and report a gap that persists.',
     },
     defaultContentType: EVENT_CONTENT_TYPE,
     channels: Object.fromEntries(CHANGE_TYPES.map((type) => [nameOf(type), channel(type)])),
@@ -81,7 +83,7 @@ export function asyncApiDocument(version: string, topology: Topology): object {
         batch: {
           ...common,
           name: 'batch',
-          title: 'Several changes, where EVENTS_PER_MESSAGE_MAX is above 1',
+          title: 'Several changes, if EVENTS_PER_MESSAGE_MAX is above 1',
           contentType: EVENT_BATCH_CONTENT_TYPE,
           payload: { type: 'array', minItems: 2, items: { $ref: '#/components/schemas/BalanceEvent' } },
           examples: [

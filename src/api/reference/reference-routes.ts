@@ -1,10 +1,11 @@
 // /openapi.json, /asyncapi.json, and /docs, a page that shows the first. All of it comes from this process: it works
-// without internet. Made when first asked for.
+// without internet.
 import { readFile } from 'node:fs/promises';
 import type { RequestHandler } from 'express';
 import type { Topology } from '../../shared/topology.ts';
 import { type PageFile, pageFiles, sendPage } from '../http/page-files.ts';
 import { asyncApiDocument } from './asyncapi.ts';
+import type { Auth } from './responses.ts';
 
 /** Swagger UI sets styles of elements, and shows images that it brings as data. */
 const CONTENT_SECURITY_POLICY = [
@@ -19,10 +20,12 @@ const PAGE = `<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>highload-balance API</title>
+<meta name="color-scheme" content="light dark">
 <link rel="icon" href="docs/favicon-32x32.png">
 <link rel="stylesheet" href="docs/swagger-ui.css">
+<script src="docs/scheme.js"></script>
 <script src="docs/swagger-ui-bundle.js" defer></script>
-<script src="docs/start.js" defer></script>
+<script src="docs/start.js" type="module"></script>
 </head>
 <body>
 <noscript>This page needs JavaScript. The document itself: <a href="openapi.json">openapi.json</a>; the events: <a href="asyncapi.json">asyncapi.json</a>.</noscript>
@@ -34,24 +37,29 @@ const ofSwaggerUi = (name: string, type: string): PageFile => ({
   type,
   from: () => import.meta.resolve(`swagger-ui-dist/${name}`),
 });
+const own = (name: string): PageFile => ({ type: 'text/javascript', from: () => new URL(name, import.meta.url) });
 const FILES = {
   'swagger-ui.css': ofSwaggerUi('swagger-ui.css', 'text/css'),
   'swagger-ui-bundle.js': ofSwaggerUi('swagger-ui-bundle.js', 'text/javascript'),
   'favicon-32x32.png': ofSwaggerUi('favicon-32x32.png', 'image/png'),
-  'start.js': { type: 'text/javascript', from: () => new URL('start.js', import.meta.url) },
+  'scheme.js': own('scheme.js'),
+  'start.js': own('start.js'),
+  'examples.js': own('examples.js'),
 };
-const CACHE_S = 3600;
 
 export interface ReferenceOptions {
   topology: Topology;
+  auth: Auth;
 }
 
-export function referenceRoutes({ topology }: ReferenceOptions) {
+export function referenceRoutes({ topology, auth }: ReferenceOptions) {
   const openApi = once(async () => {
     const { openApiDocument } = await import('./openapi.ts');
-    return JSON.stringify(openApiDocument(await version()));
+    return JSON.stringify(openApiDocument(await version(), auth));
   });
   const asyncApi = once(async () => JSON.stringify(asyncApiDocument(await version(), topology)));
+
+  openApi().catch(() => {}); // started early because it takes about 25 ms; a failure is reported to the first reader
 
   const json =
     (document: () => Promise<string>): RequestHandler =>
@@ -63,7 +71,7 @@ export function referenceRoutes({ topology }: ReferenceOptions) {
     sendPage(response, 'text/html; charset=utf-8', PAGE);
   };
 
-  return { openApi: json(openApi), asyncApi: json(asyncApi), page, file: pageFiles(FILES, `max-age=${CACHE_S}`) };
+  return { openApi: json(openApi), asyncApi: json(asyncApi), page, file: pageFiles(FILES) };
 }
 
 /** A failure is not kept. */

@@ -1,8 +1,10 @@
-// A batch of operations as the parameters of apply_changes, and its answer as results. Both go as text that is made and read here:
-// through the driver's own arrays and rows a batch of 1,000 costs six times as much.
+// A batch of operations as the parameters of apply_changes, and its answer as results. Both are
+// text that is encoded and decoded here: with the driver's own arrays and rows, a batch of 1,000
+// costs six times as much.
+import { type Literal, texts, textsOrNull, words, wordsOrNull } from '../../shared/array-literals.ts';
 import type { HoldState, Leg, LegResult, Operation, OperationResult } from './operation.ts';
 
-const PARAMETERS = 25;
+const PARAMETERS = 26;
 
 /** The contract is above the function: migrations/functions/apply_changes.sql. */
 export const APPLY = {
@@ -26,8 +28,6 @@ export interface ApplyAnswer {
   batch_epoch: number;
   batch_time: Date;
 }
-
-type Literal = string | null;
 
 export function parametersOf(operations: readonly Operation[]): Literal[] {
   const arePlain = operations.every(({ kind }) => kind === 'update');
@@ -64,6 +64,9 @@ export function parametersOf(operations: readonly Operation[]): Literal[] {
     isFingerprinted ? bytes(operations.map(({ fingerprint }) => fingerprint)) : null,
     isKeyed ? firstsOf(operations) : null,
     ...(arePlain ? NOTHING_ELSE : kindsOf(operations, places)),
+    operations.some(({ isDeclineForgotten }) => isDeclineForgotten)
+      ? `{${operations.map(({ isDeclineForgotten }) => isDeclineForgotten === true).join(',')}}`
+      : null,
   ];
 }
 
@@ -110,7 +113,10 @@ function kindsOf(operations: readonly Operation[], places: ReadonlyMap<string, n
   ];
 }
 
-/** Of each leg of a transfer the lowest debited one, by its index from 1: the key belongs to its account. Null where there is none. */
+/**
+ * For each leg of a transfer, the index (from 1) of the lowest debited leg, whose account holds the
+ * key. Null if there is none.
+ */
 function payersOf(operations: readonly Operation[], firstLegs: readonly number[]): Literal {
   const payers = operations.flatMap(({ kind, legs, keyAccountId }, index) => {
     if (legs.length === 1 || kind === 'atomic') return legs.map(() => null);
@@ -211,24 +217,6 @@ function numbersIn(literal: string): (number | null)[] {
 function timeIn(element: string | undefined): string | undefined {
   if (element === undefined || element === 'NULL') return undefined;
   return new Date(`${element.slice(1, -1).replace(' ', 'T')}:00`).toISOString();
-}
-
-/** Of what needs no quotes. */
-function words(values: readonly (string | number | null)[]): string {
-  return `{${values.map((value) => value ?? 'NULL').join(',')}}`;
-}
-
-function wordsOrNull(values: readonly (string | number | null)[]): Literal {
-  return values.every((value) => value === null) ? null : words(values);
-}
-
-/** Quoted without exception: unquoted, `NULL` would be one. */
-function texts(values: readonly (string | null)[]): string {
-  return `{${values.map((value) => (value === null ? 'NULL' : `"${value.replace(/["\\]/g, '\\$&')}"`)).join(',')}}`;
-}
-
-function textsOrNull(values: readonly (string | null)[]): Literal {
-  return values.every((value) => value === null) ? null : texts(values);
 }
 
 function bytes(values: readonly (string | null)[]): string {

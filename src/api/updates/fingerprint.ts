@@ -1,18 +1,37 @@
-// What a request under an idempotency key was, in 16 bytes: a retry has the same, anything else another. Releases have to agree
-// on it, since they may serve the two: so its text is fixed here, whatever becomes of the code that reads requests.
-import { hash } from 'node:crypto';
+// A digest of a request with an idempotency key, in 16 bytes: a retry has the same, any other
+// request a different one. Releases have to agree on it, because different releases may serve a
+// request and its retry: so the hashed text is fixed here, independently of the code that reads
+// requests.
+import { createHash, hash } from 'node:crypto';
 
 /** Bytes of the SHA-256, two digits each: the rest would only fill the table. */
 const DIGITS = 32;
 
 /**
  * @param operation the name of the call.
- * @param fields what the request says: JSON values by name, at any depth. What it leaves out is undefined, which counts for nothing;
- * the order of names counts for nothing either, that of lists does.
+ * @param fields what the request says: JSON values by name, at any depth. What it leaves out is
+ * undefined, which is ignored; the order of names is ignored too, the order of lists is not.
  * @returns hexadecimal digits.
  */
 export function fingerprintOf(operation: string, fields: object): string {
   return hash('sha256', JSON.stringify([operation, sorted(fields)]), 'hex').slice(0, DIGITS);
+}
+
+/** The same for fields that are one list, in pieces: for a large request it takes long. */
+export async function fingerprintOfList(
+  operation: string,
+  name: string,
+  items: readonly object[],
+  pause: () => Promise<void> | undefined,
+): Promise<string> {
+  const sha256 = createHash('sha256').update(`[${JSON.stringify(operation)},[[${JSON.stringify(name)},[`);
+  let separator = '';
+  for (const item of items) {
+    await pause();
+    sha256.update(separator + JSON.stringify(sorted(item)));
+    separator = ',';
+  }
+  return sha256.update(']]]]').digest('hex').slice(0, DIGITS);
 }
 
 function sorted(value: unknown): unknown {

@@ -2,7 +2,10 @@
 
 /** 16 KiB. Two busy accounts rarely share one; where they do, each only looks busier than it is. */
 const COUNTERS = 4096;
-/** After so many legs all counters are halved: what was busy a few seconds ago is not busy for good. */
+/**
+ * After so many legs all counters are halved: an account that was busy a few seconds ago does not
+ * stay busy.
+ */
 const HALVE_AFTER_LEGS = 65_536;
 /** An account is the busiest by so much, or none is. Two that are equally busy must not take turns. */
 const BUSIER = 2;

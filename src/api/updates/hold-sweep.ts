@@ -1,9 +1,10 @@
-// Writes the expiry of holds on accounts that nobody changes. Every process looks each second; they do not wait for each other.
+// Writes the expiry of holds on accounts that are not otherwise changed. Every process checks each
+// second; they do not wait for each other.
 import type { Pool } from '../../shared/database.ts';
 import type { Logger } from '../../shared/logging.ts';
 
 const CHECK_MS = 1000;
-/** In one statement: it holds the locks of their accounts for some 10 ms. */
+/** In one statement: it holds the locks of their accounts for about 10 ms. */
 const HOLDS_MAX = 1000;
 
 /** @param onExpiry after new changes. Call the result to stop. */

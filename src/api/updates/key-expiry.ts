@@ -1,6 +1,8 @@
-// Lets idempotency keys go by age. Every process looks now and then; the database lets one at a time do it.
+// Expires idempotency keys by age. Every process checks periodically; the database lets one at a
+// time do it.
 import type { Pool } from '../../shared/database.ts';
 import type { Logger } from '../../shared/logging.ts';
+import { isLockNotAvailable } from '../../shared/sqlstate.ts';
 
 const CHECK_MS_MAX = 60_000;
 /** Checks in the time that keys are kept: how exactly it is met. */
@@ -12,7 +14,7 @@ export function startKeyExpiry(pool: Pool, keptMs: number, log: Logger): () => v
     () => {
       expireKeys(pool, keptMs).then(
         (expired) => expired && log.info('the older idempotency keys have expired'),
-        (error) => log.warn({ err: error }, 'cannot let idempotency keys expire; they stay until the next attempt'),
+        (error) => log.warn({ err: error }, 'cannot expire idempotency keys; they stay until the next attempt'),
       );
     },
     Math.min(CHECK_MS_MAX, keptMs / CHECKS),
@@ -20,7 +22,10 @@ export function startKeyExpiry(pool: Pool, keptMs: number, log: Logger): () => v
   return () => clearInterval(timer);
 }
 
-/** @returns whether keys went. Not while another session, such as a backup, holds a lock on them. */
+/**
+ * @returns whether keys were removed. Not while another session, such as a backup, holds a lock on
+ * them.
+ */
 async function expireKeys(pool: Pool, keptMs: number): Promise<boolean> {
   try {
     const { rows } = await pool.query<{ expired: boolean }>(
@@ -29,9 +34,7 @@ async function expireKeys(pool: Pool, keptMs: number): Promise<boolean> {
     );
     return rows[0]?.expired === true;
   } catch (error) {
-    if ((error as { code?: string }).code === LOCK_NOT_AVAILABLE) return false;
+    if (isLockNotAvailable(error)) return false;
     throw error;
   }
 }
-
-const LOCK_NOT_AVAILABLE = '55P03';

@@ -1,39 +1,52 @@
-// One connection that applies operations in batches. A batch is whatever gathered while the last one was in flight: no
-// timers, so a lone request goes at once and a crowd shares one commit.
+// One connection that applies operations in batches. A batch is whatever gathered while the last
+// one was in flight: no timers, so a lone request is sent at once and a crowd shares one commit.
 //
 // Every operation gets exactly one result, and the result is never more certain than what is known:
 //   - never sent (no connection)                          unavailable: nothing changed; never overloaded then
-//   - the server said that the statement was rolled back  each goes again alone, so a bad one hurts only itself
+//   - the server said that the statement was rolled back  each is retried alone, so a bad one only fails itself
 //   - sent, and no answer                                 with a key: sent once more under it, which settles it;
 //                                                         without: outcome_unknown
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from '../../shared/logging.ts';
+import { effectOf, isTransient, refusalOf } from '../../shared/sqlstate.ts';
 import type { TracedSpan, Tracing } from '../../shared/tracing.ts';
-import { createLaneLink, effectOf, isTransient, refusalOf } from './lane-link.ts';
-import type { Kind, Operation, OperationResult } from './operation.ts';
+import type { AnswersMemory } from './answers-memory.ts';
+import type { DeclineLimit } from './decline-limit.ts';
+import { type Job, JobQueue } from './job-queue.ts';
+import { createLaneLink } from './lane-link.ts';
+import type { Kind, Leg, Operation, OperationResult } from './operation.ts';
 
 export interface LaneOptions {
   databaseUrl: string;
   log: Logger;
   /** Legs in one statement, but for an operation that has more by itself. */
   batchRowsMax: number;
-  /** Legs that wait. */
+  /** Legs that wait, of each priority. */
   queueRowsMax: number;
-  /** While the first in a queue has waited longer, no more are taken into it: overloaded, or unavailable without a connection. */
+  /**
+   * While the first operation of a client has waited longer, no more are accepted: overloaded, or
+   * unavailable without a connection.
+   */
   queueWaitMaxMs: number;
+  /** Whether clients take turns, and none fills a queue alone. */
+  isShared: boolean;
+  /** One for all lanes. */
+  declineLimit: DeclineLimit;
   statementTimeoutMs: number;
   idempotencyKeysKeptMs: number;
   /** Called after a batch that changed a balance was committed. */
   onChange: () => void;
   /** Called after each batch. */
   onBatch: BatchObserver;
+  /** Receives each change that is answered. */
+  answers: AnswersMemory;
   tracing?: Tracing | undefined;
 }
 
 /** @param waitedMs of the first operation in the batch. */
 export type BatchObserver = (legs: number, waitedMs: number, tookMs: number) => void;
 
-/** Who waits for an answer: a client with one operation, or one with many at once. */
+/** What waits for an answer: a single operation, or a bulk request. */
 export type Priority = 'single' | 'bulk';
 
 /** Since the start of the process, except for what waits now. */
@@ -47,7 +60,7 @@ export interface LaneCounts {
   waitedMs: number;
 }
 
-/** By operation and outcome, such as `transfer applied`; an answer that was given again is `replayed`. */
+/** By operation and outcome, such as `transfer applied`; a repeated answer is `replayed`. */
 export type Outcomes = Record<string, number>;
 
 /** What an operation is counted as. */
@@ -65,26 +78,27 @@ export const COUNTED_AS = {
 } as const satisfies Record<Kind, string>;
 
 export interface Lane {
-  /** Never rejects. Operations of one priority keep their order. */
+  /** Never rejects. Operations of one client and priority keep their order. */
   submit(operation: Operation, priority: Priority): Promise<OperationResult>;
+  /** Legs of bulk requests that wait: of a client, and the clients that have some. */
+  bulkWaiting(client: string): { legs: number; clients: number };
+  /** Whether single operations came within the last second. */
+  singlesCome(): boolean;
   counts(): LaneCounts;
+  /** Why it could apply nothing now, in a few words; undefined where it could. Connects when it is not connected. */
+  problem(): Promise<string | undefined>;
   /** Of all operations answered since the start of the process. */
   outcomes(): Outcomes;
   /** Answers everything that waits, then disconnects. New operations are refused as unavailable. */
   stop(): Promise<void>;
 }
 
-interface Job {
-  operation: Operation;
-  submittedAtMs: number;
-  resolve(result: OperationResult): void;
-}
-
 /** Part of a batch that is kept for bulk requests while there are some. */
 const BULK_SHARE_MIN = 0.25;
 /**
- * Legs of bulk requests in a batch while single operations come: those that arrive during it wait for its end, as do other lanes for
- * its accounts. Batches of 1,000 save bulk a seventh of its time, and cost them four times as much.
+ * Legs of bulk requests in a batch while single operations, or bulk of several clients, come:
+ * operations that arrive during it wait for its end, as do other lanes for its accounts. Batches of
+ * 1,000 would save bulk a seventh of its time, and make single operations wait four times as long.
  */
 const BULK_BESIDE_SINGLES_MAX = 100;
 /** Single operations come, where the last one is no older. */
@@ -96,9 +110,10 @@ const SETTLE_RETRY_MS = 200;
 const ROLLBACK_RETRIES = 3;
 
 export function createLane(options: LaneOptions): Lane {
-  const { log, batchRowsMax, queueRowsMax, queueWaitMaxMs, onChange, onBatch, tracing } = options;
-  const { idempotencyKeysKeptMs, statementTimeoutMs } = options;
-  // Two queues, so that a client with thousands of operations does not put itself before all the others.
+  const { log, batchRowsMax, queueRowsMax, queueWaitMaxMs, isShared, onChange, onBatch, answers, tracing } = options;
+  const { idempotencyKeysKeptMs, statementTimeoutMs, declineLimit } = options;
+  const clientOf = ({ actor }: Operation) => (isShared ? (actor ?? '') : '');
+  // Two queues, so that a client with thousands of operations does not get ahead of all the others.
   const queues: Record<Priority, JobQueue> = { single: new JobQueue(), bulk: new JobQueue() };
   const counts = { batches: 0, legs: 0, largestBatch: 0, waitedMs: 0 };
   const outcomes: Outcomes = {};
@@ -107,16 +122,20 @@ export function createLane(options: LaneOptions): Lane {
     outcomes[name] = (outcomes[name] ?? 0) + 1;
   };
   let lastSingleAtMs = Number.NEGATIVE_INFINITY;
+  /** Since when what waits has waited for the end of the batch in flight. */
+  let heldUpSinceMs = 0;
   let working: Promise<void> | undefined;
   let stopped = false;
   const link = createLaneLink(options);
+
+  const singlesCome = () => performance.now() - lastSingleAtMs < SINGLES_COME_MS;
 
   /** Singles first, and the rest of the batch for bulk, which always gets a part. */
   function takeBatch(): { batch: Job[]; waitedMs: number } {
     const nowMs = performance.now();
     const bulkShare = queues.bulk.legs > 0 ? Math.ceil(batchRowsMax * BULK_SHARE_MIN) : 0;
     const singles = queues.single.take(Math.max(1, batchRowsMax - bulkShare));
-    const bulkMax = nowMs - lastSingleAtMs < SINGLES_COME_MS ? BULK_BESIDE_SINGLES_MAX : batchRowsMax;
+    const bulkMax = singlesCome() || queues.bulk.clients > 1 ? BULK_BESIDE_SINGLES_MAX : batchRowsMax;
     const batch = singles.concat(queues.bulk.take(Math.min(bulkMax, batchRowsMax - legsOf(singles))));
     const legs = legsOf(batch);
     counts.batches += 1;
@@ -124,6 +143,10 @@ export function createLane(options: LaneOptions): Lane {
     counts.largestBatch = Math.max(counts.largestBatch, legs);
     const waitedMs = nowMs - (batch[0]?.submittedAtMs ?? 0);
     counts.waitedMs += waitedMs;
+    heldUpSinceMs = nowMs;
+    for (const { operation } of batch) {
+      if (declineLimit.isSpent(operation.actor ?? '')) operation.isDeclineForgotten = true;
+    }
     return { batch, waitedMs };
   }
 
@@ -139,7 +162,7 @@ export function createLane(options: LaneOptions): Lane {
       try {
         answerLast = await applied;
       } catch (error) {
-        log.error({ err: error }, 'a batch failed in an unforeseen way'); // its answers may be wrong by now: admit it
+        log.error({ err: error }, 'a batch failed in an unforeseen way'); // its answers may be wrong by now: report it
         answerAll(batch, 'outcome_unknown');
       }
       span?.end();
@@ -153,7 +176,8 @@ export function createLane(options: LaneOptions): Lane {
   async function apply(batch: Job[], span: TracedSpan | undefined): Promise<() => void> {
     if (!(await link.ready())) {
       span?.fail('unavailable');
-      // With all that gathered meanwhile: another attempt may take as long, and would end no better.
+      // Along with everything that gathered meanwhile: another attempt may take as long and would
+      // fail too.
       answerAll([...batch, ...queues.single.take(), ...queues.bulk.take()], 'unavailable');
       return () => {};
     }
@@ -171,7 +195,9 @@ export function createLane(options: LaneOptions): Lane {
     }
   }
 
-  /** After a rollback that one operation caused: each alone, so that only the culprit fails. */
+  /**
+   * After a rollback that one operation caused: each is sent alone, so that only the culprit fails.
+   */
   async function applyEach(batch: Job[]): Promise<void> {
     for (const job of batch) {
       for (let attempt = 1; ; attempt += 1) {
@@ -194,13 +220,16 @@ export function createLane(options: LaneOptions): Lane {
     }
   }
 
-  /** The connection goes too: it may be bound to a server that was demoted, or to a statement that is gone. */
+  /**
+   * The connection is dropped too: it may lead to a demoted server, or have lost its prepared
+   * statement.
+   */
   function refuse(batch: Job[], error: unknown): void {
     link.discard();
     answerAll(batch, refusalOf(error));
   }
 
-  /** The outcome is unknown: a key finds it out, without one nothing safe can be done. */
+  /** The outcome is unknown: a retry with the key reveals it; without a key, no retry is safe. */
   async function settle(batch: Job[]): Promise<void> {
     link.discard();
     answerAll(
@@ -214,7 +243,8 @@ export function createLane(options: LaneOptions): Lane {
       if (performance.now() > deadline) return answerAll(keyed, 'outcome_unknown');
       await delay(SETTLE_RETRY_MS);
     }
-    // After its key has gone it would be applied twice, and a statement may wait its whole time before it looks for the key.
+    // Once its key has expired it would be applied twice, and a statement may wait its whole
+    // timeout before it looks up the key.
     const firstAtMs = Math.min(...keyed.map(({ submittedAtMs }) => submittedAtMs));
     if (performance.now() + statementTimeoutMs >= firstAtMs + idempotencyKeysKeptMs) {
       return answerAll(keyed, 'outcome_unknown');
@@ -232,8 +262,16 @@ export function createLane(options: LaneOptions): Lane {
     let changed = false;
     results.forEach((result, index) => {
       const replayed = 'replayed' in result && result.replayed;
-      if (result.outcome === 'applied' && !replayed) changed = true;
       const job = batch[index] as Job;
+      if (result.outcome === 'applied' && !replayed) {
+        changed = true;
+        result.legs.forEach((leg, number) => {
+          if (leg) answers.note((job.operation.legs[number] as Leg).accountId, leg);
+        });
+      }
+      if ('found' in result && !replayed && job.operation.idempotencyKey !== null) {
+        declineLimit.count(job.operation.actor ?? '');
+      }
       count(job.operation, replayed ? 'replayed' : result.outcome);
       job.resolve(result);
     });
@@ -247,6 +285,16 @@ export function createLane(options: LaneOptions): Lane {
     }
   }
 
+  /** @returns whether there is room in the queue now. Those who have more than this client then would give it some. */
+  function makeRoom(queue: JobQueue, client: string, { legs }: Operation): boolean {
+    while (queue.legs >= queueRowsMax) {
+      const job = queue.pushOut(client, legs.length);
+      if (!job) return false;
+      void refused(job.operation, 'overloaded').then(job.resolve);
+    }
+    return true;
+  }
+
   function refused(operation: Operation, outcome: 'unavailable' | 'overloaded'): Promise<OperationResult> {
     count(operation, outcome);
     return Promise.resolve({ outcome });
@@ -257,18 +305,23 @@ export function createLane(options: LaneOptions): Lane {
       if (stopped) return refused(operation, 'unavailable');
       const queue = queues[priority];
       const nowMs = performance.now();
-      const firstWaitedMs = nowMs - (queue.first?.submittedAtMs ?? nowMs);
-      if (queue.legs >= queueRowsMax || firstWaitedMs > queueWaitMaxMs) {
+      const client = clientOf(operation);
+      if (queues.single.legs + queues.bulk.legs === 0) heldUpSinceMs = nowMs;
+      const waitedMs = Math.max(queue.waitedMs(client, nowMs), nowMs - heldUpSinceMs);
+      if (waitedMs > queueWaitMaxMs || !makeRoom(queue, client, operation)) {
         return refused(operation, link.isConnected() ? 'overloaded' : 'unavailable');
       }
       if (priority === 'single') lastSingleAtMs = nowMs;
       return new Promise((resolve) => {
-        queue.push({ operation, submittedAtMs: nowMs, resolve });
-        // At once: the first of a crowd goes alone, the others gather behind it.
+        queue.push(client, { operation, submittedAtMs: nowMs, resolve });
+        // At once: the first of a crowd is sent alone, the others gather after it.
         working ??= Promise.resolve().then(work);
       });
     },
+    singlesCome,
+    bulkWaiting: (client) => ({ legs: queues.bulk.legsOf(client), clients: queues.bulk.clients }),
     counts: () => ({ waiting: queues.single.legs + queues.bulk.legs, ...counts }),
+    problem: () => link.problem(),
     outcomes: () => outcomes,
     async stop() {
       stopped = true;
@@ -276,42 +329,6 @@ export function createLane(options: LaneOptions): Lane {
       await link.close();
     },
   };
-}
-
-/** First in, first out, by legs. */
-class JobQueue {
-  legs = 0;
-  #jobs: Job[] = [];
-
-  get first(): Job | undefined {
-    return this.#jobs[0];
-  }
-
-  push(job: Job): void {
-    this.#jobs.push(job);
-    this.legs += job.operation.legs.length;
-  }
-
-  /** As many as have at most so many legs together, or the first one alone. */
-  take(legsMax = Number.POSITIVE_INFINITY): Job[] {
-    const jobs = this.#jobs;
-    if (legsMax <= 0) return [];
-    if (this.legs <= legsMax) {
-      this.#jobs = [];
-      this.legs = 0;
-      return jobs;
-    }
-    let count = 0;
-    let legs = 0;
-    for (const { operation } of jobs) {
-      if (count > 0 && legs + operation.legs.length > legsMax) break;
-      count += 1;
-      legs += operation.legs.length;
-    }
-    this.#jobs = jobs.slice(count);
-    this.legs -= legs;
-    return jobs.slice(0, count);
-  }
 }
 
 function traceBatch(tracing: Tracing, batch: Job[]): TracedSpan | undefined {
@@ -331,7 +348,7 @@ function legsOf(batch: readonly Job[]): number {
   return batch.reduce((sum, { operation }) => sum + operation.legs.length, 0);
 }
 
-/** Whether sending it again finds out what became of it: by its key, or by the hold that it made. */
+/** Whether a retry reveals the outcome: by its key, or by the hold that it made. */
 function isSettling({ operation }: Job): boolean {
   return operation.idempotencyKey !== null || operation.kind === 'hold';
 }

@@ -1,15 +1,22 @@
-// Spreads operations over a fixed number of lanes. An account always uses the same lane of a process, so a hot account's
-// updates meet in one batch instead of queueing for its row on several connections; what changes several accounts goes to
-// the lane of the busiest. Lanes that meet on an account take turns: each locks in the same order, so they never deadlock.
+// Spreads operations over a fixed number of lanes. An account always uses the same lane of a
+// process, so a hot account's updates meet in one batch instead of queueing for its row on several
+// connections; an operation on several accounts goes to the lane of the busiest. Lanes that meet on
+// an account take turns: each locks in the same order, so they never deadlock.
 import { createHeat } from './heat.ts';
 import { createLane, type LaneCounts, type LaneOptions, type Outcomes, type Priority } from './lane.ts';
 import type { Operation, OperationResult } from './operation.ts';
 
 export interface Lanes {
-  /** Never rejects. Updates of one account and priority take effect in the order of submission. */
+  /** Never rejects. Updates of one client, account and priority take effect in the order of submission. */
   submit(operation: Operation, priority: Priority): Promise<OperationResult>;
+  /** Legs of bulk requests that wait: of a client in all lanes, and the most clients that have some in one. */
+  bulkWaiting(client: string): { legs: number; clients: number };
+  /** Whether single operations came within the last second. */
+  singlesCome(): boolean;
   /** Of all lanes together. */
   counts(): LaneCounts;
+  /** Why lanes cannot apply updates, and how many, one sentence each. Opens missing connections. */
+  problems(): Promise<string[]>;
   outcomes(): Outcomes;
   stop(): Promise<void>;
 }
@@ -19,6 +26,14 @@ export function createLanes(count: number, options: LaneOptions): Lanes {
   const heat = createHeat();
   return {
     submit: (operation, priority) => lanes[heat.busiest(operation.legs) % count]!.submit(operation, priority),
+    bulkWaiting(client) {
+      const each = lanes.map((lane) => lane.bulkWaiting(client));
+      return {
+        legs: each.reduce((sum, { legs }) => sum + legs, 0),
+        clients: Math.max(...each.map(({ clients }) => clients)),
+      };
+    },
+    singlesCome: () => lanes.some((lane) => lane.singlesCome()),
     counts() {
       const total = { waiting: 0, batches: 0, legs: 0, largestBatch: 0, waitedMs: 0 };
       for (const lane of lanes) {
@@ -30,6 +45,14 @@ export function createLanes(count: number, options: LaneOptions): Lanes {
         total.waitedMs += one.waitedMs;
       }
       return total;
+    },
+    async problems() {
+      const found = await Promise.all(lanes.map((lane) => lane.problem()));
+      const byProblem = Map.groupBy(
+        found.filter((problem) => problem !== undefined),
+        (problem) => problem,
+      );
+      return [...byProblem].map(([problem, { length }]) => `${length} of ${count} lanes: ${problem}`);
     },
     outcomes() {
       const total: Outcomes = {};

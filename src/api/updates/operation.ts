@@ -1,16 +1,19 @@
-// What goes into a lane and what comes out of it. An operation takes effect whole or not at all.
+// The input and output of a lane. An operation takes effect as a whole or not at all.
 
 /** A change of one account. */
 export interface Leg {
   accountId: string;
-  /** Minor units, a credit is positive. Of a hold: what is set aside, freed, or its new total. Null: what is left of it, or as it is. */
+  /**
+   * Minor units, a credit is positive. For a hold: the amount set aside or released, or the new
+   * total. Null: all that is left, or unchanged.
+   */
   amount: number | null;
   reference: string | null;
   /** JSON text, as it is stored and hashed. */
   metadata: string | null;
-  /** Else it is declined as version_mismatch; null: any. Of updates. */
+  /** Otherwise the update is declined as version_mismatch; null: any version. Only for updates. */
   expectedVersion: number | null;
-  /** Takes what is available, `amount` at most and 1 at least. Of debits. */
+  /** Takes what is available, at most `amount` and at least 1. Only for debits. */
   upTo: boolean;
 }
 
@@ -38,9 +41,11 @@ export interface Operation {
   idempotencyKey: string | null;
   /** Of the request, see fingerprint.ts; null where there is no key. Holds always have one. */
   fingerprint: string | null;
-  /** Name of the client whose API key signed the request, null where none is asked for. */
+  /** Name of the client whose API key signed the request, null if authentication is off. */
   actor: string | null;
   traceparent: string | null;
+  /** A decline is answered as rate_limited and not remembered, see decline-limit.ts. */
+  isDeclineForgotten?: boolean;
   hold?: HoldTarget;
   reversal?: ReversalTarget;
 }
@@ -113,6 +118,8 @@ export type OperationResult =
   /** `leg`: the number of the leg that was declined, from 0. */
   | { outcome: Decline; replayed: boolean; leg: number; found: LegResult }
   | { outcome: Refusal; leg: number; hold: HoldState | null }
+  /** Would have been declined, but no more declines of its client are remembered. */
+  | { outcome: 'rate_limited'; leg: number; hold: HoldState | null }
   /** `overloaded` by the evaluator: the leg whose account has more due holds than a batch expires. */
   | { outcome: 'overloaded'; leg?: number; hold?: HoldState | null }
   | { outcome: 'unavailable' | 'outcome_unknown' | 'internal' };

@@ -2,7 +2,7 @@
 import { createFollower } from './follow.js';
 import { CallFailed, call } from './key.js';
 import { duration } from './show.js';
-import { clearSteps, step } from './steps.js';
+import { clearSteps, showLinks, step } from './steps.js';
 
 /** @typedef {import('./follow.js').Change} Change */
 
@@ -15,8 +15,7 @@ import { clearSteps, step } from './steps.js';
  * @property {(answer: any, status: number) => Change[]} changes that it made
  */
 
-/** @param {{ onApplied: (accountId: string) => void }} options */
-export function createAttempts({ onApplied }) {
+export function createAttempts() {
   const { follow, onEvents } = createFollower();
   /** @type {{ text: string, key: string } | undefined} a call whose outcome is not known: once more, it goes under its key */
   let unsettled;
@@ -53,7 +52,7 @@ export function createAttempts({ onApplied }) {
     }
     answered(`Answer: ${answer.status}, PostgreSQL has it`, since(), answer.body);
     const made = changes(answer.body, answer.status);
-    if (made[0]) onApplied(made[0].accountId);
+    showLinks(made.map(({ accountId }) => accountId));
     await Promise.all(made.map((change) => follow(change, made.length > 1 ? ` of ${change.accountId}` : '', since)));
   }
 

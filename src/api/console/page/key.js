@@ -3,6 +3,8 @@ import { element, input } from './show.js';
 
 const STORED = 'highload-balance key';
 const CALL_TIMEOUT_MS = 15_000;
+/** A busy service refuses some of what a view reads at once. These are the pauses before each is read again. */
+const PAUSES_MS = [300, 1000, 3000];
 
 /** Any problem document, or that nothing was answered. */
 export class CallFailed extends Error {
@@ -14,6 +16,8 @@ export class CallFailed extends Error {
   }
 }
 
+export const hasKey = () => sessionStorage.getItem(STORED) !== null;
+
 /** @returns {Record<string, string>} */
 export function keyHeaders() {
   const key = sessionStorage.getItem(STORED);
@@ -21,31 +25,44 @@ export function keyHeaders() {
 }
 
 /**
- * One call. @throws CallFailed
+ * One call. What is only read, and refused with 503, is tried again. @throws CallFailed
  * @param {string} path relative to the service
  * @param {{ method?: string, body?: object, headers?: Record<string, string> }} [options]
  */
 export async function call(path, { method = 'GET', body, headers = {} } = {}) {
-  /** @type {Response} */
-  let response;
+  const text = body && JSON.stringify(body);
+  const all = { ...keyHeaders(), ...(text ? { 'content-type': 'application/json' } : {}), ...headers };
+  for (const pauseMs of method === 'GET' ? PAUSES_MS : []) {
+    const response = await send(path, method, all, text);
+    if (response.status !== 503) return answerOf(response);
+    await new Promise((resolve) => setTimeout(resolve, pauseMs));
+  }
+  return answerOf(await send(path, method, all, text));
+}
+
+/** @param {string} path @param {string} method @param {Record<string, string>} headers @param {string} [body] */
+async function send(path, method, headers, body) {
   try {
-    response = await fetch(path, {
-      method,
-      headers: { ...keyHeaders(), ...(body ? { 'content-type': 'application/json' } : {}), ...headers },
-      ...(body ? { body: JSON.stringify(body) } : {}),
-      signal: AbortSignal.timeout(CALL_TIMEOUT_MS),
-    });
+    return await fetch(path, { method, headers, body: body ?? null, signal: AbortSignal.timeout(CALL_TIMEOUT_MS) });
   } catch (error) {
     throw new CallFailed(`no answer: ${error instanceof Error ? error.message : error}`, 0);
   }
-  return { status: response.status, headers: response.headers, body: await bodyOf(response) };
 }
+
+/** @param {Response} response */
+const answerOf = async (response) => ({
+  status: response.status,
+  headers: response.headers,
+  body: await bodyOf(response),
+});
 
 /** @param {Response} response */
 async function bodyOf(response) {
   const body = await response.json().catch(() => ({}));
   if (response.ok) return body;
-  throw new CallFailed(problemText(body, response.status), response.status, body.code);
+  // Without a key the page says at its top that it needs one.
+  const message = response.status === 401 && !hasKey() ? '' : problemText(body, response.status);
+  throw new CallFailed(message, response.status, body.code);
 }
 
 /** @param {{ title?: string, detail?: string, errors?: { where: string, what: string }[] }} problem @param {number} status */
@@ -57,6 +74,7 @@ export function problemText(problem, status) {
 /** @param {string} [problem] */
 export function askForKey(problem = '') {
   element('key-problem').textContent = problem;
+  element('key-forget').hidden = !hasKey();
   const dialog = /** @type {HTMLDialogElement} */ (element('key-dialog'));
   if (!dialog.open) dialog.showModal();
 }
@@ -66,10 +84,13 @@ export function watchKey(onChange) {
   const dialog = /** @type {HTMLDialogElement} */ (element('key-dialog'));
   element('key-button').addEventListener('click', () => askForKey());
   element('key-cancel').addEventListener('click', () => dialog.close());
+  element('key-forget').addEventListener('click', () => {
+    sessionStorage.removeItem(STORED);
+    dialog.close();
+    onChange();
+  });
   element('key-form').addEventListener('submit', () => {
-    const key = input('key-input').value.trim();
-    if (key === '') sessionStorage.removeItem(STORED);
-    else sessionStorage.setItem(STORED, key);
+    sessionStorage.setItem(STORED, input('key-input').value.trim());
     input('key-input').value = '';
     onChange();
   });

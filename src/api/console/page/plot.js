@@ -1,5 +1,5 @@
-// Plots in the colours of the page, as wide as their place.
-
+// Plots in the colours of the page, as wide as their place, with a legend that shows values: those under the pointer,
+// else the last ones.
 import { measure, moment } from './show.js';
 // @ts-expect-error: a file of the package uplot, whose types are below
 import bundled from './uplot.js';
@@ -10,66 +10,135 @@ const uPlot = bundled;
 const HEIGHT_PX = 150;
 
 /**
- * @param {HTMLElement} place
- * @param {{ series: { label: string, colour: string, fill?: boolean, stepped?: boolean }[] }} options
- * @returns {{ show(data: (number | null)[][]): void }} data: seconds since 1970, then a list for each series
+ * @typedef {object} Series
+ * @property {string} label
+ * @property {string} colour a name among the colours of the page
+ * @property {boolean} [fill]
+ * @property {boolean} [stepped]
+ * @property {boolean} [quiet] no line where it stays 0: a line says that something happens
  */
-export function createPlot(place, { series }) {
+
+/** @typedef {(number | null)[][]} Data seconds since 1970, then a list for each series */
+
+/**
+ * @param {HTMLElement} place
+ * @param {{ series: Series[], seconds?: number, sync?: string }} options
+ *   seconds: what is shown at least, up to the last value. sync: plots with the same one have one pointer
+ * @returns {{ show(data: Data): void }}
+ */
+export function createPlot(place, { series, seconds, sync }) {
+  const legend = createLegend(place, series);
   /** @type {import('uplot') | undefined} */
   let plot;
-  /** @type {(number | null)[][]} */
-  let shown = [];
+  /** @type {Data} */
+  let shown = [[], ...series.map(() => [])];
+  const drawn = () =>
+    /** @type {import('uplot').AlignedData} */ ([
+      shown[0],
+      ...series.map(({ quiet }, index) => (quiet ? withoutRest(shown[index + 1] ?? []) : shown[index + 1])),
+    ]);
+
+  /** @param {number | null | undefined} index */
+  const showLegend = (index) => legend.show(shown, index);
 
   function draw() {
     plot?.destroy();
-    const style = getComputedStyle(document.documentElement);
-    const colour = (/** @type {string} */ name) => resolved(style.getPropertyValue(`--${name}`), place);
-    const axis = {
-      stroke: colour('faint'),
-      grid: { stroke: colour('line'), width: 1 },
-      ticks: { stroke: colour('line') },
+    const options = {
+      width: widthOf(place),
+      height: HEIGHT_PX,
+      legend: { show: false },
+      cursor: { y: false, ...(sync ? { sync: { key: sync } } : {}) },
+      scales: { x: { ...(seconds ? { range: lastSeconds(seconds) } : {}) }, y: { range: fromZero } },
+      ...looksOf(place, series),
+      hooks: { setCursor: [(/** @type {import('uplot')} */ { cursor }) => showLegend(cursor.idx)] },
     };
-    plot = new uPlot(
-      {
-        width: Math.max(200, place.clientWidth),
-        height: HEIGHT_PX,
-        cursor: { y: false },
-        scales: {
-          y: { range: (_plot, low, high) => [Math.min(0, low ?? 0), high > 0 || low < 0 ? Math.max(high, 0) : 1] },
-        },
-        axes: [
-          { ...axis, space: 70, size: 34, values: (_plot, times) => times.map((time) => timeLabel(time, times)) },
-          { ...axis, size: 56, values: (_plot, values) => values.map((value) => short(value)) },
-        ],
-        series: [
-          { label: '', value: (_plot, time) => (time === null ? '' : moment(time * 1000)) },
-          ...series.map(({ label, colour: name, fill, stepped }) => ({
-            label,
-            value: (/** @type {unknown} */ _plot, /** @type {number | null} */ value) => measure(value, ''),
-            stroke: colour(name),
-            width: 1.5,
-            points: { show: false },
-            ...(fill ? { fill: `${colour(name)}22` } : {}),
-            ...(stepped && uPlot.paths.stepped ? { paths: uPlot.paths.stepped({ align: 1 }) } : {}),
-          })),
-        ],
-      },
-      /** @type {import('uplot').AlignedData} */ (shown.length > 0 ? shown : [[], ...series.map(() => [])]),
-      place,
-    );
+    plot = new uPlot(options, drawn(), place);
   }
 
   draw();
   new ResizeObserver(() => {
-    const width = Math.max(200, place.clientWidth);
+    const width = widthOf(place);
     if (plot && plot.width !== width) plot.setSize({ width, height: HEIGHT_PX });
   }).observe(place);
   matchMedia('(prefers-color-scheme: dark)').addEventListener('change', draw);
   return {
     show(data) {
       shown = data;
-      plot?.setData(/** @type {import('uplot').AlignedData} */ (data));
+      plot?.setData(drawn());
+      showLegend(plot?.cursor.idx);
     },
+  };
+}
+
+/** @param {HTMLElement} place */
+const widthOf = (place) => Math.max(200, place.clientWidth);
+
+/** @param {HTMLElement} place @param {Series[]} series */
+function createLegend(place, series) {
+  const legend = Object.assign(document.createElement('p'), { className: 'legend' });
+  const parts = series.map(({ label, colour }) => {
+    const part = document.createElement('span');
+    const value = document.createElement('b');
+    part.append(Object.assign(document.createElement('i'), { className: colour }), `${label} `, value);
+    legend.append(part);
+    return value;
+  });
+  const time = Object.assign(document.createElement('span'), { className: 'at' });
+  place.before(time);
+  place.after(legend);
+  return {
+    /** @param {Data} data @param {number | null | undefined} index undefined: of the last */
+    show(data, index) {
+      const at = index ?? (data[0]?.length ?? 0) - 1;
+      parts.forEach((value, of) => {
+        value.textContent = measure(data[of + 1]?.[at]);
+      });
+      const seconds = data[0]?.[at];
+      time.textContent = typeof index === 'number' && typeof seconds === 'number' ? moment(seconds * 1000) : '';
+    },
+  };
+}
+
+/** A 0 between others like it is left out. @param {(number | null)[]} values */
+const withoutRest = (values) =>
+  values.map((value, index) => (value === 0 && !values[index - 1] && !values[index + 1] ? null : value));
+
+/** @param {number} seconds @returns {(plot: unknown, low: number | null, high: number | null) => [number, number]} */
+const lastSeconds = (seconds) => (_plot, low, high) => {
+  const end = high ?? Date.now() / 1000;
+  return [Math.min(low ?? end, end - seconds), end];
+};
+
+/** @type {(plot: unknown, low: number | null, high: number | null) => [number, number]} */
+const fromZero = (_plot, low, high) => {
+  const [least, most] = [Math.min(0, low ?? 0), Math.max(0, high ?? 0)];
+  return [least, least === most ? 1 : most];
+};
+
+/** @param {HTMLElement} place @param {Series[]} series @returns {Pick<import('uplot').Options, 'axes' | 'series'>} */
+function looksOf(place, series) {
+  const style = getComputedStyle(document.documentElement);
+  const colour = (/** @type {string} */ name) => resolved(style.getPropertyValue(`--${name}`), place);
+  const axis = {
+    stroke: colour('faint'),
+    grid: { stroke: colour('line'), width: 1 },
+    ticks: { stroke: colour('line') },
+  };
+  return {
+    axes: [
+      { ...axis, space: 70, size: 34, values: (_plot, times) => times.map((time) => timeLabel(time, times)) },
+      { ...axis, size: 56, values: (_plot, values) => values.map((value) => short(value)) },
+    ],
+    series: [
+      {},
+      ...series.map(({ colour: name, fill, stepped }) => ({
+        stroke: colour(name),
+        width: 1.5,
+        points: { show: false },
+        ...(fill ? { fill: `${colour(name)}22` } : {}),
+        ...(stepped && uPlot.paths.stepped ? { paths: uPlot.paths.stepped({ align: 1 }) } : {}),
+      })),
+    ],
   };
 }
 

@@ -16,11 +16,12 @@ export function show(id, text) {
   if (target.textContent !== String(text)) target.textContent = String(text);
 }
 
-/** @param {string} id @param {'good' | 'bad' | ''} state */
+/** @typedef {'good' | 'warn' | 'bad' | ''} State '' where it is not known, or says nothing */
+
+/** @param {string} id @param {State} state */
 export function mark(id, state) {
   const { classList } = element(id);
-  classList.toggle('good', state === 'good');
-  classList.toggle('bad', state === 'bad');
+  for (const name of ['good', 'warn', 'bad']) classList.toggle(name, name === state);
 }
 
 const whole = new Intl.NumberFormat('en', { maximumFractionDigits: 0 });
@@ -29,9 +30,9 @@ const fine = new Intl.NumberFormat('en', { maximumSignificantDigits: 3 });
 /** @param {number | null | undefined} value */
 export const count = (value) => (value === null || value === undefined ? '–' : whole.format(value));
 
-/** Three digits are enough to see. @param {number | null | undefined} value @param {string} unknown */
-export const measure = (value, unknown = '–') =>
-  value === null || value === undefined ? unknown : value >= 100 ? whole.format(value) : fine.format(value);
+/** Three digits are enough to see. @param {number | null | undefined} value */
+export const measure = (value) =>
+  value === null || value === undefined ? '–' : value >= 100 ? whole.format(value) : fine.format(value);
 
 /** @param {number} milliseconds */
 export function duration(milliseconds) {
@@ -41,23 +42,45 @@ export function duration(milliseconds) {
 }
 
 const clock = new Intl.DateTimeFormat('en-GB', { timeStyle: 'medium' });
-const day = new Intl.DateTimeFormat('en-GB', { dateStyle: 'short', timeStyle: 'medium' });
+/** Of Sweden, whose way to write a day is read alike everywhere: 2026-11-23 19:43:56. */
+const day = new Intl.DateTimeFormat('sv-SE', { dateStyle: 'short', timeStyle: 'medium' });
 
-/** Of the day where it is today's. @param {string | number | Date} time */
+/** Without the day where it is today. @param {string | number | Date} time */
 export function moment(time) {
   const at = new Date(time);
   return (at.toDateString() === new Date().toDateString() ? clock : day).format(at);
 }
 
+const relative = new Intl.RelativeTimeFormat('en');
+const UNITS = /** @type {const} */ ([
+  ['day', 86_400_000],
+  ['hour', 3_600_000],
+  ['minute', 60_000],
+  ['second', 1000],
+]);
+
+/** How far a time is from now: in 11 hours. @param {string} time */
+export function distance(time) {
+  const milliseconds = new Date(time).getTime() - Date.now();
+  // A little less than an hour is an hour, not 60 minutes.
+  const [unit, size] = UNITS.find(([, size]) => Math.abs(milliseconds) * 1.02 >= size) ?? UNITS[3];
+  return relative.format(Math.round(milliseconds / size), unit);
+}
+
 /**
- * A row of a table.
- * @param {{ text: string | number, className?: string, title?: string }[]} cells
+ * @typedef {object} Cell
+ * @property {string | number} [text]
+ * @property {string} [className]
+ * @property {string} [title]
+ * @property {{ text: string, href: string }[]} [links] instead of the text
  */
+
+/** A row of a table. @param {Cell[]} cells */
 export function row(cells) {
   const tr = document.createElement('tr');
-  for (const { text, className, title } of cells) {
+  for (const { text = '', className, title, links } of cells) {
     const td = document.createElement('td');
-    td.textContent = String(text);
+    td.append(...(links ? links.map(link) : [String(text)]));
     if (className) td.className = className;
     if (title) td.title = title;
     tr.append(td);
@@ -65,7 +88,31 @@ export function row(cells) {
   return tr;
 }
 
-/** @param {number} value */
-export const signed = (value) => (value > 0 ? `+${whole.format(value)}` : whole.format(value));
-/** @param {number} value */
-export const direction = (value) => `number ${value > 0 ? 'credit' : value < 0 ? 'debit' : ''}`;
+/** @param {{ text: string, href: string }} to a place of this page @returns {HTMLAnchorElement} */
+export const link = ({ text, href }) => Object.assign(document.createElement('a'), { textContent: text, href });
+
+/** A row that says why there is no other. @param {string} bodyId @param {string} text */
+export function showNoRow(bodyId, text) {
+  const columns = element(bodyId).closest('table')?.querySelectorAll('th').length ?? 1;
+  const tr = row([{ text, className: 'note' }]);
+  /** @type {HTMLTableCellElement} */ (tr.firstElementChild).colSpan = columns;
+  element(bodyId).replaceChildren(tr);
+}
+
+/** @param {number} value @returns {Cell} */
+export const numberCell = (value) => ({ text: whole.format(value), className: 'number' });
+
+/** Green where it came, red where it went. @param {number} value @returns {Cell} */
+export const amountCell = (value) => ({
+  text: value > 0 ? `+${whole.format(value)}` : whole.format(value),
+  className: `number ${value > 0 ? 'credit' : value < 0 ? 'debit' : ''}`,
+});
+
+/** May be long: it is cut, and whole in its title. @param {string} [text] @returns {Cell} */
+export const textCell = (text = '') => ({ text, className: 'text', title: text });
+
+/** @param {string} time @returns {Cell} */
+export const timeCell = (time) => ({ text: moment(time), title: time });
+
+/** @param {string} id of an account @param {string} href @returns {Cell} */
+export const linkCell = (id, href) => ({ links: [{ text: id, href }], className: 'text', title: id });

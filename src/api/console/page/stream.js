@@ -1,14 +1,14 @@
 // Server-sent events over fetch: EventSource cannot send a key. Connects again by itself, with growing pauses.
-import { askForKey, keyHeaders, problemText } from './key.js';
+import { askForKey, hasKey, keyHeaders, problemText } from './key.js';
 
 const PAUSE_MIN_MS = 1000;
 const PAUSE_MAX_MS = 10_000;
-/** The service says something every second. */
+/** The service reports something every second. */
 const SILENCE_MAX_MS = 15_000;
 
 /**
  * @param {string} path
- * @param {{ onEvent: (name: string, data: any) => void, onState: (state: 'connected' | 'disconnected', why?: string) => void }} handlers
+ * @param {{ onEvent: (name: string, data: any) => void, onState: (state: import('./connection.js').ConnectionState, why?: string) => void }} handlers
  * @returns {{ restart(): void }} restart: with another key
  */
 export function openStream(path, { onEvent, onState }) {
@@ -22,15 +22,17 @@ export function openStream(path, { onEvent, onState }) {
         await readOnce(mine, () => {
           pauseMs = PAUSE_MIN_MS;
         });
+        if (mine !== run) return;
         onState('disconnected', 'the service ended the stream');
       } catch (error) {
         if (mine !== run) return;
         if (error instanceof NeedsKey) {
-          onState('disconnected', 'needs an API key');
-          askForKey(error.message);
+          const problem = hasKey() ? error.message : ''; // a person without one has done nothing wrong
+          onState('no API key', problem);
+          askForKey(problem);
           return;
         }
-        onState('disconnected', error instanceof Error ? error.message : String(error));
+        onState('disconnected', wordsOf(error));
       }
       await new Promise((resolve) => setTimeout(resolve, pauseMs));
     }
@@ -77,6 +79,7 @@ export function openStream(path, { onEvent, onState }) {
   const restart = () => {
     run += 1;
     abort.abort();
+    onState('connecting');
     void keepOpen(run);
   };
   restart();
@@ -84,3 +87,7 @@ export function openStream(path, { onEvent, onState }) {
 }
 
 class NeedsKey extends Error {}
+
+/** Browsers say that there was no answer by a TypeError, each in its own words. @param {unknown} error */
+const wordsOf = (error) =>
+  error instanceof TypeError ? 'no answer' : error instanceof Error ? error.message : String(error);

@@ -5,9 +5,8 @@ import { element, input } from './show.js';
 
 /** @typedef {import('./attempt.js').Attempt} Attempt */
 
-/** @param {{ onApplied: (accountId: string) => void }} options */
-export function createTry(options) {
-  const { perform, onEvents } = createAttempts(options);
+export function createTry() {
+  const { perform, onEvents } = createAttempts();
   let isBusy = false;
 
   /** @param {string} form @param {(button: HTMLElement | null) => Attempt} attemptOf @param {string[]} [alsoOf] fields of another form */
@@ -26,10 +25,17 @@ export function createTry(options) {
   }
 
   onSubmit('update', update);
-  onSubmit('transfer', transfer);
+  onSubmit('transfer-form', transfer);
   onSubmit('hold', placeHold);
   onSubmit('hold-end', endHold, ['hold-account', 'hold-id']);
-  return { onEvents };
+  return {
+    onEvents,
+    /** With the account that is tried, where the address names one. @param {import('./route.js').Place} place */
+    show({ of: accountId }) {
+      if (accountId === '') return;
+      for (const field of ['update-account', 'transfer-from', 'hold-account']) input(field).value = accountId;
+    },
+  };
 }
 
 /** @returns {Attempt} */

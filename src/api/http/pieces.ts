@@ -1,0 +1,75 @@
+// Long work of requests, in pieces of a few milliseconds with a turn of the event loop between
+// them, in which all others are served. A turn has one piece, however many requests have long work:
+// they run one after another, so that each finishes as soon as possible, and waiting requests only
+// hold what they arrived with.
+
+/** A request that arrives meanwhile waits that long. Much shorter ones would cost long work more turns than time. */
+const PIECE_MS = 5;
+
+/** Ends the piece and continues in a new turn, if this one has used up its time. */
+export type Pause = () => Promise<void> | undefined;
+
+export interface Pieces {
+  /**
+   * Does the work when its turn has come. It awaits `pause` again and again, and nothing that takes long by itself: others wait.
+   */
+  run<Result>(work: (pause: Pause) => Promise<Result>): Promise<Result>;
+}
+
+export function createPieces(pieceMs = PIECE_MS): Pieces {
+  const waiting: (() => void)[] = [];
+  let isBusy = false;
+  /** What this turn has had already, of works that are over. */
+  let usedMs = 0;
+  let startedAtMs = 0;
+
+  const nextTurn = () =>
+    new Promise<void>((resolve) => {
+      setImmediate(() => {
+        startedAtMs = performance.now();
+        resolve();
+      });
+    });
+  const pause: Pause = () => (performance.now() - startedAtMs < pieceMs ? undefined : nextTurn());
+
+  async function begin(): Promise<void> {
+    if (isBusy) await new Promise<void>((resolve) => waiting.push(resolve));
+    isBusy = true;
+    startedAtMs = performance.now() - usedMs;
+    // Whatever has led here has used some of this turn already.
+    if (usedMs === 0 || usedMs >= pieceMs) await nextTurn();
+  }
+
+  function end(): void {
+    if (usedMs === 0) setImmediate(() => (usedMs = 0));
+    usedMs = performance.now() - startedAtMs;
+    const next = waiting.shift();
+    if (next) next();
+    else isBusy = false;
+  }
+
+  return {
+    async run(work) {
+      await begin();
+      try {
+        return await work(pause);
+      } finally {
+        end();
+      }
+    },
+  };
+}
+
+/** One after the other. */
+export async function mapInPieces<Item, Result>(
+  items: readonly Item[],
+  map: (item: Item) => Result,
+  pause: Pause,
+): Promise<Result[]> {
+  const results: Result[] = [];
+  for (const item of items) {
+    await pause();
+    results.push(map(item));
+  }
+  return results;
+}
