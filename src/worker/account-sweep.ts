@@ -1,8 +1,11 @@
-// Goes through all accounts of the ledger in bounded steps: once at the start, and again after a pause. It costs a look
-// into an index for each account, whatever the number of entries.
+// Goes through all accounts of the ledger in bounded steps: once at the start, and again after a
+// pause. It costs one index lookup per account, whatever the number of entries.
 import type { Pool } from '../shared/database.ts';
 
-/** The pause is also so many times what the last sweep took, of which it was at work for half at most: 1 % of a core. */
+/**
+ * The pause is also at least this many times the duration of the last sweep, which worked at most
+ * half of the time: 1 % of a core.
+ */
 const PAUSE_FACTOR = 50;
 
 // From account to account by the primary key: the entries in between are not read.
@@ -34,12 +37,12 @@ export class AccountSweep {
     this.#pauseMs = pauseMs;
   }
 
-  /** 0 while a sweep is on. */
+  /** 0 while a sweep is running. */
   dueInMs(): number {
     return Math.max(0, this.#dueAtMs - performance.now());
   }
 
-  /** Has a sweep begin at once, or, when one is on, another one follow it without a pause. */
+  /** Starts a sweep at once; if one is running, another one follows it without a pause. */
   request(): void {
     if (this.dueInMs() > 0) this.#dueAtMs = 0;
     else this.#again = true;

@@ -1,6 +1,7 @@
-// A broker that was killed soon after a quorum queue was declared can come back with a queue that answers nothing, or that
-// ends the connection of whoever consumes it, for good (seen with 3.10 and 4.0). A new one takes its place; what was in
-// the old one is still in the outbox, and is published again.
+// A broker that was killed soon after a quorum queue was declared can come back with a queue that
+// answers nothing, or that ends the connection of every consumer, permanently (seen with 3.10 and
+// 4.0). A new queue replaces it; the events of the old one are still in the outbox, and are
+// published again.
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Channel } from 'amqplib';
 import { answered, BrokerTimeout } from '../shared/broker.ts';
@@ -24,7 +25,10 @@ export interface BrokenQueue {
 }
 
 export function watchForBrokenQueue(queue: string, log: Logger): BrokenQueue {
-  /** Since when it cannot be consumed, though the broker is there, and when that was seen last. */
+  /**
+   * Since when it cannot be consumed although the broker is up, and when that was last observed.
+   *
+   */
   let sinceMs: number | undefined;
   let seenMs = 0;
   let isDue = false;
@@ -34,7 +38,7 @@ export function watchForBrokenQueue(queue: string, log: Logger): BrokenQueue {
       const isUnanswered = error instanceof BrokerTimeout;
       if (!isUnanswered && (ended as { code?: number } | undefined)?.code !== INTERNAL_ERROR) return;
       const nowMs = performance.now();
-      if (nowMs - seenMs > BROKEN_AGAIN_MS) sinceMs = undefined; // the broker was away in between
+      if (nowMs - seenMs > BROKEN_AGAIN_MS) sinceMs = undefined; // the broker was down in between
       seenMs = nowMs;
       sinceMs ??= nowMs;
       const lastedMs = nowMs - sinceMs;

@@ -1,20 +1,24 @@
-// Extends the hash chains of the ledger in the background. It learns in two ways of accounts with something to chain:
-//   told    the consumer says which accounts it recorded entries of;
-//   sweep   all accounts are gone through at the start and from time to time, for entries that nobody told it of: recorded
-//           before there were chains, by an older release, or by a worker that was killed before it chained them.
-// Safe to run many and to kill at any instant: a step is one statement, one is at work at a time in the whole fleet, and the
-// next one continues from what is in the table.
+// Extends the hash chains of the ledger in the background. It learns of accounts with new entries
+// in two ways:
+//   notified  the consumer reports the accounts whose entries it recorded;
+//   sweep     all accounts are checked at the start and from time to time, for unreported entries:
+//             recorded before there were chains, by an older release, or by a worker that was
+//             killed before it chained them.
+// Safe to run many and to kill at any instant: a step is one statement, only one runs at a time in
+// the whole fleet, and the next one continues from what is in the table.
 import { setTimeout as delay } from 'node:timers/promises';
+import { backOffMs } from '../shared/back-off.ts';
 import type { Pool } from '../shared/database.ts';
 import type { Running } from '../shared/lifecycle.ts';
 import type { Logger } from '../shared/logging.ts';
+import { createWakeUp } from '../shared/wake-up.ts';
 import { AccountSweep } from './account-sweep.ts';
 
 const LIMITS = {
   /** In one step, which then takes about 100 ms. */
   stepEntries: 10_000,
   stepAccounts: 5000,
-  /** Accounts told of and not looked at yet; what does not fit is found by a sweep. */
+  /** Reported accounts that were not processed yet; a sweep finds those that do not fit. */
   waitingAccounts: 100_000,
   /**
    * After a step, so that what comes in the meantime shares the next one: a step of few entries costs more than they do. An
@@ -41,7 +45,7 @@ export interface ChainCounts {
 
 export interface Chainer extends Running {
   readonly counts: Readonly<ChainCounts>;
-  /** Says that an entry of the account was recorded. */
+  /** Reports that an entry of the account was recorded. */
   tell(accountId: string): void;
 }
 
@@ -61,14 +65,14 @@ export function startChainer({ pool, log, ...options }: ChainerOptions): Chainer
   const sweep = new AccountSweep(pool, limits.sweepPauseMs);
   const waiting = new Set<string>();
   const stopping = new AbortController();
-  let wake = () => {};
+  const news = createWakeUp();
 
   async function step(): Promise<void> {
     const accounts: string[] = [];
     for (const account of waiting) {
       if (accounts.length === limits.stepAccounts) break;
       accounts.push(account);
-      waiting.delete(account); // told of again from here on, it has something new
+      waiting.delete(account); // reported again from here on, it has something new
     }
     if (accounts.length === 0) return;
     try {
@@ -93,16 +97,6 @@ export function startChainer({ pool, log, ...options }: ChainerOptions): Chainer
     counts.sweeps = sweep.completed;
   }
 
-  function workOr(timeoutMs: number): Promise<void> {
-    return new Promise((resolve) => {
-      const timer = setTimeout(resolve, timeoutMs);
-      wake = () => {
-        clearTimeout(timer);
-        resolve();
-      };
-    });
-  }
-
   async function run(): Promise<void> {
     const { signal } = stopping;
     for (let failures = 0; !signal.aborted; ) {
@@ -115,17 +109,17 @@ export function startChainer({ pool, log, ...options }: ChainerOptions): Chainer
       } catch (error) {
         failures += 1;
         counts.retries += 1;
-        log.error({ err: error, failures }, 'extending the hash chains failed, trying again');
-        pauseMs = Math.min(RETRY_MAX_MS, RETRY_MIN_MS * 2 ** Math.min(failures - 1, 10));
+        log.error({ err: error, failures }, 'extending the hash chains failed, retrying');
+        pauseMs = backOffMs(failures, RETRY_MIN_MS, RETRY_MAX_MS);
       }
       await delay(pauseMs, undefined, { signal }).catch(() => {});
-      if (waiting.size === 0 && !signal.aborted) await workOr(sweep.dueInMs());
+      if (waiting.size === 0 && !signal.aborted) await news.wokenOr(sweep.dueInMs());
     }
     try {
       for (const deadline = performance.now() + STOP_TIMEOUT_MS; waiting.size > 0 && performance.now() < deadline; )
         await step();
     } catch (error) {
-      log.error({ err: error }, 'extending the hash chains failed; the next worker does it');
+      log.error({ err: error }, 'extending the hash chains failed; the next worker will do it');
     }
   }
 
@@ -135,11 +129,11 @@ export function startChainer({ pool, log, ...options }: ChainerOptions): Chainer
     tell(accountId) {
       if (waiting.size < limits.waitingAccounts) waiting.add(accountId);
       else sweep.request();
-      wake();
+      news.wake();
     },
     stop() {
       stopping.abort();
-      wake();
+      news.wake();
       return over;
     },
   };

@@ -1,11 +1,17 @@
 // Consumes the ledger queue. The contract with the broker, in its order:
 //   1. a message is acknowledged only after its entry was committed, or was found in the ledger already;
-//   2. what is no event of ours, or says something that was never accepted, is dead-lettered and counted;
-//   3. while the database is away nothing is acknowledged or returned: the messages wait here, the channel stays open;
-//   4. when the session ends, everything unacknowledged goes back to the queue and comes again: harmless.
+//   2. a message that is not an event of ours, or matches no accepted change, is dead-lettered and
+//      counted; an event that may belong to a history that the database lost is acknowledged and
+//      counted;
+//   3. while the database is down, nothing is acknowledged or returned: the messages wait here, the
+//      channel stays open;
+//   4. when the session ends, everything unacknowledged returns to the queue and is delivered
+//      again, which is safe.
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Channel } from 'amqplib';
+import { backOffMs } from '../shared/back-off.ts';
 import { answered, type BrokerLink, type BrokerSession, keepBrokerLink } from '../shared/broker.ts';
+import { openChannel } from '../shared/channel.ts';
 import type { Pool } from '../shared/database.ts';
 import type { Running } from '../shared/lifecycle.ts';
 import type { Logger } from '../shared/logging.ts';
@@ -15,12 +21,14 @@ import { type BrokenQueue, watchForBrokenQueue } from './broken-queue.ts';
 import { type Delivery, record, settle, takeBatch } from './deliveries.ts';
 import { doChangesWait } from './ledger.ts';
 import { traceDelivery } from './ledger-trace.ts';
-import { openChannel, type Subscription, subscribe } from './subscription.ts';
+import { type Subscription, subscribe } from './subscription.ts';
 
-/** How often RabbitMQ is asked for them. */
+/** How often RabbitMQ is queried for them. */
 const DEAD_LETTERS_EVERY_MS = 5000;
-/** After so long without a delivery, though changes wait for their entries, the queue is consumed anew. */
-const QUIET_MAX_MS = 5000;
+/** After so long without a delivery, though changes wait for their entries, the queue is consumed again. */
+const QUIET_MIN_MS = 5000;
+/** If that has no effect, because no relay publishes, it is done less and less often. */
+const QUIET_MAX_MS = 60_000;
 /** After a batch that took all there was, so that what comes in the meantime shares a statement and its commit. */
 const BATCH_PAUSE_MS = 25;
 
@@ -30,7 +38,9 @@ export interface ConsumerCounts {
   duplicates: number;
   /** Bodies that are no event. */
   malformed: number;
-  /** Events that no accepted change stands behind: somebody else publishes to the exchange. */
+  /** Events that the database may have published in a history that it lost. */
+  superseded: number;
+  /** Events that match no accepted change: something else publishes to the exchange. */
   forged: number;
   /** Attempts to record that failed because of the database; the messages were kept and tried again. */
   retries: number;
@@ -39,7 +49,10 @@ export interface ConsumerCounts {
 export interface Consumer extends Running {
   readonly link: BrokerLink;
   readonly counts: Readonly<ConsumerCounts>;
-  /** Messages in the queue of the dead letters, as RabbitMQ said lately; undefined while there is no link to it. */
+  /**
+   * Messages in the queue of the dead letters, as last reported by RabbitMQ; undefined while there
+   * is no link to it.
+   */
   deadLetters(): number | undefined;
 }
 
@@ -67,10 +80,11 @@ interface State {
 
 export function startConsumer(options: ConsumerOptions): Consumer {
   const { amqpUrl, topology, log } = options;
-  const counts: ConsumerCounts = { recorded: 0, duplicates: 0, malformed: 0, forged: 0, retries: 0 };
+  const counts: ConsumerCounts = { recorded: 0, duplicates: 0, malformed: 0, superseded: 0, forged: 0, retries: 0 };
   const state: State = {
     brokenQueue: watchForBrokenQueue(topology.ledgerQueue, log),
-    ...{ deadLetters: undefined, isStopping: false },
+    deadLetters: undefined,
+    isStopping: false,
   };
   const link = keepBrokerLink({
     url: amqpUrl,
@@ -97,7 +111,7 @@ async function consume(
 ): Promise<void> {
   const { topology, prefetch, pool, log } = options;
   const { brokenQueue } = state;
-  const control = await openChannel(session);
+  const control = await openChannel(session.connection.createChannel(), session);
   await brokenQueue.deleteIfDue(control);
   await answered('declaring the queues', declareTopology(control, topology));
   const subscribeToLedger = () => subscribe(session, topology.ledgerQueue, prefetch);
@@ -108,20 +122,27 @@ async function consume(
   brokenQueue.consumed();
   watchDeadLetters(control, session, topology, state);
 
-  while (!session.signal.aborted) {
-    if (await subscription.delivered(QUIET_MAX_MS)) {
+  for (let quietTimes = 1; !session.signal.aborted; ) {
+    const quietMs = backOffMs(quietTimes, QUIET_MIN_MS, QUIET_MAX_MS);
+    if (await subscription.delivered(quietMs)) {
+      quietTimes = 1;
       await settleBatch(subscription, options, session.signal, counts);
     } else if (!session.signal.aborted && (await doChangesWait(pool)) && subscription.waiting.length === 0) {
-      // A consumer whose queue is deleted and declared again within some 30 ms is not told of it: RabbitMQ (3.10, not 4.0)
-      // keeps it as a consumer of the new queue, takes messages for it, and never sends it one. From here that looks like a
-      // queue with nothing in it. What it was to have comes to the others when its channel closes.
-      log.info(`nothing was delivered for ${QUIET_MAX_MS} ms though changes wait: consuming the ledger queue anew`);
+      // A consumer whose queue is deleted and declared again within about 30 ms is not notified:
+      // RabbitMQ (3.10, not 4.0) keeps it as a consumer of the new queue, reserves messages for it,
+      // and never sends one. From here that looks like an empty queue. Its messages go to other
+      // consumers when its channel closes.
+      log.info(
+        `nothing was delivered for ${quietMs} ms although changes are waiting: consuming the ledger queue again`,
+      );
+      quietTimes += 1;
       const silent = subscription;
       subscription = await subscribeToLedger();
       await silent.close();
     }
   }
-  // By its answer RabbitMQ has the last acknowledgements: closing the connection alone overtakes them.
+  // Its answer means that RabbitMQ has the last acknowledgements: closing only the connection could
+  // overtake them.
   if (state.isStopping) await answered('closing the channel', subscription.channel.close());
 }
 
@@ -131,9 +152,10 @@ async function settleBatch(
   signal: AbortSignal,
   counts: ConsumerCounts,
 ): Promise<void> {
-  const { topology, batchRowsMax, tracing } = options;
+  const { topology, batchRowsMax, prefetch, tracing } = options;
   const batch = takeBatch(waiting, batchRowsMax);
-  const isAll = waiting.length === 0;
+  // With half of the prefetch in hand, the broker has more messages and waits for acknowledgements.
+  const isAll = waiting.length === 0 && batch.length < prefetch / 2;
   const spans = tracing && batch.map(({ message }) => traceDelivery(tracing, topology, message));
   const refused = await record(batch, options, signal, counts, spans);
   if (refused) settle(channel, batch, refused);

@@ -1,14 +1,17 @@
-// A batch of deliveries: taken from those that wait, recorded, settled.
+// A batch of deliveries: taken from those waiting, recorded, settled.
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Channel, ConsumeMessage } from 'amqplib';
+import { backOffMs } from '../shared/back-off.ts';
 import type { Change } from '../shared/change.ts';
 import { decodeEvents } from '../shared/events.ts';
+import { isDataException } from '../shared/sqlstate.ts';
 import { inSpan, type TracedSpan } from '../shared/tracing.ts';
+import { BatchReport } from './batch-report.ts';
 import type { ConsumerCounts, ConsumerOptions } from './consumer.ts';
 import { recordChanges } from './ledger.ts';
 import { traceLedger } from './ledger-trace.ts';
 
-const DATABASE_RETRY_MIN_MS = 100;
+const DATABASE_RETRY_MIN_MS = 200;
 const DATABASE_RETRY_MAX_MS = 5000;
 
 export interface Delivery {
@@ -17,14 +20,14 @@ export interface Delivery {
   changes: Change[] | undefined;
 }
 
-/** Messages from the front until their events are enough for one statement: a message may hold several. */
+/** Messages from the front until there is enough for one statement: a message may hold several events, or none of ours. */
 export function takeBatch(waiting: ConsumeMessage[], rowsMax: number): Delivery[] {
   const batch: Delivery[] = [];
   let rows = 0;
   for (const message of waiting) {
     const changes = decodeEvents(message.content);
     batch.push({ message, changes });
-    rows += changes?.length ?? 0;
+    rows += changes?.length ?? 1;
     if (rows >= rowsMax) break;
   }
   waiting.splice(0, batch.length);
@@ -39,12 +42,28 @@ export async function record(
   counts: ConsumerCounts,
   spans?: readonly (TracedSpan | undefined)[],
 ): Promise<Set<ConsumeMessage> | undefined> {
+  const report = new BatchReport();
+  try {
+    return await recordAndReport(batch, options, signal, counts, report, spans);
+  } finally {
+    report.writeTo(options.log);
+  }
+}
+
+async function recordAndReport(
+  batch: readonly Delivery[],
+  options: ConsumerOptions,
+  signal: AbortSignal,
+  counts: ConsumerCounts,
+  report: BatchReport,
+  spans?: readonly (TracedSpan | undefined)[],
+): Promise<Set<ConsumeMessage> | undefined> {
   const { pool, log, onRecorded, onBatch, tracing } = options;
   const refused = new Set<ConsumeMessage>();
   const refuseMalformed = (message: ConsumeMessage) => {
     refused.add(message);
     counts.malformed += 1;
-    log.error({ messageId: message.properties.messageId }, 'dead-lettered a malformed message');
+    report.malformed(message);
   };
   const changes: Change[] = [];
   const messages: ConsumeMessage[] = []; // of each change
@@ -64,24 +83,28 @@ export async function record(
         onBatch(changes.length, performance.now() - startedAtMs),
       );
       verdicts.forEach((verdict, index) => {
-        const { accountId, version } = changes[index] as Change;
+        const change = changes[index] as Change;
         if (verdict === 'forged') {
           refused.add(messages[index] as ConsumeMessage);
           counts.forged += 1;
-          log.error({ accountId, version }, 'dead-lettered an event that no accepted change stands behind');
+          report.forged(change);
+        } else if (verdict === 'superseded') {
+          counts.superseded += 1;
+          report.superseded(change);
         } else {
           counts[verdict === 'recorded' ? 'recorded' : 'duplicates'] += 1;
-          onRecorded(accountId); // a duplicate too: this may be the second attempt at what was committed at the first
+          onRecorded(change.accountId); // a duplicate too: this may be the second attempt at what was committed at the first
         }
       });
       break;
     } catch (error) {
       if (isDataException(error)) {
-        // A value that the database does not take, though the contract does: each message alone, so that it hurts no other.
+        // A value that the contract allows and the database refuses: each message is recorded
+        // separately, so that it affects no other.
         if (batch.length === 1) refuseMalformed(batch[0]?.message as ConsumeMessage);
         else {
           for (const delivery of batch.filter(({ message }) => !refused.has(message))) {
-            const alone = await record([delivery], options, signal, counts);
+            const alone = await recordAndReport([delivery], options, signal, counts, report);
             if (!alone) return undefined;
             for (const message of alone) refused.add(message);
           }
@@ -89,16 +112,13 @@ export async function record(
         break;
       }
       counts.retries += 1;
-      log.error({ err: error, attempt, messages: changes.length }, 'recording failed, trying again');
-      const pauseMs = Math.min(DATABASE_RETRY_MAX_MS, DATABASE_RETRY_MIN_MS * 2 ** Math.min(attempt, 10));
-      await delay(pauseMs, undefined, { signal }).catch(() => {});
+      log.error({ err: error, attempt, messages: changes.length }, 'recording failed, retrying');
+      await delay(backOffMs(attempt, DATABASE_RETRY_MIN_MS, DATABASE_RETRY_MAX_MS), undefined, { signal }).catch(
+        () => {},
+      );
     }
   }
   return refused;
-}
-
-function isDataException(error: unknown): boolean {
-  return (error as { code?: string }).code?.startsWith('22') ?? false;
 }
 
 /** Refused ones first, one by one; then a single acknowledgement covers the rest up to the last good one. */

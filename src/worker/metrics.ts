@@ -1,4 +1,4 @@
-// What the worker tells Prometheus, on its health port.
+// The Prometheus metrics of the worker, on its health port.
 import type { Pool } from '../shared/database.ts';
 import {
   addCounter,
@@ -14,7 +14,7 @@ import type { Consumer } from './consumer.ts';
 
 export interface WorkerMetrics {
   registry: Registry;
-  /** One statement that writes ledger entries, whatever became of it. */
+  /** One statement that writes ledger entries, whether it succeeded or failed. */
   batchEnded(entries: number, tookMs: number): void;
   /** Adds what is read from the parts of the worker, once they are there. */
   watch(parts: { consumer: Consumer; chainer: Chainer; pool: Pool }): void;
@@ -29,7 +29,7 @@ export function createWorkerMetrics(): WorkerMetrics {
   });
   const durations = new Histogram({
     name: 'ledger_batch_duration_seconds',
-    help: 'From sending a batch to PostgreSQL to its answer, or its failure.',
+    help: 'Time from sending a batch to PostgreSQL to its answer or failure.',
     ...{ buckets: SECONDS, registers: [registry] },
   });
   return {
@@ -46,17 +46,13 @@ function watch(
   registry: Registry,
   { consumer, chainer, pool }: { consumer: Consumer; chainer: Chainer; pool: Pool },
 ): void {
+  addCounter(registry, { name: 'ledger_events_total', help: 'Events received, by outcome.', label: 'outcome' }, () => {
+    const { recorded, duplicates: duplicate, malformed, superseded, forged } = consumer.counts;
+    return { recorded, duplicate, malformed, superseded, forged };
+  });
   addCounter(
     registry,
-    { name: 'ledger_events_total', help: 'Events received, by what became of them.', label: 'outcome' },
-    () => {
-      const { recorded, duplicates: duplicate, malformed, forged } = consumer.counts;
-      return { recorded, duplicate, malformed, forged };
-    },
-  );
-  addCounter(
-    registry,
-    { name: 'ledger_write_failures_total', help: 'Batches that PostgreSQL did not take; each is tried again.' },
+    { name: 'ledger_write_failures_total', help: 'Batches that PostgreSQL refused; each is retried.' },
     () => consumer.counts.retries,
   );
   addCounter(
@@ -68,14 +64,12 @@ function watch(
     registry,
     {
       name: 'ledger_chain_failures_total',
-      help: 'Attempts to write hashes that PostgreSQL did not take; tried again.',
+      help: 'Failed attempts to write hashes to PostgreSQL; retried.',
     },
     () => chainer.counts.retries,
   );
-  addGauge(
-    registry,
-    { name: 'dead_letters', help: 'Messages in the queue of the dead letters.', aggregator: 'max' },
-    () => consumer.deadLetters(),
+  addGauge(registry, { name: 'dead_letters', help: 'Messages in the dead-letter queue.', aggregator: 'max' }, () =>
+    consumer.deadLetters(),
   );
   addGauge(registry, { name: 'rabbitmq_link', help: '1 for the state that the link is in.', label: 'state' }, () => ({
     connected: Number(consumer.link.connected),

@@ -7,7 +7,7 @@ import { topologyOf } from '../shared/topology.ts';
 import { startTracing } from '../shared/tracing.ts';
 import { type Chainer, startChainer } from './chainer.ts';
 import { type Consumer, startConsumer } from './consumer.ts';
-import { startHealthServer } from './health.ts';
+import { HEALTH_STATEMENT_MS_MAX, startHealthServer } from './health.ts';
 import { createWorkerMetrics } from './metrics.ts';
 
 /** Connects to PostgreSQL and RabbitMQ as they become available. @throws the listen error when healthPort is taken. */
@@ -17,20 +17,29 @@ export async function startWorker(
 ): Promise<Running & { consumer: Consumer; chainer: Chainer; healthPort: number | undefined }> {
   const tracing = await startTracing(settings, 'worker', log);
   const warn = (sentence: string) => log.warn(sentence);
-  const pool = createPool(settings.databaseUrl, 'worker', 3, settings.statementTimeoutMs, warn); // ledger, chains, health
+  const pool = createPool(settings.databaseUrl, 'worker', 2, settings.statementTimeoutMs, warn); // ledger, chains
+  /** A separate pool: health checks never delay the ledger. */
+  const healthPool = createPool(settings.databaseUrl, 'worker health', 1, HEALTH_STATEMENT_MS_MAX);
   const chainer = startChainer({ pool, log });
   const topology = topologyOf(settings.amqpNamespace);
   const metrics = createWorkerMetrics();
   const consumer = startConsumer({
-    ...{ ...settings, topology, pool, log, tracing },
-    ...{ onRecorded: chainer.tell, onBatch: metrics.batchEnded },
+    amqpUrl: settings.amqpUrl,
+    prefetch: settings.prefetch,
+    batchRowsMax: settings.batchRowsMax,
+    topology,
+    pool,
+    log,
+    tracing,
+    onRecorded: chainer.tell,
+    onBatch: metrics.batchEnded,
   });
   metrics.watch({ consumer, chainer, pool });
 
   async function stopRest(): Promise<void> {
     await consumer.stop();
     await chainer.stop(); // chains what the consumer recorded last
-    await pool.end();
+    await Promise.all([pool.end(), healthPool.end()]);
     await tracing?.stop();
   }
   const health =
@@ -41,7 +50,7 @@ export async function startWorker(
           port: settings.healthPort,
           consumer,
           chainer,
-          pool,
+          healthPool,
           metrics,
         }).catch(async (error: unknown) => {
           await stopRest();
