@@ -2,27 +2,43 @@
 //
 //   npm run example:subscriber
 //
-// Your own program says `queue: 'billing'`, and keeps the last version of each account in its database, written in the
-// transaction of what it does with the event: then nothing is missed or done twice while it is away.
+// Your own program says `queue: 'billing'`, and stores how far it handled each account in its database, in the transaction of what
+// it does with the event: then nothing is missed or done twice while it is down. docs/client.md shows that.
+import { createClient } from 'highload-balance';
 import { subscribe } from 'highload-balance/client/events';
-import { readRuntime } from '../src/local/runtime.ts';
+import { takesNoOptions } from '../src/cli/command-line.ts';
+import { readRuntime } from '../src/shared/runtime.ts';
 
-const runtime = readRuntime(); // of npm start in this clone; your own program only has AMQP_URL
+takesNoOptions(`usage: npm run example:subscriber
+
+Prints each change as it happens, until Ctrl-C. AMQP_URL, AMQP_NAMESPACE, BALANCE_URL and BALANCE_TOKEN say where; unset,
+the npm start of this clone.`);
+
+const runtime = readRuntime(); // of npm start in this clone; your own program only has its settings
 const url = process.env.AMQP_URL ?? runtime?.amqpUrl ?? 'amqp://localhost:5672';
 const namespace = process.env.AMQP_NAMESPACE ?? runtime?.namespace ?? 'balance';
 
 const subscription = subscribe({
   url,
   namespace,
-  // No queue of a name: one that lives as long as this program, and begins with what happens now.
-  lastVersion: () => undefined,
+  // Asked where an event does not follow: whether it is in the account's history.
+  client: createClient({
+    url: process.env.BALANCE_URL ?? runtime?.url ?? 'http://localhost:3000',
+    token: process.env.BALANCE_TOKEN || undefined,
+  }),
+  // No queue of a name, and no lastHandled: the queue lives as long as this program, and begins with what happens now.
   handle({ time, type, data }) {
     const { accountId, version, amount, balance, reference = '' } = data;
     console.log(`${time}  ${type}  ${accountId} #${version}  ${amount}  balance ${balance}  ${reference}`.trimEnd());
   },
   onGap({ accountId, firstMissing, lastMissing }) {
-    console.error(`${accountId}: versions ${firstMissing} to ${lastMissing} are missing; they stand in its ledger`);
+    console.error(`${accountId}: versions ${firstMissing} to ${lastMissing} are missing; its ledger has them`);
     return 'skip';
+  },
+  onRewind({ accountId, last, shared }) {
+    console.error(
+      `${accountId}: the database lost changes up to #${last.version}; #${shared?.version ?? '?'} is still true`,
+    );
   },
   onProblem: ({ message }) => console.error(message),
 });

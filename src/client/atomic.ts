@@ -1,8 +1,8 @@
-// Updates that take effect together or not at all: one request under one idempotency key, sent again as it was until
-// there is an answer about all of them.
+// Updates that take effect together or not at all: one request with one idempotency key, retried
+// unchanged until there is an answer for all of them.
 import type { AppliedUpdate, BalanceUpdate, BulkUpdate } from '../shared/contract.ts';
 import { type BalanceError, errorOf, type ProblemDocument } from './balance-error.ts';
-import { type Http, type HttpAnswer, send } from './http.ts';
+import { type Http, type HttpAnswer, type HttpRequest, send } from './http.ts';
 import { type BulkAnswer, type BulkResult, checkKey, checkLength, PASSING_RESULTS } from './once.ts';
 import { type Outcome, persist } from './persist.ts';
 import { settles, verdict } from './verdict.ts';
@@ -13,6 +13,12 @@ export interface AtomicUpdate extends Omit<BalanceUpdate, 'upTo'> {
   idempotencyKey?: undefined;
 }
 
+export interface AtomicRequest {
+  updates: readonly (AtomicUpdate | BulkUpdate)[];
+  idempotencyKey: string;
+  traceparent: string | undefined;
+}
+
 type Answer = HttpAnswer<BulkAnswer<AppliedUpdate>>;
 
 /**
@@ -21,8 +27,7 @@ type Answer = HttpAnswer<BulkAnswer<AppliedUpdate>>;
  */
 export async function sendAtomically(
   http: Http,
-  updates: readonly (AtomicUpdate | BulkUpdate)[],
-  idempotencyKey: string,
+  { updates, idempotencyKey, traceparent }: AtomicRequest,
   deadlineMs: number,
   signal: AbortSignal | undefined,
 ): Promise<BulkResult[]> {
@@ -30,15 +35,12 @@ export async function sendAtomically(
   checkKey(idempotencyKey, 'idempotencyKey');
   const path = '/v1/balance-updates/bulk';
   const body = JSON.stringify({ updates, atomic: true });
+  const request: HttpRequest = { method: 'POST', path, body, idempotencyKey, traceparent, answerHas: 'results' };
   let unsettled = false;
   let answer: Answer;
   try {
     answer = await persist(deadlineMs, signal, async (over) => {
-      const sent = await send<Answer['body']>(
-        http,
-        { method: 'POST', path, body, idempotencyKey, answerHas: 'results' },
-        over,
-      );
+      const sent = await send<Answer['body']>(http, request, over);
       const outcome = aboutAll(sent, idempotencyKey);
       if ('failed' in outcome && outcome.unsettled) unsettled = true;
       return outcome;
@@ -53,7 +55,7 @@ export async function sendAtomically(
   return resultsOf(answer, unsettled, idempotencyKey);
 }
 
-/** Where one result says that it has to be sent again, the request has to. */
+/** If one result has to be retried, the whole request has to be. */
 function aboutAll(outcome: Outcome<Answer>, idempotencyKey: string): Outcome<Answer> {
   if ('failed' in outcome) return outcome;
   const passing = outcome.done.body.results.find(
@@ -63,7 +65,10 @@ function aboutAll(outcome: Outcome<Answer>, idempotencyKey: string): Outcome<Ans
   return { failed: errorOf(passing, idempotencyKey), again: true, unsettled: passing.code === 'outcome_unknown' };
 }
 
-/** `linked_failed` says nothing of earlier attempts: the refusal of the update that failed does, for all of them. */
+/**
+ * `linked_failed` says nothing about earlier attempts: the refusal of the failed update does, for
+ * all of them.
+ */
 function resultsOf({ body: { results } }: Answer, unsettled: boolean, idempotencyKey: string): BulkResult[] {
   const refused = results.filter((result): result is { replayed: boolean } & ProblemDocument => 'code' in result);
   const reason = refused.find(({ code }) => code !== 'linked_failed');

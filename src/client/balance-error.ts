@@ -4,11 +4,13 @@ import type { ProblemCode } from '../shared/problems.ts';
 
 /**
  * What the service answers (docs/api.md lists it), and what only the client can say:
- * - `outcome_unknown`: an update was sent, and no answer settled it. Send it again under the error's `idempotencyKey`;
- *   a hold, which has none, as it was. The service itself may say so, and the client does where no answer came.
- * - `unreachable`: there was no answer, and nothing that a repeat would double.
- * - `unexpected_answer`: an answer that is not of this service, such as a gateway's page.
- * - `aborted`: by the caller's signal, with nothing that a repeat would double. `cause` is the signal's reason.
+ * - `outcome_unknown`: an update was sent, but its outcome is unknown. Retry it with the error's
+ *   `idempotencyKey`; a hold, which has none, unchanged. Either the service reported it, or the
+ *   client received no answer.
+ * - `unreachable`: there was no answer, and a retry cannot apply anything twice.
+ * - `unexpected_answer`: an answer that is not from this service, such as a gateway's page.
+ * - `aborted`: by the call's signal; a retry cannot apply anything twice. `cause` is the signal's
+ *   reason.
  * - `too_many_calls`: more calls wait in this client than it holds. Nothing was sent.
  */
 export type ErrorCode = ProblemCode | 'unreachable' | 'unexpected_answer' | 'aborted' | 'too_many_calls';
@@ -19,7 +21,7 @@ export class BalanceError extends Error {
   readonly code: ErrorCode;
   /** HTTP status of the answer; undefined where there was none. */
   readonly status: number | undefined;
-  /** The key of what was sent: under it, it can be sent again. Undefined for calls that have none. */
+  /** The idempotency key that was sent: use it to retry. Undefined for calls without one. */
   readonly idempotencyKey: string | undefined;
   /** What is wrong with the request, and where. */
   readonly errors: readonly InvalidInput[] | undefined;
@@ -72,7 +74,7 @@ export function errorOf(problem: ProblemDocument, idempotencyKey: string | undef
   return new BalanceError(code, [title, detail, places].filter(Boolean).join('. '), { ...problem, idempotencyKey });
 }
 
-/** Input that would not reach the place where the service checks it. */
+/** Input that could not be sent to the service for checking. */
 export function invalidInput(where: string, what: string): BalanceError {
   return new BalanceError('invalid_request', `${where} ${what}. Nothing was sent.`, { errors: [{ where, what }] });
 }

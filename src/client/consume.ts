@@ -1,13 +1,18 @@
-// One session with RabbitMQ: the queue is there, and its messages go to the handlers. A message is acknowledged when all of
-// its events were dealt with; what is no event is rejected, which dead-letters it where the queue says so.
+// One session with RabbitMQ: declares the queue and passes its messages to the handlers. A message
+// is acknowledged when all of its events were dealt with; a message without valid events is
+// rejected, which dead-letters it if the queue is configured so.
 import type { Channel, ConsumeMessage } from 'amqplib';
 import { answered, type BrokerSession } from '../shared/broker.ts';
+import { openChannel } from '../shared/channel.ts';
 import { ALL_EVENTS } from '../shared/topology.ts';
 import { eventsIn } from './event-message.ts';
 import type { InOrder } from './in-order.ts';
 import type { Problem, SubscribeOptions } from './subscription.ts';
 
-/** Each loss of the connection delivers once more what was in hand. Left out, RabbitMQ 4 drops a message after 20 times. */
+/**
+ * Each lost connection redelivers the messages in hand. By default, RabbitMQ 4 drops a message
+ * after 20 deliveries.
+ */
 const DELIVERY_LIMIT = 1_000_000;
 
 /** What is consumed: declared here and bound to the exchange, or taken as it is. */
@@ -36,20 +41,18 @@ export async function consume(
   inOrder: InOrder,
   report: (problem: Problem) => void,
 ): Promise<Channel> {
-  const channel = await answered('opening a channel', session.connection.createChannel());
-  channel.on('error', session.end);
-  channel.on('close', () => session.end(new Error('channel closed')));
+  const channel = await openChannel(session.connection.createChannel(), session);
   const name = await declared(channel, queue);
   await answered('setting the prefetch', channel.prefetch(prefetch));
 
   function onMessage(message: ConsumeMessage | null): void {
     if (!message) {
-      session.end(new Error('the queue was deleted, or its node went away'));
+      session.end(new Error('the queue was deleted, or its node went down'));
       return;
     }
     const events = eventsIn(message);
     if (!events) {
-      report({ kind: 'malformed_message', message: 'a message that is no event of highload-balance was rejected' });
+      report({ kind: 'malformed_message', message: 'rejected a message that is not an event of highload-balance' });
       settle(() => channel.reject(message, false));
       return;
     }
@@ -82,7 +85,7 @@ async function declared(channel: Channel, { name, exchange, declare }: Queue): P
   return queue;
 }
 
-/** When the channel has closed meanwhile, the message is delivered again. */
+/** If the channel has closed meanwhile, the message is delivered again. */
 function settle(answer: () => void): void {
   try {
     answer();

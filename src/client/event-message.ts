@@ -1,9 +1,11 @@
 // A message as events. Both forms: one event, or a batch of them.
 import type { ConsumeMessage } from 'amqplib';
 import type { BalanceEvent } from '../shared/contract.ts';
+import { isWithinBounds, MESSAGE_EVENTS_MAX } from '../shared/message-bounds.ts';
 
 /** @returns undefined when it is not all events of the service. Never throws. */
 export function eventsIn({ content, properties }: ConsumeMessage): BalanceEvent[] | undefined {
+  if (!isWithinBounds(content)) return undefined;
   let json: unknown;
   try {
     json = JSON.parse(content.toString());
@@ -11,7 +13,7 @@ export function eventsIn({ content, properties }: ConsumeMessage): BalanceEvent[
     return undefined;
   }
   const events = Array.isArray(json) ? json : [json];
-  if (events.length === 0 || !events.every(isEvent)) return undefined;
+  if (events.length === 0 || events.length > MESSAGE_EVENTS_MAX || !events.every(isEvent)) return undefined;
   const { traceparent } = properties.headers ?? {};
   if (Array.isArray(json) || typeof traceparent !== 'string') return events;
   return events.map((event) => ({ ...event, traceparent })); // in the same place for both forms
@@ -20,14 +22,15 @@ export function eventsIn({ content, properties }: ConsumeMessage): BalanceEvent[
 /** What order and meaning rest on. A newer service may add members. */
 function isEvent(json: unknown): json is BalanceEvent {
   const { id, type, data } = (json ?? {}) as Partial<BalanceEvent>;
-  const { accountId, version, epoch, amount, balance } = (data ?? {}) as Partial<BalanceEvent['data']>;
+  const { accountId, version, epoch, previousEpoch, amount, heldChange, balance, held } = (data ?? {}) as Partial<
+    BalanceEvent['data']
+  >;
   return (
     typeof accountId === 'string' &&
-    Number.isSafeInteger(version) &&
+    [version, epoch, amount, heldChange, balance, held].every((one) => Number.isSafeInteger(one)) &&
+    (version === 0 ? previousEpoch === undefined : Number.isSafeInteger(previousEpoch)) &&
     (version as number) >= 0 &&
-    Number.isSafeInteger(epoch) &&
-    Number.isSafeInteger(amount) &&
-    Number.isSafeInteger(balance) &&
+    (epoch as number) >= Math.max(1, previousEpoch ?? 1) &&
     id === `${accountId}:${version}:${(epoch as number).toString(36)}` &&
     typeof type === 'string'
   );

@@ -1,16 +1,31 @@
-// The events of the service for a subscriber: each handled at least once, in the order of versions within its account, and
-// a version that stays away is reported. Runs until stopped, over any number of connections. Needs amqplib.
+// The events of the service for a subscriber: each handled at least once, in the order of versions
+// within its account. Missing versions are reported, and so is a cut history, before anything of
+// the new one is handled. Runs until stopped, over any number of connections. Needs amqplib.
 // docs/client.md describes it for its users.
 import { answered, type BrokerSession, keepBrokerLink, type LinkFailure } from '../shared/broker.ts';
+import { wordsOf } from '../shared/broker-failure.ts';
+import { problemOfBrokerUrls } from '../shared/broker-urls.ts';
+import { checkNames, type Names, whole } from './arguments.ts';
 import { consume, queueIn } from './consume.ts';
 import { createInOrder } from './in-order.ts';
 import type { Problem, SubscribeOptions, Subscription } from './subscription.ts';
 
-export type { BalanceEvent, ChangeType } from '../shared/contract.ts';
-export type { Delivery, Gap, Problem, SubscribeOptions, Subscription } from './subscription.ts';
+export type { BalanceEvent, ChangeBody, ChangeType, EntriesPage, Entry, EventData } from '../shared/contract.ts';
+export type { Handled } from './history.ts';
+export type { EntriesReader } from './standing.ts';
+export type { Delivery, Gap, Problem, Rewind, SubscribeOptions, Subscription } from './subscription.ts';
+
+const OPTIONS = {
+  ...{ url: true, namespace: true, queue: true, declareQueue: true, client: true },
+  ...{ lastHandled: true, handle: true, onGap: true, onRewind: true, onProblem: true },
+  ...{ concurrency: true, prefetch: true, gapTimeoutMs: true, signal: true },
+} as const satisfies Names<SubscribeOptions>;
 
 /** Begins to connect. @throws TypeError when an option is wrong. */
 export function subscribe(options: SubscribeOptions): Subscription {
+  checkNames('subscribe', ['options', options, OPTIONS]);
+  for (const name of ['handle', 'onGap', 'onRewind'] as const)
+    if (typeof options[name] !== 'function') throw new TypeError(`${name} must be a function`);
   const { signal } = options;
   const url = amqpUrl(options.url);
   const limits = {
@@ -19,6 +34,8 @@ export function subscribe(options: SubscribeOptions): Subscription {
     gapTimeoutMs: whole('gapTimeoutMs', options.gapTimeoutMs ?? 10_000, 3_600_000),
   };
   const queue = queueIn(options);
+  if (typeof options.client?.readEntries !== 'function')
+    throw new TypeError('client must be what createClient() returns');
   const report = reporter(options.onProblem);
   const inOrder = createInOrder(options, limits, report);
   let isConsuming = false;
@@ -35,13 +52,14 @@ export function subscribe(options: SubscribeOptions): Subscription {
       session.signal.addEventListener('abort', resolve);
       if (session.signal.aborted) resolve(undefined);
     });
-    // By its answer RabbitMQ has the last acknowledgements: closing the connection alone overtakes them.
+    // Its answer means that RabbitMQ has the last acknowledgements: closing only the connection
+    // could overtake them.
     if (stopped) await answered('closing the channel', channel.close());
   }
 
-  // Without the link's advice, which is for the queues of the service.
-  const onFailure = ({ err: error, attempt, pauseMs }: LinkFailure) =>
-    report({ kind: 'disconnected', message: `RabbitMQ: ${error.message || String(error)}`, error, attempt, pauseMs });
+  // Without the link's advice, which is about the queues of the service.
+  const onFailure = ({ err: error, broker, attempt, pauseMs }: LinkFailure) =>
+    report({ kind: 'disconnected', message: `RabbitMQ at ${broker}: ${wordsOf(error)}`, error, attempt, pauseMs });
   const link = keepBrokerLink({
     url,
     service: 'subscriber',
@@ -65,7 +83,7 @@ export function subscribe(options: SubscribeOptions): Subscription {
   };
 }
 
-/** A report that fails may not end what it reports about. */
+/** A failing report must not end the subscription. */
 function reporter(onProblem: SubscribeOptions['onProblem']): (problem: Problem) => void {
   const warn = (message: string) => process.emitWarning(message, 'BalanceSubscription');
   return (problem) => {
@@ -79,11 +97,7 @@ function reporter(onProblem: SubscribeOptions['onProblem']): (problem: Problem) 
 }
 
 function amqpUrl(url: string): string {
-  if (URL.canParse(url) && /^amqps?:$/.test(new URL(url).protocol)) return url;
-  throw new TypeError('url must be an AMQP URL, such as amqp://user:password@localhost:5672/vhost');
-}
-
-function whole(name: string, value: number, max: number): number {
-  if (Number.isInteger(value) && value >= 1 && value <= max) return value;
-  throw new TypeError(`${name} must be a whole number from 1 to ${max}`);
+  const problem = typeof url === 'string' ? problemOfBrokerUrls(url) : 'must be a string';
+  if (problem === undefined) return url;
+  throw new TypeError(`url ${problem}`);
 }

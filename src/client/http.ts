@@ -1,13 +1,14 @@
-// One attempt: one request over HTTP, and what its answer, or the lack of one, says about its effect.
-import { retryAfterMs } from './back-off.ts';
+// One attempt: one HTTP request, and what its answer, or the lack of one, says about its effect.
+
 import { BalanceError, errorOf, isProblemDocument } from './balance-error.ts';
 import type { Outcome } from './persist.ts';
+import { retryAfterMs } from './retry-pause.ts';
 import type { Slots } from './slots.ts';
 
 /** 1,000 entries or results with the longest texts have less than 9 MB. */
 const ANSWER_BYTES_MAX = 16 * 1024 * 1024;
 
-/** Refusals that pass. With these and an answer that never came, an attempt is made again. */
+/** Temporary refusals. After these, or without an answer, another attempt is made. */
 const PASSING: ReadonlySet<string> = new Set([
   'request_timeout',
   'rate_limited',
@@ -30,7 +31,10 @@ export interface HttpRequest {
   /** JSON. */
   body?: string;
   idempotencyKey?: string;
-  /** A member of the answer by which it is known from what a gateway may say. */
+  traceparent?: string | undefined;
+  /** JSON unless given. */
+  accept?: string;
+  /** A member that distinguishes the answer from one of a gateway. */
   answerHas: string;
 }
 
@@ -39,8 +43,19 @@ export interface HttpAnswer<Body> {
   replayed: boolean;
 }
 
+/** An answer whose body was not read. */
+export interface Connection {
+  response: Response;
+  /** Its body may take longer than an attempt: neither that time nor the deadline ends it any more. */
+  detach(): void;
+  /** Drops what is left of the body. */
+  abort(): void;
+  /** Gives its place to the next request. To be called once. */
+  close(): void;
+}
+
 /**
- * The caller says what the body of a 200 is, which integration tests compare with real ones.
+ * The type of a 200 body is given by the calling code; integration tests compare it with real ones.
  * @throws BalanceError `too_many_calls`, or `unauthorized` when there is no token: nothing was sent.
  */
 export async function send<Body>(
@@ -48,6 +63,17 @@ export async function send<Body>(
   request: HttpRequest,
   over: AbortSignal,
 ): Promise<Outcome<HttpAnswer<Body>>> {
+  const opened = await open(http, request, over);
+  if ('failed' in opened) return opened;
+  try {
+    return await readAnswer(http, opened.done, request);
+  } finally {
+    opened.done.close();
+  }
+}
+
+/** Sends the request, and returns when the answer begins. @throws as send() does. */
+export async function open(http: Http, request: HttpRequest, over: AbortSignal): Promise<Outcome<Connection>> {
   const headers = headersOf(http, request);
   let giveBack: () => void;
   try {
@@ -65,6 +91,14 @@ export async function send<Body>(
   over.addEventListener('abort', onOver);
   const timeout = new Error(`it took longer than ${http.attemptTimeoutMs} ms`);
   const timer = setTimeout(() => attempt.abort(timeout), http.attemptTimeoutMs);
+  const detach = () => {
+    clearTimeout(timer);
+    over.removeEventListener('abort', onOver);
+  };
+  const close = () => {
+    detach();
+    setImmediate(giveBack); // when fetch has released the connection too, else the next request opens another
+  };
   try {
     const response = await fetch(http.baseUrl + request.path, {
       method: request.method,
@@ -73,25 +107,37 @@ export async function send<Body>(
       redirect: 'manual', // a token goes to this service only
       signal: attempt.signal,
     });
-    return judge<Body>(response, await readBody(response), request);
+    return { done: { response, detach, abort: () => attempt.abort(), close } };
   } catch (cause) {
+    close();
     return withoutAnswer(http, cause);
-  } finally {
-    clearTimeout(timer);
-    over.removeEventListener('abort', onOver);
-    setImmediate(giveBack); // when fetch has let go of the connection too, else the next request opens another
   }
 }
 
-function headersOf({ token }: Http, { body, idempotencyKey }: HttpRequest): Record<string, string> {
-  const headers: Record<string, string> = { accept: 'application/json' };
+/** The meaning of an answer that was read completely. */
+export async function readAnswer<Body>(
+  http: Http,
+  { response }: Connection,
+  request: HttpRequest,
+): Promise<Outcome<HttpAnswer<Body>>> {
+  try {
+    return judge(response, await readBody(response), request);
+  } catch (cause) {
+    return withoutAnswer(http, cause);
+  }
+}
+
+function headersOf({ token }: Http, request: HttpRequest): Record<string, string> {
+  const { body, idempotencyKey, traceparent, accept = 'application/json' } = request;
+  const headers: Record<string, string> = { accept };
   if (body !== undefined) headers['content-type'] = 'application/json';
   // Quoted, so that spaces at its ends and a leading quote are part of it.
   if (idempotencyKey !== undefined) headers['idempotency-key'] = `"${idempotencyKey.replace(/["\\]/g, '\\$&')}"`;
+  if (traceparent !== undefined) headers.traceparent = traceparent;
   try {
     if (token) headers.authorization = `Bearer ${token()}`;
   } catch (cause) {
-    throw new BalanceError('unauthorized', 'The token could not be had. Nothing was sent.', { cause });
+    throw new BalanceError('unauthorized', 'The token could not be obtained. Nothing was sent.', { cause });
   }
   return headers;
 }
@@ -120,7 +166,7 @@ function judge<Body>(response: Response, body: unknown, request: HttpRequest): O
   }
   const waitMs = retryAfterMs(headers.get('retry-after'), Date.now());
   if (isProblemDocument(body)) {
-    // Without Retry-After no wait helps: the request alone is more than the limit.
+    // Without Retry-After, waiting does not help: the request by itself exceeds the limit.
     const hopeless = body.code === 'rate_limited' && waitMs === undefined;
     return {
       failed: errorOf(body, request.idempotencyKey),
@@ -129,10 +175,10 @@ function judge<Body>(response: Response, body: unknown, request: HttpRequest): O
       unsettled: body.code === 'outcome_unknown',
     };
   }
-  // A gateway, or whatever else answers there. One that lost the service says 5xx.
+  // A gateway or another server answered. A gateway that lost the service answers 5xx.
   const unsettled = response.ok || status >= 500;
   return {
-    failed: new BalanceError('unexpected_answer', `HTTP ${status} with a body that is not of highload-balance.`, {
+    failed: new BalanceError('unexpected_answer', `HTTP ${status} with a body that is not from highload-balance.`, {
       status,
     }),
     again: unsettled || status === 429,

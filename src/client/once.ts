@@ -1,16 +1,19 @@
-// Calls that move money or set it aside: each under an idempotency key, or the id of a hold, so that it takes effect
-// once however often it is sent, and none is left in doubt in silence.
+// Calls that move money or set it aside: each under an idempotency key, or the id of a hold, so
+// that it takes effect once however often it is sent, and no unknown outcome stays unreported.
 import { randomUUID } from 'node:crypto';
 import { type AppliedUpdate, BULK_UPDATES_MAX } from '../shared/contract.ts';
-import { type BalanceError, errorOf, invalidInput, type ProblemDocument } from './balance-error.ts';
+import { BalanceError, errorOf, invalidInput, type ProblemDocument } from './balance-error.ts';
 import { type Http, type HttpAnswer, type HttpRequest, send } from './http.ts';
 import { type Outcome, persist } from './persist.ts';
 import { verdict } from './verdict.ts';
 
-/** What the answer to a call under a key has beside its body. */
-interface Receipt {
+/** What the answer to a call with a key has besides its body. */
+export interface Receipt {
   idempotencyKey: string;
-  /** An earlier attempt, of this call or of another under the same key, took effect; this is its answer again. */
+  /**
+   * An earlier attempt, of this call or of another under the same key, took effect; this is its
+   * answer, replayed.
+   */
   replayed: boolean;
 }
 
@@ -31,6 +34,7 @@ export interface BulkRequest {
   parts: 'updates' | 'transfers';
   /** A member that only the result of an applied one has. */
   resultHas: string;
+  traceparent?: string | undefined;
 }
 
 export interface BulkPart {
@@ -39,11 +43,11 @@ export interface BulkPart {
   accountId?: string | undefined;
 }
 
-/** Refusals of one part that pass: it is sent again. */
+/** Temporary refusals of one part: it is retried. */
 export const PASSING_RESULTS: ReadonlySet<string> = new Set(['overloaded', 'unavailable', 'outcome_unknown']);
 
 /**
- * The request has no key only where a repeat is harmless by itself: a hold has its id.
+ * The request has no key only if a retry is safe by itself: a hold has its id.
  * @param accountId for the error, where the request is about one account.
  * @throws BalanceError
  */
@@ -64,7 +68,8 @@ export async function sendOnce<Answer>(
       return outcome;
     });
   } catch (error) {
-    throw verdict(error as BalanceError, unsettled, accountId, idempotencyKey);
+    if (!(error instanceof BalanceError)) throw error;
+    throw verdict(error, unsettled, accountId, idempotencyKey);
   }
 }
 
@@ -74,7 +79,7 @@ export async function sendOnce<Answer>(
  */
 export async function sendBulkOnce<Answer>(
   http: Http,
-  { path, parts, resultHas }: BulkRequest,
+  { path, parts, resultHas, traceparent }: BulkRequest,
   given: readonly BulkPart[],
   deadlineMs: number,
   signal: AbortSignal | undefined,
@@ -92,10 +97,11 @@ export async function sendBulkOnce<Answer>(
 
   async function attempt(over: AbortSignal): Promise<Outcome<undefined>> {
     const body = JSON.stringify({ [parts]: open.map((index) => keyed[index]) });
-    const outcome = await send<BulkAnswer<Answer>>(http, { method: 'POST', path, body, answerHas: 'results' }, over);
+    const request: HttpRequest = { method: 'POST', path, body, traceparent, answerHas: 'results' };
+    const outcome = await send<BulkAnswer<Answer>>(http, request, over);
     if ('failed' in outcome) {
       for (const index of open) {
-        results[index] = undefined; // what an earlier attempt said of it
+        results[index] = undefined; // the result of an earlier attempt
         if (outcome.unsettled) unsettled.add(index);
       }
       return outcome;
@@ -137,5 +143,6 @@ export function checkLength(length: number, parts: BulkRequest['parts']): void {
 }
 
 export function checkKey(key: string, where: string): void {
-  if (!/^[\x20-\x7e]{1,255}$/.test(key)) throw invalidInput(where, 'must be 1 to 255 printable ASCII characters');
+  if (typeof key !== 'string' || !/^[\x20-\x7e]{1,255}$/.test(key))
+    throw invalidInput(where, 'must be 1 to 255 printable ASCII characters');
 }

@@ -1,28 +1,16 @@
-// Tries until there is an answer, a refusal that a repeat cannot change, the deadline, or the caller's abort.
+// Retries until there is an answer, a final refusal, the deadline, or an abort.
 import { setTimeout as delay } from 'node:timers/promises';
-import { backOffMs } from './back-off.ts';
 import { BalanceError } from './balance-error.ts';
-
-export interface CallOptions {
-  /** Aborts the call. An update that was sent before is `outcome_unknown`: it may be applied all the same. */
-  signal?: AbortSignal | undefined;
-  /** Longest time for the call with all its attempts, in milliseconds. */
-  deadlineMs?: number | undefined;
-}
-
-export interface KeyedCallOptions extends CallOptions {
-  /** 1 to 255 printable ASCII characters; each call has one of its own unless given. */
-  idempotencyKey?: string | undefined;
-}
+import { retryPauseMs } from './retry-pause.ts';
 
 export type Outcome<T> =
   | { done: T }
   | {
       failed: BalanceError;
-      /** Whether another attempt may go better. */
+      /** Whether another attempt may succeed. */
       again: boolean;
       retryAfterMs?: number | undefined;
-      /** Whether this attempt may have taken effect, or may do so still. */
+      /** Whether this attempt may have taken effect, or may still do so. */
       unsettled: boolean;
     };
 
@@ -38,17 +26,18 @@ export async function persist<T>(
   const over = new AbortController();
   const deadlineAtMs = performance.now() + deadlineMs;
   const timer = setTimeout(() => over.abort(new Error(`the deadline of ${deadlineMs} ms`)), deadlineMs);
-  // Not with the caller's reason: fetch fails with what it is aborted with, and an error of some other connection says nothing of ours.
-  const onAbort = () => over.abort(new Error('aborted by the caller'));
+  // Not with the signal's reason: fetch fails with the reason it is aborted with, and an error of
+  // another connection must not be taken for ours.
+  const onAbort = () => over.abort(new Error('the call was aborted'));
   signal?.addEventListener('abort', onAbort);
   if (signal?.aborted) onAbort();
   try {
     for (let failed = 1; ; failed += 1) {
-      if (signal?.aborted) throw new BalanceError('aborted', 'Aborted by the caller.', { cause: signal.reason });
+      if (signal?.aborted) throw new BalanceError('aborted', 'The call was aborted.', { cause: signal.reason });
       const outcome = await attempt(over.signal);
       if ('done' in outcome) return outcome.done;
       if (signal?.aborted) continue;
-      const pauseMs = backOffMs(failed, outcome.retryAfterMs);
+      const pauseMs = retryPauseMs(failed, outcome.retryAfterMs);
       if (!outcome.again || performance.now() + pauseMs >= deadlineAtMs) throw outcome.failed;
       await delay(pauseMs, undefined, { signal: over.signal }).catch(() => {}); // aborted: seen above
     }

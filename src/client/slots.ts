@@ -1,5 +1,5 @@
-// Bounds the requests under way. Each uses one connection, so this bounds the connections too: fetch by itself opens
-// as many as there are requests.
+// Bounds the requests in flight. Each uses one connection, so this bounds the connections too:
+// fetch on its own opens as many as there are requests.
 import { BalanceError } from './balance-error.ts';
 
 /** Calls that wait for a slot; more would wait in vain. */
@@ -7,7 +7,8 @@ const WAITING_MAX = 10_000;
 
 export interface Slots {
   /**
-   * Waits for a slot, first come first served. @returns what gives it back, to be called once.
+   * Waits for a slot, first come first served. @returns a function that gives it back, to be called
+   * once.
    * @throws the signal's reason, or BalanceError `too_many_calls` at once.
    */
   take(signal: AbortSignal): Promise<() => void>;
@@ -31,7 +32,10 @@ export function createSlots(count: number): Slots {
         return giveBack;
       }
       if (waiting.size >= WAITING_MAX) {
-        throw new BalanceError('too_many_calls', `${WAITING_MAX} calls wait in this client already. Nothing was sent.`);
+        throw new BalanceError(
+          'too_many_calls',
+          `${WAITING_MAX} calls are already waiting in this client. Nothing was sent.`,
+        );
       }
       return new Promise((resolve, reject) => {
         const enter = () => {

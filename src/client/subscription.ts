@@ -1,39 +1,64 @@
-// What a subscriber tells and is told. docs/client.md describes it.
+// The options and callbacks of a subscriber. docs/client.md describes them.
 import type { BalanceEvent } from '../shared/contract.ts';
+import type { Handled } from './history.ts';
+import type { EntriesReader } from './standing.ts';
 
 export interface SubscribeOptions {
-  /** RabbitMQ, `amqp://user:password@host:5672/vhost`; or `amqps:`, with `cacertfile`, `certfile` and `keyfile` as parameters. */
+  /**
+   * RabbitMQ, `amqp://user:password@host:5672/vhost`; or `amqps:`, with `cacertfile`, `certfile`
+   * and `keyfile` as parameters. For a cluster, a whole URL for each node, separated by commas: if
+   * one is lost, the next is tried.
+   */
   url: string;
   /** Of the service: the part before the dot in the name of its exchange. `balance` unless given. */
   namespace?: string | undefined;
   /**
-   * Your durable queue. It is declared (quorum, one active consumer) and bound each time the connection opens, so that it
-   * is there again after a lost broker. Without a name, a queue that lives as long as the connection: what happens while
-   * there is none is missed, and a gap.
+   * Your durable queue. It is declared (quorum, one active consumer) and bound each time the
+   * connection opens, so that it is restored after a lost broker. Without a name, the queue lives
+   * as long as the connection: events published while there is none are missed and leave a gap.
    */
   queue?: string | undefined;
-  /** `false`: the queue was declared and bound by somebody else, and is taken as it is. */
+  /** `false`: the queue was declared and bound elsewhere, and is used unchanged. */
   declareQueue?: boolean | undefined;
   /**
-   * The last version of an account that took effect, -1 where none did (the opening is version 0): from where `handle` stores it, best in the
-   * transaction of its effects. `undefined`: not known, begin with what arrives. Asked when an account is met, and again
-   * after each loss of the connection.
+   * A client of the same service, with a key that may read: what `createClient` returns. The
+   * entries are read when an event does not follow from what was handled, and before `onGap`, so
+   * that no event outside the account's history is accepted.
    */
-  lastVersion(accountId: string): number | undefined | Promise<number | undefined>;
+  client: EntriesReader;
   /**
-   * Called for each event, at least once, in the order of versions within an account, one at a time for each. The message is
-   * acknowledged when it has resolved. Where it rejects it is called again after a pause, and the account waits for it.
+   * How far an account was handled: what `handle` got as `delivery.handled`, or `onRewind` as
+   * `shared`, and stored. `undefined` if nothing is stored: nothing of the account was handled, and
+   * its opening comes first. Called when an account is first seen, after each lost connection and
+   * each pause of a second, and whenever an event does not follow: another process may have
+   * continued. Leave it out if nothing is stored: an account then starts with whatever arrives.
+   */
+  lastHandled?: ((accountId: string) => Handled | null | undefined | Promise<Handled | null | undefined>) | undefined;
+  /**
+   * Called for each event, at least once, in the order of versions within an account, one at a time
+   * for each. The message is acknowledged when it has resolved. If it rejects, it is called again
+   * after a pause, and the account waits for it.
    */
   handle(event: BalanceEvent, delivery: Delivery): void | Promise<void>;
   /**
-   * Called where versions are missing for `gapTimeoutMs`, and again after the same time. `wait`: go on waiting. `skip`: go
-   * on after them. Before it answers `skip` it may handle them itself, from the ledger (`entries` of the client): nothing of
-   * this account is handled meanwhile.
+   * Called where versions are missing for `gapTimeoutMs`, and again after the same time. `wait`:
+   * keep waiting. `skip`: continue after them. Before it answers `skip` it may handle them itself,
+   * from the ledger (`entries` of the client): nothing of this account is handled meanwhile.
    */
   onGap(gap: Gap): 'skip' | 'wait' | Promise<'skip' | 'wait'>;
-  /** What went wrong and is tried again. Process warnings unless given. */
+  /**
+   * Called where the database lost changes that were handled (a failover, a restore), before
+   * anything of the history that replaced them is handled. Undo everything after `shared`, and
+   * store `shared` as what was handled last: `lastHandled` is called again when it has resolved. If
+   * it rejects, it is called again after a pause. Nothing of this account is handled meanwhile.
+   */
+  onRewind(rewind: Rewind): void | Promise<void>;
+  /** What went wrong. Process warnings unless given. */
   onProblem?: ((problem: Problem) => void) | undefined;
-  /** Accounts whose events are handled at the same time, and as many for each of the two questions, 1 to 1,000. 1 unless given. */
+  /**
+   * Accounts whose events are handled at the same time, 1 to 1,000; and as many look-ups
+   * (`lastHandled`, entries) and other callbacks (`onGap`, `onRewind`). 1 unless given.
+   */
   concurrency?: number | undefined;
   /** Messages in hand, waiting, held or being handled, 1 to 65,535: it bounds the memory. 2,000 unless given. */
   prefetch?: number | undefined;
@@ -48,22 +73,66 @@ export interface Delivery {
   attempt: number;
   /** It may have been handled before: RabbitMQ has delivered it once already. */
   redelivered: boolean;
-  /** It was published again on demand of the operator. */
+  /** It was published again by the operator. */
   replayed: boolean;
+  /**
+   * To be stored with the effects of the event, as JSON: what `lastHandled` must return from then
+   * on.
+   */
+  handled: Handled;
+  /**
+   * All of `prefetch` is in hand and waits for this event or others like it: while it is rejected,
+   * nothing progresses.
+   */
+  isFull: boolean;
 }
 
 export interface Gap {
   accountId: string;
   firstMissing: number;
   lastMissing: number;
-  /** Events behind it that are held. */
+  /** The state as if the missing versions were handled: store it if you answer `skip`. */
+  handled: Handled;
+  /** Events after it that are held. */
   held: number;
-  /** All of `prefetch` is held behind gaps, so nothing more arrives: with `wait` everything stands still. */
+  /**
+   * All of `prefetch` is held after gaps, so nothing more arrives: with `wait`, nothing progresses.
+   */
   isFull: boolean;
 }
 
+export interface Rewind {
+  accountId: string;
+  /** What was handled last, and is not in the account's history now. */
+  last: Handled;
+  /**
+   * The last change that both histories have; its version is -1 where they have none. Undefined if
+   * the epochs agree but the balances do not (a fork): compare what you stored with the entries.
+   */
+  shared: Handled | undefined;
+  /** Of the history that counts now. */
+  event: BalanceEvent;
+  /** Events of the account that are in hand. */
+  held: number;
+}
+
+/**
+ * - `superseded`: an event that is not in the account's history was dropped: the database lost it,
+ *   or it is forged.
+ * - `stalled`: all of `prefetch` is in hand and waits for failing accounts or missing versions. Nothing else is handled.
+ * - all others are retried.
+ */
 export interface Problem {
-  kind: 'disconnected' | 'malformed_message' | 'handle_failed' | 'last_version_failed' | 'on_gap_failed';
+  kind:
+    | 'disconnected'
+    | 'malformed_message'
+    | 'superseded'
+    | 'stalled'
+    | 'handle_failed'
+    | 'last_handled_failed'
+    | 'entries_failed'
+    | 'on_gap_failed'
+    | 'on_rewind_failed';
   /** A sentence, without secrets. */
   message: string;
   error?: unknown;
@@ -76,8 +145,10 @@ export interface Problem {
 }
 
 export interface Subscription {
-  /** Whether events can arrive at present. */
+  /** Whether events can currently arrive. */
   readonly isConsuming: boolean;
-  /** Starts no handler any more, waits for those under way, acknowledges, and disconnects. Harmless when called twice. */
+  /**
+   * Starts no more handlers, waits for the running ones, acknowledges, and disconnects. Idempotent.
+   */
   stop(): Promise<void>;
 }

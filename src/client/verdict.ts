@@ -1,4 +1,4 @@
-// What a refusal says of the attempts before it, whose answers were lost.
+// What a refusal says about earlier attempts whose answers were lost.
 import { BalanceError } from './balance-error.ts';
 
 /**
@@ -15,8 +15,8 @@ const REMEMBERED: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * After these no attempt can pass, now or later: a closed account stays closed, an asset is fixed. Not `hold_expired`,
- * which a clock decides.
+ * After these, no attempt can ever succeed: a closed account stays closed, an asset is fixed. Not
+ * `hold_expired`, which a clock decides.
  */
 const FINAL: ReadonlySet<string> = new Set([
   'idempotency_key_reused',
@@ -33,7 +33,7 @@ export function settles(code: string, idempotencyKey: string | undefined): boole
   return FINAL.has(code) || (idempotencyKey !== undefined && REMEMBERED.has(code));
 }
 
-/** What the last failure means for a request of which an earlier attempt may have taken effect. */
+/** What the last failure means for a request if an earlier attempt may have taken effect. */
 export function verdict(
   last: BalanceError,
   unsettled: boolean,
@@ -44,8 +44,8 @@ export function verdict(
     if (last.idempotencyKey === idempotencyKey) return last;
     return new BalanceError(last.code, last.message, { ...last, cause: last.cause, accountId, idempotencyKey });
   }
-  const again = idempotencyKey === undefined ? 'Send the same again' : 'Send it again under its key';
-  const what = 'The update was sent, and whether it was applied is not known';
+  const again = idempotencyKey === undefined ? 'Retry the same call' : 'Retry it with its key';
+  const what = 'The update was sent, but it is not known whether it was applied';
   const message = `${what}. ${again} to find out. Last: ${last.message}`;
   return new BalanceError('outcome_unknown', message, { cause: last, accountId, idempotencyKey, status: last.status });
 }

@@ -1,16 +1,15 @@
 // How long to wait before the next attempt.
+import { backOffMs, jittered } from '../shared/back-off.ts';
 
 const MIN_MS = 100;
 const MAX_MS = 5000;
 
 /**
- * Exponential: from half of it to all of it, so that clients that failed together do not come back together.
  * @param failed attempts so far, from 1.
- * @param askedForMs what the service asked for at least. The jitter comes on top: everyone was asked for the same.
+ * @param askedForMs what the service asked for at least.
  */
-export function backOffMs(failed: number, askedForMs = 0, random: () => number = Math.random): number {
-  const half = Math.min(MAX_MS, MIN_MS * 2 ** (failed - 1)) / 2;
-  return Math.round(Math.max(half, askedForMs) + half * random());
+export function retryPauseMs(failed: number, askedForMs = 0): number {
+  return jittered(backOffMs(failed, MIN_MS, MAX_MS), askedForMs);
 }
 
 /** A Retry-After header in milliseconds: seconds or an HTTP date. Undefined when it is neither. */
