@@ -7,7 +7,8 @@ RUN npm ci --omit=dev --no-audit --no-fund && npm cache clean --force
 # Readable for the user below whatever umask the clone was made with; owned by root, so it cannot change its own code.
 COPY --chmod=755 migrations migrations
 COPY --chmod=755 src src
-USER node
+# Of the base image's user node; as a number, so that a platform can see that it is not root.
+USER 1000:1000
 EXPOSE 3000
 # The API answers on PORT, the worker on HEALTH_PORT. /livez, because some platforms kill what is unhealthy, and a
 # process that waits for its database is better left alone.

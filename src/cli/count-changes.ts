@@ -1,7 +1,10 @@
-// How much there is to do for a command that goes through all changes.
+// The amount of work for a command that goes through all changes.
 import type { Client } from '../shared/database.ts';
 
-/** How many changes there are: what accounts say of themselves. 0 too where there is no such account. */
+/**
+ * How many changes there are, by the versions of the accounts. Also 0 if there is no such account.
+ *
+ */
 export async function countChanges(client: Client, accountId: string | undefined): Promise<number> {
   const { rows } = await client.query(
     'SELECT coalesce(sum(version + 1), 0)::float8 AS changes FROM account WHERE $1::text IS NULL OR account_id = $1',

@@ -1,20 +1,23 @@
-// Looks at the dead letters, puts them back, discards them. A letter leaves the queue only when that is done: killed at
-// any moment this loses none, and what it doubled by then is a duplicate to the worker.
+// Lists the dead letters, puts them back, discards them. A letter leaves the queue only when that
+// is done: killing the command at any moment loses none, and anything published twice is a
+// duplicate to the worker.
 import type { ChannelModel, ConfirmChannel, ConsumeMessage } from 'amqplib';
 import { answered } from '../shared/broker.ts';
+import { openChannel } from '../shared/channel.ts';
 import { SettingsError } from '../shared/config.ts';
 import type { Topology } from '../shared/topology.ts';
 import { type DeadLetter, describeDeadLetter, type Reason } from './dead-letter.ts';
 import { propertiesOf, takeMessages } from './messages.ts';
 
-/** Letters in memory at a time, and secured together before they are acknowledged. A batch of events has some 250 KB. */
+/** Letters in memory at a time, and secured together before they are acknowledged; fewer where they are large. */
 const PAGE_MAX = 200;
 /**
  * Where some letters of a page stay, the others are acknowledged one by one, and no more than these in a row: a channel
  * passes 32 commands to a quorum queue without waiting, and drops what is beyond when it is closed.
  */
 const PICKED_PAGE_MAX = 16;
-const SILENCE_MS = 3000;
+/** Letters of many MB that went back take seconds to come again from a busy broker. */
+const SILENCE_MS = 10_000;
 
 /** Which letters, of those that are there when the command starts; without ids and reasons all of them. */
 export interface Selection {
@@ -28,7 +31,7 @@ export interface Look {
   messages: number;
   /** Oldest first. */
   letters: DeadLetter[];
-  /** False when some could not be looked at: there was no time, or somebody else had them in hand. */
+  /** False if some could not be read: there was no time, or another process held them. */
   complete: boolean;
 }
 
@@ -48,7 +51,10 @@ interface Held {
 
 /** Works until its connection is closed: then what was looked at and not removed is in the queue again. */
 export interface DeadLetterQueue {
-  /** The first letters of a selection. All stay where they are; nobody else gets them until the connection is closed. */
+  /**
+   * The first letters of a selection. All stay in the queue; no one else gets them until the
+   * connection is closed.
+   */
   look(selection: Selection, limit: number, deadlineMs: number): Promise<Look>;
   /** Gives letters to the worker once more, by way of its own queue: no subscriber sees them. */
   putBack(selection: Selection, deadlineMs: number): Promise<Removal>;
@@ -60,13 +66,12 @@ export async function openDeadLetters(
   connection: ChannelModel,
   { deadLetters, ledgerQueue }: Topology,
 ): Promise<DeadLetterQueue> {
-  const channel: ConfirmChannel = await answered('opening a channel', connection.createConfirmChannel());
-  channel.on('error', () => {}); // the request that caused it fails with the same
+  const channel: ConfirmChannel = await openChannel(connection.createConfirmChannel());
   const { messageCount: messages } = await answered('finding the queue', channel.checkQueue(deadLetters)).catch(
     (error: Error & { code?: number }) => {
       if (error.code !== NOT_FOUND) throw error;
       throw new SettingsError(
-        `There is no queue ${deadLetters}. The worker makes it: start one, or correct AMQP_NAMESPACE.`,
+        `There is no queue ${deadLetters}. The worker creates it: start one, or correct AMQP_NAMESPACE.`,
       );
     },
   );
@@ -76,7 +81,7 @@ export async function openDeadLetters(
   });
   const blocked = new Promise<never>((_, reject) => {
     connection.on('blocked', (reason) =>
-      reject(new SettingsError(`RabbitMQ takes no messages at present (${reason}). Try again when that is over.`)),
+      reject(new SettingsError(`RabbitMQ accepts no messages at the moment (${reason}). Try again later.`)),
     );
   });
   blocked.catch(() => {});
@@ -84,23 +89,26 @@ export async function openDeadLetters(
   /** The next letters, at most `limit`. */
   async function takePage(limit: number): Promise<Held[]> {
     const messages = await takeMessages(channel, deadLetters, limit, SILENCE_MS);
-    return messages.map((message) => ({ message, letter: describeDeadLetter(message) }));
+    return messages.map((message) => ({ message, letter: describeDeadLetter(message, ledgerQueue) }));
   }
 
   /**
-   * Goes through the letters, but no more than there were at the start: those that the worker refuses once more come
-   * back behind them. @returns whether it has seen all of them.
+   * Goes through the letters, but no more than there were at the start: those that the worker
+   * refuses again are added after them. @returns whether it has seen all of them.
    */
   async function scan(
     pageMax: number,
     deadlineMs: number,
     each: (page: readonly Held[]) => Promise<'on' | 'enough'>,
   ): Promise<boolean> {
+    let limit = pageMax;
     for (let seen = 0; seen < messages; ) {
       if (performance.now() >= deadlineMs) return false;
-      const page = await takePage(Math.min(pageMax, messages - seen));
+      const asked = Math.min(limit, messages - seen);
+      const page = await takePage(asked);
       if (page.length === 0) return false;
       seen += page.length;
+      limit = page.length < asked ? page.length : Math.min(pageMax, 2 * limit); // large letters come again for each page
       if ((await each(page)) === 'enough') break;
     }
     return true;
@@ -140,7 +148,8 @@ export async function openDeadLetters(
       });
     });
     await answered('taking the messages', Promise.race([Promise.all(confirms), blocked]));
-    // RabbitMQ confirms what it could not route: only the return tells, which comes first.
+    // RabbitMQ also confirms messages that it could not route: only the return shows it, and comes
+    // first.
     if (returned) throw new SettingsError(`There is no queue ${ledgerQueue}. Start the worker, then try again.`);
   }
 

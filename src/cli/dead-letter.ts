@@ -1,27 +1,32 @@
-// What a dead letter is to a person: why it is dead, since when, and which change it claims to tell of.
+// Describes a dead letter for a person: why it is dead, since when, and which change it claims to
+// report.
 import { createHash } from 'node:crypto';
 import type { Message } from 'amqplib';
 import { decodeEvents } from '../shared/events.ts';
 
 /**
- * - delivery-limit: returned to the queue too often; nothing is wrong with it as far as is known
- * - forged: an event that no accepted change stands behind
- * - malformed: no event at all
- * - unknown: not from the ledger queue; somebody published it to the dead letters
+ * - delivery-limit: returned to the ledger queue too often; the message itself is not known to be
+ *   wrong
+ * - expired: waited in the ledger queue for longer than a policy of the broker, or its publisher, allowed
+ * - maxlen: a policy of the broker made the ledger queue too short for it
+ * - forged: the worker refused it: an event that matches no accepted change
+ * - malformed: the worker refused it: not an event, or larger than a message of events can be
+ * - unknown: not from the ledger queue; it was published to the dead letters directly, or by
+ *   another queue
  */
-export const REASONS = ['delivery-limit', 'forged', 'malformed', 'unknown'] as const;
+export const REASONS = ['delivery-limit', 'expired', 'maxlen', 'forged', 'malformed', 'unknown'] as const;
 export type Reason = (typeof REASONS)[number];
 
 const EVENTS_SHOWN_MAX = 10;
 const EXCERPT_CHARACTERS_MAX = 200;
 
 export interface DeadLetter {
-  /** Of its content: letters with the same content have the same id, and are the same to everybody. */
+  /** Of its content: letters with the same content have the same id and are interchangeable. */
   id: string;
   reason: Reason;
   /** UTC; null where RabbitMQ did not note it. */
   deadAt: string | null;
-  /** What the events in it claim to tell of; the first ten. */
+  /** The changes that its events claim to report; the first ten. */
   events: { accountId: string; version: number }[];
   eventCount: number;
   bytes: number;
@@ -29,12 +34,16 @@ export interface DeadLetter {
   excerpt: string;
 }
 
-export function describeDeadLetter({ content, properties }: Pick<Message, 'content' | 'properties'>): DeadLetter {
+/** @param ledgerQueue the queue that letters of ours come from. */
+export function describeDeadLetter(
+  { content, properties }: Pick<Message, 'content' | 'properties'>,
+  ledgerQueue: string,
+): DeadLetter {
   const events = decodeEvents(content);
   const [death] = deathsOf(properties.headers);
   return {
     id: createHash('sha256').update(content).digest('hex').slice(0, 12),
-    reason: reasonOf(death?.reason, events !== undefined),
+    reason: death?.queue === ledgerQueue ? reasonOf(death.reason, events !== undefined) : 'unknown',
     deadAt: death?.time ? new Date(death.time.value * 1000).toISOString() : null,
     events: (events ?? []).slice(0, EVENTS_SHOWN_MAX).map(({ accountId, version }) => ({ accountId, version })),
     eventCount: events?.length ?? 0,
@@ -49,6 +58,8 @@ export function comesBack(reason: Reason): boolean {
 }
 
 interface Death {
+  /** That it died in. */
+  queue?: string;
   reason?: string;
   /** Seconds. */
   time?: { value: number };
@@ -60,13 +71,19 @@ function deathsOf(headers: Record<string, unknown> | undefined): Death[] {
   return Array.isArray(deaths) ? deaths : [];
 }
 
+/** By what RabbitMQ calls it. */
+const REASON_BY_DEATH: Record<string, Reason> = {
+  delivery_limit: 'delivery-limit',
+  expired: 'expired',
+  maxlen: 'maxlen',
+};
+
 function reasonOf(death: string | undefined, isEvent: boolean): Reason {
-  if (death === 'delivery_limit') return 'delivery-limit';
-  if (death !== 'rejected') return 'unknown';
-  return isEvent ? 'forged' : 'malformed'; // the worker rejects nothing else
+  if (death === 'rejected') return isEvent ? 'forged' : 'malformed'; // the worker rejects nothing else
+  return REASON_BY_DEATH[death ?? ''] ?? 'unknown';
 }
 
-/** Whoever wrote the letter may have meant it for the terminal of whoever reads it. */
+/** A letter may contain terminal escape sequences aimed at its reader. */
 function printable(text: string): string {
   return text.replace(/\p{C}/gu, (character) => `\\u{${(character.codePointAt(0) as number).toString(16)}}`);
 }

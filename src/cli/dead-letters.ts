@@ -1,11 +1,12 @@
-// npm run dead-letters: what the worker refused, and what to do with it. Its --help is the reference.
+// npm run dead-letters: lists what the worker refused, puts it back or discards it. Its --help is
+// the reference.
 import { topologyOf } from '../shared/topology.ts';
 import { brokerOfCommand, runCommand, withBroker } from './command.ts';
 import { comesBack, type DeadLetter, type Reason } from './dead-letter.ts';
 import { type DeadLetterQueue, type Look, openDeadLetters, type Removal } from './dead-letter-queue.ts';
 import { type DeadLetterRequest, HELP, parseRequest } from './dead-letter-request.ts';
 
-const NOT_ALL = 'not all of them: there was no time (--seconds), or somebody else looks at them now. Run it again';
+const NOT_ALL = 'not all of them: there was no time (--seconds), or another process is reading them. Run it again';
 
 /** @returns whether all of it was done. */
 async function run(queue: DeadLetterQueue, request: DeadLetterRequest, deadlineMs: number): Promise<boolean> {

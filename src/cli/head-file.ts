@@ -1,46 +1,30 @@
 // A file of kept chain heads: JSON lines, each the answer of GET /v1/accounts/{id}/chain-head.
-import { createReadStream } from 'node:fs';
-import { createInterface } from 'node:readline';
-import { type ChainHead, chainHead, HEADS_PAGE_MAX } from '../shared/chain-head.ts';
+import { chainHead } from '../shared/chain-head.ts';
 import { SettingsError } from '../shared/config.ts';
+import type { ChainHead } from '../shared/contract.ts';
+import { KEPT_HEADS_PAGE_MAX } from '../shared/kept-heads.ts';
+import { findings } from '../shared/zod.ts';
+import { inPages, type Line, readLines } from './lines.ts';
 
-/** In pages of at most HEADS_PAGE_MAX, so that a file of any size needs little memory. @throws SettingsError naming the line. */
-export async function* readHeadFile(path: string): AsyncGenerator<ChainHead[]> {
-  let page: ChainHead[] = [];
-  let number = 0;
-  for await (const line of openLines(path)) {
-    number += 1;
-    if (line.trim() === '') continue;
-    page.push(parseHead(line, `${path} line ${number}`));
-    if (page.length === HEADS_PAGE_MAX) {
-      yield page;
-      page = [];
-    }
-  }
-  yield page;
+/** In pages of at most KEPT_HEADS_PAGE_MAX. @throws SettingsError naming the line. */
+export function readHeadFile(path: string): AsyncGenerator<ChainHead[]> {
+  return inPages(readHeads(path), KEPT_HEADS_PAGE_MAX);
 }
 
-async function* openLines(path: string): AsyncGenerator<string> {
-  try {
-    yield* createInterface({ input: createReadStream(path), crlfDelay: Number.POSITIVE_INFINITY });
-  } catch (cause) {
-    throw new SettingsError(`the file of heads cannot be read: ${(cause as Error).message}`, { cause });
-  }
+async function* readHeads(path: string): AsyncGenerator<ChainHead> {
+  for await (const line of readLines(path)) yield parseHead(line);
 }
 
-function parseHead(line: string, where: string): ChainHead {
+function parseHead({ text, where }: Line): ChainHead {
   let json: unknown;
   try {
-    json = JSON.parse(line);
+    json = JSON.parse(text);
   } catch {
     throw new SettingsError(
-      `${where} is not JSON: each line has to be a head such as {"accountId":"alice","version":1,"hash":"…"}`,
+      `${where} is not JSON: each line has to be a head such as {"accountId":"alice","version":1,"epoch":1795464000000,"hash":"…"}`,
     );
   }
   const head = chainHead.safeParse(json);
   if (head.success) return head.data;
-  const wrong = head.error.issues
-    .map((issue) => [issue.path.join('.'), issue.message].filter(Boolean).join(' '))
-    .join('; ');
-  throw new SettingsError(`${where} is not a head: ${wrong}`);
+  throw new SettingsError(`${where} is not a head: ${findings(head.error)}`);
 }

@@ -1,28 +1,39 @@
-// npm run keys: creates, lists and revokes API keys. A new token goes to standard output alone, and is shown this once.
-// Exits 0 when done, 1 when refused or the database does not answer, 2 when called in a wrong way.
-import { parseArgs } from 'node:util';
+// npm run keys: creates, lists and revokes API keys. A new token is only printed to standard
+// output, once. Exits 0 when done, 1 when refused or the database does not answer, 2 for incorrect
+// usage.
 import type pg from 'pg';
-import { z } from 'zod';
-import { idOf, SCOPES, scope } from '../shared/api-key.ts';
+import { accountPrefix, idOf, SCOPES, scope } from '../shared/api-key.ts';
 import { actor } from '../shared/balance.ts';
 import { RATE_LIMIT_MAX, SettingsError } from '../shared/config.ts';
+import { isDenied } from '../shared/sqlstate.ts';
+import { z } from '../shared/zod.ts';
 import { createKey, KeyProblem, listKeys, revokeKey, type StoredKey } from './api-keys.ts';
-import { runCommand, UsageError, withDatabase } from './command.ts';
+import { readArguments, UsageError } from './arguments.ts';
+import { runCommand, withDatabase } from './command.ts';
+import { expiry } from './expires-option.ts';
+import { whole } from './options.ts';
+import { table } from './table.ts';
 
-const HELP = `npm run keys -- create CLIENT --scopes read,write,admin [--rate-limit N] [--json]
-npm run keys -- list [CLIENT] [--all] [--json]
-npm run keys -- revoke KEY_ID [--json]
+const HELP = `usage: highload-balance keys create CLIENT --scopes read,write,admin
+                                   [--accounts PREFIX] [--expires WHEN] [--rate-limit N] [--json]
+       highload-balance keys list [CLIENT] [--all] [--json]
+       highload-balance keys revoke KEY_ID [--json]
 
-create   a key for a client, whose name stands in the ledger beside what it changes. The token is shown this once.
+create   a key for a client, whose name is recorded in the ledger with its changes. The token is shown only once.
          A client has two active keys at most: the one in use and the one that replaces it.
-list     the active keys, with --all the revoked ones too. Tokens are not stored, so they are not listed.
+list     the active keys, with --all the revoked and expired ones too. Tokens are not stored, so they are not listed. The
+         last use is accurate to about a minute.
 revoke   ends a key, within 3 seconds in every process. Takes a token too, such as one that leaked.
 
---scopes       what the key may do, comma-separated; none includes another
+--scopes       what the key may do, comma-separated; no scope includes another
                  read   read accounts and their histories
                  write  update balances
                  admin  create and change accounts
---rate-limit   updates, or other requests, that it may make in RATE_LIMIT_WINDOW_S; without it RATE_LIMIT counts
+--accounts     the key only covers the accounts whose id begins with it, such as game1: for game1:alice. PREFIX ends
+               in one of : . _ -, so that game1: does not govern game10:alice. Without it the key governs all accounts
+--expires      when the key expires: a date (2027-06-30, meaning its start in UTC), a time (2027-06-30T12:00:00Z), or a
+               duration from now (30m, 12h, 90d, 4w). Without it the key ends when it is revoked
+--rate-limit   updates, or other requests, that it may make in RATE_LIMIT_WINDOW_S; RATE_LIMIT by default
 --json         the result as one JSON object on standard output
 
 The database is the one at DATABASE_URL, as its owner; unset, the one of this clone's npm start.`;
@@ -30,7 +41,7 @@ The database is the one at DATABASE_URL, as its owner; unset, the one of this cl
 const STATEMENT_TIMEOUT_MS = 10_000;
 
 const wantedScopes = z.array(scope, 'is missing').min(1);
-const rateLimit = z.coerce.number().int().min(1).max(RATE_LIMIT_MAX).optional();
+const rateLimit = whole(RATE_LIMIT_MAX).optional();
 
 type Command = (client: pg.Client) => Promise<void>;
 
@@ -44,7 +55,7 @@ function parse(args: string[]): Command | 'help' {
 }
 
 function parseCommand(args: string[]): Command | 'help' {
-  const { values, positionals } = parseOptions(args);
+  const { values, positionals } = readArguments({ args, allowPositionals: true, options: OPTIONS });
   if (values.help) return 'help';
   const [name, subject, ...rest] = positionals;
   const print = values.json ? printJson : printText;
@@ -55,10 +66,12 @@ function parseCommand(args: string[]): Command | 'help' {
   };
   switch (name) {
     case 'create': {
-      only('scopes', 'rate-limit');
+      only('scopes', 'accounts', 'expires', 'rate-limit');
       const wanted = {
         actor: check('CLIENT', actor, subject),
         scopes: [...new Set(check(`--scopes (${SCOPES.join(', ')})`, wantedScopes, values.scopes?.split(',')))],
+        accountPrefix: check('--accounts', accountPrefix.optional(), values.accounts),
+        expiry: check('--expires', expiry.optional(), values.expires),
         rateLimit: check('--rate-limit', rateLimit, values['rate-limit']),
       };
       return async (client) => {
@@ -81,23 +94,15 @@ function parseCommand(args: string[]): Command | 'help' {
   }
 }
 
-function parseOptions(args: string[]) {
-  try {
-    return parseArgs({
-      args,
-      allowPositionals: true,
-      options: {
-        help: { type: 'boolean', short: 'h' },
-        json: { type: 'boolean' },
-        all: { type: 'boolean' },
-        scopes: { type: 'string' },
-        'rate-limit': { type: 'string' },
-      },
-    });
-  } catch (error) {
-    throw new UsageError((error as Error).message, { cause: error });
-  }
-}
+const OPTIONS = {
+  help: { type: 'boolean', short: 'h' },
+  json: { type: 'boolean' },
+  all: { type: 'boolean' },
+  scopes: { type: 'string' },
+  accounts: { type: 'string' },
+  expires: { type: 'string' },
+  'rate-limit': { type: 'string' },
+} as const;
 
 function check<Schema extends z.ZodType>(name: string, schema: Schema, value: unknown): z.infer<Schema> {
   const result = schema.safeParse(value);
@@ -106,25 +111,27 @@ function check<Schema extends z.ZodType>(name: string, schema: Schema, value: un
 }
 
 const printText = {
-  /** The token alone on standard output, so that it can go straight into a variable or a file. */
+  /** Only the token goes to standard output, so that it can be captured in a variable or a file. */
   created(key: StoredKey, token: string): void {
-    console.error(`Key ${key.id} of ${key.actor}: ${key.scopes.join(', ')}. Its token, shown this once:`);
+    const accounts = key.accountPrefix === null ? '' : `, for accounts that begin with ${key.accountPrefix}`;
+    const end = key.expiresAt === null ? '' : `, until ${key.expiresAt.toISOString()}`;
+    console.error(
+      `Key ${key.id} of ${key.actor}: ${key.scopes.join(', ')}${accounts}${end}. Its token, shown only once:`,
+    );
     console.log(token);
   },
   list(keys: StoredKey[]): void {
-    const rows = keys.map(({ id, actor, scopes, rateLimit, createdAt, revokedAt }) => ({
-      key: id,
-      client: actor,
-      scopes: scopes.join(','),
-      'rate limit': rateLimit ?? '',
-      created: createdAt.toISOString(),
-      revoked: revokedAt?.toISOString() ?? '',
-    }));
-    if (rows.length > 0) console.table(rows);
-    else console.log('no keys');
+    const heads = ['key', 'client', 'scopes', 'accounts', 'rate limit', 'created', 'expires', 'last used', 'revoked'];
+    const rows = keys.map((key) => [
+      ...[key.id, key.actor, key.scopes.join(',')],
+      key.accountPrefix === null ? 'all' : `${key.accountPrefix}*`,
+      key.rateLimit ?? '-',
+      ...[key.createdAt, key.expiresAt, key.lastUsedAt, key.revokedAt].map((time) => time?.toISOString() ?? '-'),
+    ]);
+    console.log(rows.length > 0 ? table([heads, ...rows]) : 'no keys');
   },
   revoked(key: StoredKey): void {
-    console.log(`Key ${key.id} of ${key.actor} is revoked since ${key.revokedAt?.toISOString()}`);
+    console.log(`Key ${key.id} of ${key.actor} was revoked at ${key.revokedAt?.toISOString()}`);
   },
 };
 
@@ -137,8 +144,9 @@ const printJson: typeof printText = {
 /** Refusals that mean more here than elsewhere. */
 function explained(error: unknown): unknown {
   if (error instanceof KeyProblem) return new SettingsError(error.message);
-  const isDenied = (error as { code?: string }).code === '42501';
-  return isDenied ? new SettingsError("this database user may not write keys: use the owner's DATABASE_URL") : error;
+  return isDenied(error)
+    ? new SettingsError("this database user may not write keys: use the owner's DATABASE_URL")
+    : error;
 }
 
 await runCommand(async () => {

@@ -1,8 +1,16 @@
 // npm run migrate: brings the database at DATABASE_URL to the schema of this release. Idempotent, safe to run concurrently.
+
 import { readDatabaseSettings, SettingsError } from '../shared/config.ts';
 import { describeConnectionFailure } from '../shared/database.ts';
 import { MigrationError } from '../shared/migration-error.ts';
 import { migrate } from '../shared/migrations.ts';
+import { takesNoOptions } from './command-line.ts';
+
+takesNoOptions(`usage: highload-balance migrate
+
+Brings the database at DATABASE_URL to the schema of this release. Idempotent, safe to run concurrently.
+
+exit code: 0 done; 1 refused, nothing was changed; 2 called incorrectly`);
 
 try {
   const { databaseUrl } = readDatabaseSettings();

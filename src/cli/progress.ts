@@ -1,8 +1,8 @@
-// Long work: says on standard error how far it is, and ends when a person or a supervisor asks.
+// Long work: reports its progress on standard error, and ends when a person or a supervisor asks.
 
 const EVERY_MS = 5000;
 
-/** Says every five seconds how far the work is, with the time that it took until then. */
+/** Reports the progress and the elapsed time every five seconds. */
 export function startProgress(state: () => string): { end(): void } {
   const startedMs = performance.now();
   const timer = setInterval(() => {

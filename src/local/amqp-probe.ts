@@ -1,7 +1,8 @@
-// Asks a broker whether it lets us in and can do what the service needs: the AMQP handshake itself, within a
-// bounded time. Leaves no connection open.
+// Checks whether a broker accepts our login and can do what the service needs: performs the AMQP
+// handshake, within a bounded time. Leaves no connection open.
 import amqp from 'amqplib';
 import { brokerTlsOptions } from '../shared/broker-tls.ts';
+import { within } from '../shared/within.ts';
 
 // The first version whose quorum queues dead-letter at least once, which `<namespace>.ledger` relies on.
 const RABBITMQ_VERSION_MIN = [3, 10] as const;
@@ -24,7 +25,7 @@ export async function probeBroker(url: string, timeoutMs: number): Promise<Probe
   if (!isRecent(version)) {
     return {
       answer: 'refused',
-      reason: `it is RabbitMQ ${version}, ${RABBITMQ_VERSION_MIN.join('.')} or later is needed`,
+      reason: `it is RabbitMQ ${version}, ${RABBITMQ_VERSION_MIN.join('.')} or later is required`,
     };
   }
   return { answer: 'ready', version };
@@ -32,35 +33,22 @@ export async function probeBroker(url: string, timeoutMs: number): Promise<Probe
 
 async function connectWithin(url: string, timeoutMs: number): Promise<amqp.ChannelModel> {
   let isLate = false;
-  // The library's timeout is for a silent socket; a broker that is starting may accept and then talk slowly.
+  // The library's timeout is for a silent socket; a broker that is starting may accept and then
+  // respond slowly.
   const connecting = amqp.connect(url, { timeout: timeoutMs, ...brokerTlsOptions(url) }).then((connection) => {
     connection.on('error', () => undefined);
     if (isLate) void closeWithin(connection, CLOSE_TIMEOUT_MS);
     return connection;
   });
-  connecting.catch(() => undefined);
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => {
-      isLate = true;
-      reject(new Error(`no answer within ${timeoutMs} ms`));
-    }, timeoutMs);
+  return within(timeoutMs, connecting, () => {
+    isLate = true;
+    throw new Error(`no answer within ${timeoutMs} ms`);
   });
-  try {
-    return await Promise.race([connecting, late]);
-  } finally {
-    clearTimeout(timer);
-  }
 }
 
-// close() waits for the broker's answer, for ever where that never comes.
+// close() waits for the broker's answer, indefinitely if that never comes.
 async function closeWithin(connection: amqp.ChannelModel, timeoutMs: number): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, timeoutMs);
-  });
-  await Promise.race([connection.close().catch(() => undefined), late]);
-  clearTimeout(timer);
+  await within(timeoutMs, connection.close(), () => {}).catch(() => undefined);
 }
 
 function isRecent(version: string): boolean {
@@ -72,7 +60,7 @@ function isRecent(version: string): boolean {
 // A refused connection to a name with two addresses comes as an AggregateError without a message of its own.
 function reasonOf(error: unknown): string {
   const { message, code } = error as NodeJS.ErrnoException;
-  // What the library makes of a broker that closes the connection after the login.
+  // The library's error when a broker closes the connection after the login.
   if (message?.includes('Expected ConnectionOpenOk')) return 'NOT_ALLOWED: no such virtual host for this user';
   return message || code || String(error);
 }

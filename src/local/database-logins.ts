@@ -1,7 +1,8 @@
-// The login roles of the API and the worker in the embedded database: members of the group roles that the migrations
-// make, each with a password that lives as long as the run.
+// The login roles of the API and the worker in the embedded database: members of the group roles
+// that the migrations make, each with a password that is valid for one run. No one else but the
+// superuser may connect.
 import { randomBytes } from 'node:crypto';
-import { openClient } from '../shared/database.ts';
+import { type Client, openClient } from '../shared/database.ts';
 
 const GROUPS = { api: 'balance_api', worker: 'balance_worker' } as const;
 
@@ -11,7 +12,10 @@ export interface DatabaseLogins {
   worker: string;
 }
 
-/** Makes what is missing and gives new passwords. @param ownerUrl of whoever may create roles. */
+/**
+ * Creates what is missing and sets new passwords. @param ownerUrl of a role that may create roles.
+ *
+ */
 export async function createDatabaseLogins(ownerUrl: string): Promise<DatabaseLogins> {
   const client = await openClient(ownerUrl, 'start');
   try {
@@ -24,8 +28,18 @@ export async function createDatabaseLogins(ownerUrl: string): Promise<DatabaseLo
       await client.query(`ALTER ROLE ${url.username} LOGIN PASSWORD '${url.password}'`);
       return url.href;
     };
-    return { api: await login(GROUPS.api), worker: await login(GROUPS.worker) };
+    const logins = { api: await login(GROUPS.api), worker: await login(GROUPS.worker) };
+    await closeToOthers(client);
+    return logins;
   } finally {
     await client.end();
   }
+}
+
+async function closeToOthers(client: Client): Promise<void> {
+  const { rows } = await client.query('SELECT quote_ident(current_database()) AS database');
+  const { database } = rows[0];
+  const logins = Object.values(GROUPS).map((group) => `${group}_login`);
+  await client.query(`REVOKE CONNECT, TEMPORARY ON DATABASE ${database} FROM PUBLIC`);
+  await client.query(`GRANT CONNECT ON DATABASE ${database} TO ${logins.join(', ')}`);
 }

@@ -8,7 +8,7 @@ import { freePort } from './free-port.ts';
 
 const IMAGE = 'rabbitmq:4-management';
 const ENGINE_TIMEOUT_MS = 5_000;
-// What a fresh `npm start` can spare. A pull that takes longer is better done once by hand.
+// How long a fresh `npm start` can wait. A longer pull is better done once by hand.
 const PULL_TIMEOUT_MS = 60_000;
 const COMMAND_TIMEOUT_MS = 30_000;
 const READY_TIMEOUT_MS = 120_000;
@@ -23,7 +23,19 @@ export interface DockerBroker {
   stop: () => Promise<void>;
 }
 
-/** The broker, or why Docker cannot give one. */
+/** The container and the volume of this clone. */
+const nameOf = (dir: string) => `highload-balance-${createHash('sha256').update(dir).digest('hex').slice(0, 12)}`;
+
+/** Removes the container of earlier runs and its data, where there is Docker. */
+export async function removeDockerBroker(dir: string): Promise<void> {
+  const name = nameOf(dir);
+  const engine = await docker(['version', '--format', '{{.Server.Version}}'], ENGINE_TIMEOUT_MS);
+  if (engine.code !== 0) return;
+  await docker(['rm', '--force', name], COMMAND_TIMEOUT_MS);
+  await docker(['volume', 'rm', '--force', name], COMMAND_TIMEOUT_MS);
+}
+
+/** The broker, or why Docker cannot provide one. */
 export async function startDockerBroker(options: {
   dir: string;
   /** Preferred port on loopback when the container is made. */
@@ -35,7 +47,7 @@ export async function startDockerBroker(options: {
   if (engine.code !== 0) return { unavailable: engine.reason };
   const missing = await pullImage(say);
   if (missing) return { unavailable: missing };
-  const name = `highload-balance-${createHash('sha256').update(options.dir).digest('hex').slice(0, 12)}`;
+  const name = nameOf(options.dir);
   const started = await startContainer(name, options.port, say);
   if (started) return { unavailable: started };
   const url = await urlOfContainer(name);
@@ -61,7 +73,7 @@ async function pullImage(say: (line: string) => void): Promise<string | undefine
   say(`RabbitMQ: pulling the Docker image ${IMAGE} (at most ${PULL_TIMEOUT_MS / 1000} s)`);
   const pull = await docker(['pull', '--quiet', IMAGE], PULL_TIMEOUT_MS);
   if (pull.code === 0) return undefined;
-  return `the image ${IMAGE} could not be had (${pull.reason}); "docker pull ${IMAGE}" tries again without a time limit`;
+  return `the image ${IMAGE} could not be pulled (${pull.reason}); "docker pull ${IMAGE}" retries without a time limit`;
 }
 
 /** Undefined when the container runs afterwards, else the reason. */
@@ -71,7 +83,8 @@ async function startContainer(name: string, port: number, say: (line: string) =>
     if (state.output.trim() === 'true') return undefined;
     say('RabbitMQ: starting the Docker container of the earlier run');
     if ((await docker(['start', name], COMMAND_TIMEOUT_MS)).code === 0) return undefined;
-    // Its port was taken meanwhile. The data is in the volume, so the container itself can go.
+    // Its port was taken meanwhile. The data is in the volume, so the container itself can be
+    // removed.
     await docker(['rm', '--force', name], COMMAND_TIMEOUT_MS);
   }
   say('RabbitMQ: starting a Docker container');
@@ -105,7 +118,8 @@ async function untilReady(
   for (;;) {
     const probe = await probeBroker(url, PROBE_TIMEOUT_MS);
     if (probe.answer === 'ready') return { version: probe.version };
-    if (probe.answer === 'refused') return { unavailable: `the container ${name} refuses us: ${probe.reason}` };
+    if (probe.answer === 'refused')
+      return { unavailable: `the container ${name} refuses the connection: ${probe.reason}` };
     const elapsedMs = performance.now() - startedAt;
     if (elapsedMs > READY_TIMEOUT_MS) return { unavailable: `the container ${name} does not answer: ${probe.reason}` };
     const seconds = Math.floor(elapsedMs / 1000);
@@ -122,7 +136,7 @@ async function untilReady(
 
 function docker(args: string[], timeoutMs: number): Promise<{ code: number; output: string; reason: string }> {
   return new Promise((resolve) => {
-    // A session of its own: Ctrl-C must not cut a command short whose effect we have to know.
+    // A session of its own: Ctrl-C must not interrupt a command whose effect we have to know.
     const child = spawn('docker', args, {
       stdio: ['ignore', 'pipe', 'pipe'],
       detached: true,

@@ -1,5 +1,5 @@
-// The first update on a new system, really made: an account `demo` that gets 100 once. On a system that already has
-// accounts nothing is changed; its own demo account is shown as it is.
+// Makes the first update on a new system: an account `demo` is credited 100 once. On a system that
+// already has accounts nothing is changed; an existing demo account is only shown.
 import { openClient } from '../shared/database.ts';
 
 const ANSWER_TIMEOUT_MS = 10_000;
@@ -20,7 +20,7 @@ export async function showFirstUpdate(url: string, databaseUrl: string): Promise
   }
   const created = await call(`${url}/v1/accounts`, { id: 'demo' });
   if (!created.isGood) return undefined;
-  // The key makes the shown command harmless to repeat: it gets this same answer again.
+  // The key makes the shown command safe to repeat: it gets the same answer again.
   const key = 'my-first-update';
   const update = { accountId: 'demo', amount: 100 };
   const { isGood, body } = await call(`${url}/v1/balance-updates`, update, key);

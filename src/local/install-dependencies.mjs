@@ -8,13 +8,16 @@ import { fileURLToPath } from 'node:url';
 import { takeLock } from './process-lock.mjs';
 
 const CLONE_DIR = fileURLToPath(new URL('../../', import.meta.url));
-const NODE_MAJOR = 24;
+export const NODE_MAJOR = 24;
 const LOCK_POLL_INTERVAL_MS = 200;
 const LOCK_TIMEOUT_MS = 600_000;
 const PROGRESS_INTERVAL_MS = 5_000;
 const TAIL_LINES = 15;
 
-/** Undefined when all is there afterwards, else a sentence for people. Does nothing, fast, when nothing is missing. */
+/**
+ * Undefined if everything is there afterwards, otherwise a sentence for people. Returns quickly if
+ * nothing is missing.
+ */
 export async function installDependencies(root = CLONE_DIR) {
   if (isInstalled(root)) return nodeProblem(root, { run: false });
   const lock = await waitForLock(path.join(root, '.data', 'install.lock'));
@@ -34,7 +37,7 @@ export function isInstalled(root) {
   const present = path.join(root, 'node_modules', '.package-lock.json');
   if (!existsSync(present)) return false;
   if (statSync(present).mtimeMs >= statSync(wanted).mtimeMs) return true;
-  // Git gives a file a new time on each checkout, also where its content is what was installed.
+  // Git gives a file a new time on each checkout, even if its content is unchanged.
   return holdsSamePackages(packagesOf(wanted), packagesOf(present));
 }
 
@@ -60,12 +63,12 @@ async function waitForLock(file) {
     try {
       lock = takeLock(file);
     } catch (error) {
-      return `The dependencies have to be installed, but ${path.dirname(file)} cannot be written (${error.code ?? error.message}).`;
+      return `The dependencies must be installed, but ${path.dirname(file)} is not writable (${error.code ?? error.message}).`;
     }
     if (lock.release) return lock;
     if (!isSaid) console.log(`Waiting for another installation in this folder (process ${lock.holder.pid})`);
     if (Date.now() - startedAt > LOCK_TIMEOUT_MS) {
-      return `Another installation in this folder (process ${lock.holder.pid}) does not end: stop it and try again.`;
+      return `Another installation in this folder (process ${lock.holder.pid}) does not finish: stop it and try again.`;
     }
     await delay(LOCK_POLL_INTERVAL_MS);
   }
@@ -78,8 +81,9 @@ async function npmCi(root) {
   console.log('Installing dependencies (npm ci), about half a minute');
   const progress = setInterval(() => console.log(`  still installing (${seconds()} s)`), PROGRESS_INTERVAL_MS);
   const { command, args } = npmCommand();
-  // Node and PostgreSQL bring their programs by install scripts; developer tools are needed whatever NODE_ENV says;
-  // the warning that this Node is older than what the scripts will run on would only confuse.
+  // Node and PostgreSQL bring their programs by install scripts; developer tools are needed
+  // whatever NODE_ENV says; the warning that this Node is too old for the scripts would only
+  // confuse.
   const flags = ['ci', '--include=dev', '--ignore-scripts=false', '--no-audit', '--no-fund', '--loglevel=error'];
   const child = spawn(command, [...args, ...flags], {
     cwd: root,
@@ -114,5 +118,5 @@ function nodeProblem(root, { run }) {
   const program = path.join(root, 'node_modules', '.bin', 'node');
   const version = run ? spawnSync(program, ['--version'], { encoding: 'utf8' }).stdout?.trim() : undefined;
   if (run ? version?.startsWith(`v${NODE_MAJOR}.`) : existsSync(program)) return undefined;
-  return `${program} is ${version || 'missing'}, Node ${NODE_MAJOR} is needed: delete node_modules and run the same command again.`;
+  return `${program} is ${version || 'missing'}, Node ${NODE_MAJOR} is required: delete node_modules and run the same command again.`;
 }

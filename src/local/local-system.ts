@@ -1,58 +1,53 @@
 // Starts the parts of the local system in order, keeps them running until interrupted, stops them in reverse.
-import { mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
-import { type Client, openClient } from '../shared/database.ts';
-import { serverOf } from '../shared/database-url.ts';
+import { readApiSettings, readWorkerSettings } from '../shared/config.ts';
 import { isLoopback } from '../shared/loopback.ts';
-import { UnreleasedDatabase } from '../shared/migration-error.ts';
-import { migrate } from '../shared/migrations.ts';
+import { dataFolder, type Runtime, readRuntime, removeRuntime, writeRuntime } from '../shared/runtime.ts';
 import { topologyOf } from '../shared/topology.ts';
-import { createDatabaseLogins, type DatabaseLogins } from './database-logins.ts';
-import { type Shown, showFirstUpdate } from './first-update.ts';
-import { isPortFree } from './free-port.ts';
-import { queueState } from './ledger-queue.ts';
+import { type Address, checkAddress, readAddress } from './address.ts';
+import type { Confirm } from './confirm.ts';
+import type { DatabaseLogins } from './database-logins.ts';
+import { showFirstUpdate } from './first-update.ts';
+import { deleteOwnQueues, queueState } from './ledger-queue.ts';
+import { type Database, embeddedDatabase, givenDatabase, migrateDatabase } from './local-database.ts';
 import { OldData, setAside } from './old-data.ts';
-import { startPostgres } from './postgres.ts';
-import { isAlive, knownProcess, signal, waitForExit } from './process-end.ts';
+import { knownProcess, signal, waitForExit } from './process-end.ts';
 import { takeLock } from './process-lock.mjs';
 import { findBroker, type RunningBroker } from './rabbitmq.ts';
-import { dataFolder, type Runtime, readRuntime, removeRuntime, writeRuntime } from './runtime.ts';
-import { keepAlive, type Revival } from './server-revival.ts';
-import { type Service, startService } from './service-process.ts';
+import { type Reset, reset } from './reset.ts';
+import { screen } from './screen.ts';
+import { keepAlive } from './server-revival.ts';
+import { startService } from './service-process.ts';
 import { explainFileError, SetupProblem } from './setup-problem.ts';
 
-const POSTGRES_PORT_PREFERRED = 15_432;
-const SHARED_DIR = '/var/lib/highload-balance';
 const CONNECT_TIMEOUT_MS = 10_000;
 const READY_TIMEOUT_MS = 30_000;
 const POLL_INTERVAL_MS = 50;
-// How long a worker or a port of a crashed run may take to go away.
+// How long a worker or a port of a crashed run may take to disappear.
 const LEFTOVER_TIMEOUT_MS = 5_000;
-// What the worker has not recorded by then waits in the outbox for the next start.
+// Changes that the worker has not recorded by then wait in the outbox for the next start.
 const DRAIN_TIMEOUT_MS = 5_000;
 
 export interface StartOptions {
   env: NodeJS.ProcessEnv;
   say: (line: string) => void;
-  /** Ends the run in order, at whatever step it is. */
+  /** Ends the run in order, at any step. */
   interrupted: AbortSignal;
   /** Cuts the waits of that end short. */
   hurry: AbortSignal;
-  /** Asks a person; undefined where nobody is there. */
-  confirm: ((question: string) => Promise<boolean>) | undefined;
+  /** Asks a person; undefined if there is no terminal. */
+  confirm: Confirm | undefined;
+  /** Deletes the data of earlier runs first. */
+  reset?: Reset | undefined;
 }
 
-interface Database {
-  /** Of the owner. */
-  url: string;
-  /** Of the processes; asked for when the schema is there. */
-  logins: () => Promise<DatabaseLogins>;
-  description: string;
+/** What runs, in the order in which it was started. */
+interface Part {
+  /** For people; undefined for internal parts. */
+  name?: string | undefined;
   stop: () => Promise<void>;
-  /** Absent where the server is not ours to start again. */
-  revival?: Revival;
 }
 
 /** Returns after an orderly end. Throws SetupProblem, with everything stopped again, when it cannot run. */
@@ -73,83 +68,132 @@ export async function start(options: StartOptions): Promise<void> {
 }
 
 async function startIn(dir: string, options: StartOptions): Promise<void> {
+  const { say, interrupted } = options;
   const lock = lockFolder(dir);
-  const stops: (() => Promise<void>)[] = [];
+  const parts: Part[] = [];
+  const sayStopping = () => {
+    const names = parts.flatMap(({ name }) => name ?? []).reverse();
+    say(`\nStopping${names.length > 0 ? `: ${names.join(', ')}` : ''}. Every answered update is kept.`);
+  };
+  interrupted.addEventListener('abort', sayStopping);
   try {
-    await run(options, dir, stops);
+    await run(options, dir, parts);
+  } catch (error) {
+    if (error !== interrupted.reason) throw error; // otherwise a step was cancelled
   } finally {
     // One that fails must not keep the rest running.
-    for (const stop of stops.reverse())
-      await stop().catch((error) => options.say(`Stopping: ${(error as Error).message}`));
+    for (const part of parts.reverse())
+      await part.stop().catch((error) => say(`Stopping: ${(error as Error).message}`));
+    interrupted.removeEventListener('abort', sayStopping);
     lock.release();
   }
 }
 
 function lockFolder(dir: string): { release: () => void } {
   try {
-    mkdirSync(dir, { recursive: true });
+    makeFolder(dir);
     const lock = takeLock(path.join(dir, 'lock'));
     if (lock.release) return lock;
+    const { pid } = lock.holder;
     const url = readRuntime(dir)?.url;
     throw new SetupProblem(
-      `It already runs in this folder (process ${lock.holder.pid})${url ? `, at ${url}` : ''}: stop that one with Ctrl-C, ` +
-        'or start another with a PORT, DATA_DIR and AMQP_NAMESPACE of its own.',
+      `It is already running in this folder (process ${pid})${url ? `, at ${url}` : ''}: stop that one with Ctrl-C or kill ${pid}, ` +
+        'or start another one with its own PORT, DATA_DIR and AMQP_NAMESPACE.',
     );
   } catch (error) {
     throw explainFileError(error, dir);
   }
 }
 
-async function run(options: StartOptions, dir: string, stops: (() => Promise<void>)[]): Promise<void> {
-  const { env, say, interrupted, hurry } = options;
-  const { host, port } = address(env);
-  const auth = env.AUTH || (isLoopback(host) ? 'off' : 'required');
+/** Level by level: Node's recursive mkdir does not terminate below /proc and the like. */
+function makeFolder(dir: string): void {
+  if (existsSync(dir)) return;
+  makeFolder(path.dirname(dir));
+  try {
+    mkdirSync(dir);
+  } catch (error) {
+    if (!existsSync(dir)) throw error; // otherwise another start has created it
+  }
+}
+
+async function run(options: StartOptions, dir: string, parts: Part[]): Promise<void> {
+  const { env, say, interrupted } = options;
+  const address = readAddress(env);
+  const auth = env.AUTH || (isLoopback(address.host) ? 'off' : 'required');
+  checkSettings(settingsOf(env, address, auth));
   await endLeftovers(dir, say);
-  await ensurePortFree(host, port);
+  await checkAddress(address);
+  if (options.reset) await reset(dir, env, options.reset, options.confirm, say);
 
-  const database = env.DATABASE_URL ? await givenDatabase(env.DATABASE_URL) : await embeddedDatabase(dir, say);
-  stops.push(database.stop);
   const givenUp = new AbortController();
-  stops.push(keepAlive('PostgreSQL', database.revival, say, givenUp));
-  say(`PostgreSQL: ${database.description}`);
-  await migrateDatabase(database, say);
-  if (interrupted.aborted) return;
-
-  const broker = await findBroker({ dir, env, say });
-  stops.push(broker.stop);
-  stops.push(keepAlive('RabbitMQ', broker.revival, say, givenUp));
-  say(`RabbitMQ: ${broker.description}`);
-  if (interrupted.aborted) return;
-
-  const namespace = env.AMQP_NAMESPACE || 'balance';
-  const { ledgerQueue } = topologyOf(namespace);
-  await ensureOnlyWorker(broker, ledgerQueue);
+  const database = await startDatabase(options, dir, parts, givenUp);
+  const broker = await startBroker(options, dir, parts, givenUp);
   const logins = await database.logins();
-  if (interrupted.aborted) return;
-
-  const url = `http://${host === '0.0.0.0' || host === '::' ? '127.0.0.1' : host}:${port}`;
+  interrupted.throwIfAborted();
   const own = knownProcess(process.pid);
   if (!own) throw new Error('This process cannot be found');
   const runtime: Runtime = {
-    url,
-    databaseUrl: database.url,
-    amqpUrl: broker.url,
-    namespace,
+    ...{ url: address.url, databaseUrl: database.url, amqpUrl: broker.url, namespace: namespaceOf(env) },
     processes: { start: own },
   };
-  const service = (name: 'api' | 'worker', title: string): Promise<Service> =>
+  parts.push({ stop: async () => removeRuntime(dir) });
+  await startServices(options, settingsOf(env, address, auth), runtime, logins, dir, parts, givenUp);
+  await untilServing(runtime.url, interrupted);
+
+  const shown = await showFirstUpdate(runtime.url, database.url).catch(() => undefined);
+  say(screen(runtime, shown, dir, auth));
+  await aborted(AbortSignal.any([interrupted, givenUp.signal]));
+  if (givenUp.signal.aborted) throw givenUp.signal.reason;
+}
+
+async function startDatabase(
+  { env, say, interrupted }: StartOptions,
+  dir: string,
+  parts: Part[],
+  givenUp: AbortController,
+): Promise<Database> {
+  const database = env.DATABASE_URL
+    ? await givenDatabase(env.DATABASE_URL)
+    : await embeddedDatabase(dir, say, interrupted);
+  parts.push({ name: database.revival && 'PostgreSQL', stop: database.stop });
+  parts.push({ stop: keepAlive('PostgreSQL', database.revival, say, givenUp) });
+  say(`PostgreSQL: ${database.description}`);
+  await migrateDatabase(database, say);
+  interrupted.throwIfAborted();
+  return database;
+}
+
+async function startBroker(
+  { env, say, interrupted, confirm, reset: isReset }: StartOptions,
+  dir: string,
+  parts: Part[],
+  givenUp: AbortController,
+): Promise<RunningBroker> {
+  const broker = await findBroker({ dir, env, say, confirm, interrupted });
+  parts.push({ name: broker.shared ? undefined : 'RabbitMQ', stop: broker.stop });
+  parts.push({ stop: keepAlive('RabbitMQ', broker.revival, say, givenUp) });
+  say(`RabbitMQ: ${broker.description}`);
+  interrupted.throwIfAborted();
+  const topology = topologyOf(namespaceOf(env));
+  await ensureOnlyWorker(broker, topology.ledgerQueue);
+  if (isReset && broker.shared) await deleteOwnQueues(broker.url, topology);
+  return broker;
+}
+
+async function startServices(
+  { say, hurry }: StartOptions,
+  settings: NodeJS.ProcessEnv,
+  runtime: Runtime,
+  logins: DatabaseLogins,
+  dir: string,
+  parts: Part[],
+  givenUp: AbortController,
+): Promise<void> {
+  const service = (name: 'api' | 'worker', title: string) =>
     startService({
       name: title,
-      script: fileURLToPath(new URL(`../${name}/main.ts`, import.meta.url)),
-      env: {
-        ...env,
-        DATABASE_URL: logins[name],
-        AMQP_URL: broker.url,
-        AMQP_NAMESPACE: namespace,
-        HOST: host,
-        PORT: String(port),
-        AUTH: auth,
-      },
+      script: path.join(import.meta.dirname, '..', name, `main${path.extname(import.meta.filename)}`),
+      env: { ...settings, DATABASE_URL: logins[name], AMQP_URL: runtime.amqpUrl, AMQP_NAMESPACE: runtime.namespace },
       logFile: path.join(dir, `${name}.log`),
       say,
       onStart: (process) => {
@@ -158,32 +202,45 @@ async function run(options: StartOptions, dir: string, stops: (() => Promise<voi
       },
       onGivenUp: (problem) => givenUp.abort(problem),
     });
-  stops.push(async () => removeRuntime(dir));
   const worker = await service('worker', 'worker');
-  stops.push(async () => {
-    await drain(broker.url, ledgerQueue, hurry);
+  const stopWorker = async () => {
+    await drain(runtime.amqpUrl, topologyOf(runtime.namespace).ledgerQueue, hurry);
     await worker.stop(hurry);
-  });
+  };
+  parts.push({ name: 'worker', stop: stopWorker });
   const api = await service('api', 'API');
-  stops.push(() => api.stop(hurry));
-  await untilServing(url, interrupted);
-  if (interrupted.aborted) return;
-
-  const shown = await showFirstUpdate(url, database.url).catch(() => undefined);
-  say(screen({ runtime, shown, dir, database, broker, auth }));
-  await aborted(AbortSignal.any([interrupted, givenUp.signal]));
-  if (givenUp.signal.aborted) throw givenUp.signal.reason;
+  parts.push({ name: 'API', stop: () => api.stop(hurry) });
 }
 
-function address(env: NodeJS.ProcessEnv): { host: string; port: number } {
-  const port = Number(env.PORT || 3000);
-  if (!Number.isInteger(port) || port < 1 || port > 65_535) {
-    throw new SetupProblem(`PORT has to be a number from 1 to 65535, not "${env.PORT}".`);
+const namespaceOf = (env: NodeJS.ProcessEnv) => env.AMQP_NAMESPACE || 'balance';
+
+/** The environment of the API and the worker, but for the servers that are not known yet. */
+function settingsOf(env: NodeJS.ProcessEnv, { host, port }: Address, auth: string): NodeJS.ProcessEnv {
+  // The servers are already chosen here, by URLs, not by files.
+  const withoutFiles = { DATABASE_URL_FILE: undefined, AMQP_URL_FILE: undefined };
+  return { ...env, ...withoutFiles, HOST: host, PORT: String(port), AUTH: auth };
+}
+
+/**
+ * Reports settings that the API or the worker would refuse, before anything starts. @throws
+ * SetupProblem
+ */
+function checkSettings(settings: NodeJS.ProcessEnv): void {
+  const { DATABASE_URL, AMQP_URL } = settings;
+  const given = {
+    ...settings,
+    ...{ DATABASE_URL: DATABASE_URL || 'postgres://localhost', AMQP_URL: AMQP_URL || 'amqp://localhost' },
+  };
+  try {
+    readApiSettings(given);
+    readWorkerSettings(given);
+  } catch (cause) {
+    throw new SetupProblem((cause as Error).message, { cause });
   }
-  return { host: env.HOST || '127.0.0.1', port };
 }
 
-// The API and worker of a run that was killed stop by themselves when their parent is gone; this makes sure of it.
+// The API and worker of a run that was killed stop by themselves when their parent is gone; this
+// makes sure.
 async function endLeftovers(dir: string, say: (line: string) => void): Promise<void> {
   const { api, worker } = readRuntime(dir)?.processes ?? {};
   for (const [name, known] of [['API', api] as const, ['worker', worker] as const]) {
@@ -196,85 +253,26 @@ async function endLeftovers(dir: string, say: (line: string) => void): Promise<v
   removeRuntime(dir);
 }
 
-async function ensurePortFree(host: string, port: number): Promise<void> {
-  if (await isPortFree(port, host)) return;
-  throw new SetupProblem(
-    `Port ${port} on ${host} cannot be had, another program uses it: start with another one, PORT=${port + 1} npm start`,
-  );
-}
-
-async function embeddedDatabase(dir: string, say: (line: string) => void): Promise<Database> {
-  const settings = { dir, sharedDir: SHARED_DIR, port: POSTGRES_PORT_PREFERRED, database: 'balance', say };
-  let server = await startPostgres(settings);
-  return {
-    url: server.url,
-    logins: () => createDatabaseLogins(server.url),
-    description: `embedded, port ${server.port}, data in ${server.dataDir}`,
-    stop: () => server.stop(),
-    revival: {
-      isRunning: () => isAlive(server.process),
-      start: async () => {
-        server = await startPostgres({ ...settings, portFixed: true });
-      },
-    },
-  };
-}
-
-async function givenDatabase(url: string): Promise<Database> {
-  if (!/^postgres(ql)?:\/\//.test(url)) {
-    throw new SetupProblem('DATABASE_URL has to look like postgresql://user:password@host:5432/database');
-  }
-  if (!URL.canParse(url)) throw new SetupProblem('DATABASE_URL is not a correct URL: percent-encode what is special.');
-  const where = serverOf(url);
-  try {
-    const client = await openClient(url, 'start', { statementTimeoutMs: CONNECT_TIMEOUT_MS });
-    const version = await versionOf(client).finally(() => client.end());
-    const description = `${version} at ${where} (DATABASE_URL)`;
-    // Somebody's own server: no role is made there, and the processes are whoever the URL says.
-    return { url, logins: async () => ({ api: url, worker: url }), description, stop: () => Promise.resolve() };
-  } catch (cause) {
-    const { message, code } = cause as NodeJS.ErrnoException;
-    throw new SetupProblem(
-      `The PostgreSQL at ${where} (DATABASE_URL) cannot be used: ${message || code}. Correct DATABASE_URL, or unset it to use the embedded one.`,
-      { cause },
-    );
-  }
-}
-
-async function versionOf(client: Client): Promise<string> {
-  return (await client.query("SELECT current_setting('server_version') AS version")).rows[0].version;
-}
-
-// Another system's worker on the same queue would take our events for forgeries, and ours would take its own.
+// Another system's worker on the same queue would treat our events as forged, and ours would treat
+// its events the same way.
 async function ensureOnlyWorker(broker: RunningBroker, queue: string): Promise<void> {
   if (!broker.shared) return;
   const deadline = performance.now() + LEFTOVER_TIMEOUT_MS;
   while (((await queueState(broker.url, queue))?.consumers ?? 0) > 0) {
     if (performance.now() > deadline) {
       throw new SetupProblem(
-        `Another worker already consumes the queue "${queue}" on ${broker.description}, probably of another clone: ` +
-          'stop that one, or give this one names of its own, AMQP_NAMESPACE=balance2 npm start',
+        `Another worker already consumes the queue "${queue}" on ${broker.description}, probably from another clone: ` +
+          'stop that one, or use another namespace here, AMQP_NAMESPACE=balance2 npm start',
       );
     }
     await delay(POLL_INTERVAL_MS);
   }
 }
 
-async function migrateDatabase({ url, revival }: Database, say: (line: string) => void): Promise<void> {
-  try {
-    const { version, applied, changed, repaired } = await migrate(url);
-    const news = applied.length + changed.length;
-    if (news > 0) say(`Schema: version ${version}, ${news} new`);
-    for (const sentence of repaired) say(`Schema: ${sentence}`);
-  } catch (cause) {
-    if (cause instanceof UnreleasedDatabase && revival) throw new OldData(cause);
-    throw new SetupProblem(`The database could not be migrated: ${(cause as Error).message}`, { cause });
-  }
-}
-
 async function untilServing(url: string, interrupted: AbortSignal): Promise<void> {
   const deadline = performance.now() + READY_TIMEOUT_MS;
-  while (!interrupted.aborted) {
+  for (;;) {
+    interrupted.throwIfAborted();
     const isReady = await fetch(`${url}/readyz`, { signal: AbortSignal.timeout(CONNECT_TIMEOUT_MS) }).then(
       (response) => response.ok,
       () => false,
@@ -293,29 +291,6 @@ async function drain(amqpUrl: string, queue: string, hurry: AbortSignal): Promis
     if (!state || state.messages === 0 || state.consumers === 0) return;
     await delay(POLL_INTERVAL_MS);
   }
-}
-
-function screen(facts: {
-  runtime: Runtime;
-  shown: Shown | undefined;
-  dir: string;
-  database: Database;
-  broker: RunningBroker;
-  auth: string;
-}): string {
-  const { runtime, shown, dir, auth } = facts;
-  return `
-  Running at ${runtime.url}
-${shown ? `\n  ${shown.command}\n  ${shown.answer}\n` : ''}
-  History      curl -s ${runtime.url}/v1/accounts/${shown ? 'demo' : '{id}'}/entries
-  Events       npm run example:subscriber
-  Proof        npm run verify
-  API keys     ${auth === 'off' ? 'off: for whoever is on this machine (AUTH=required asks for them)' : 'npm run keys -- create CLIENT --scopes read,write,admin'}
-  Database     ${runtime.databaseUrl}
-  RabbitMQ     ${runtime.amqpUrl} (exchange ${topologyOf(runtime.namespace).eventsExchange})
-  Data, logs   ${dir}
-  Stop         Ctrl-C; the next npm start continues with the same balances
-`;
 }
 
 function aborted(signal: AbortSignal): Promise<void> {

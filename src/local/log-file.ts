@@ -1,4 +1,4 @@
-// Log files of the servers started here: opened for appending, kept from growing without bound, read at their end.
+// Log files of the servers started here: opened for appending, bounded in size, read at their end.
 import { closeSync, existsSync, fstatSync, openSync, readSync, renameSync, statSync } from 'node:fs';
 
 // A file past this size is set aside (one generation) before the next start appends to a new one.
@@ -7,7 +7,7 @@ const TAIL_BYTES_MAX = 64 * 1024;
 
 export interface LogFile {
   fd: number;
-  /** What was written since it was opened, as far as the limit of a tail goes; also after it was closed. */
+  /** The tail of what was written since it was opened; also works after it was closed. */
   written: () => string;
   close: () => void;
 }

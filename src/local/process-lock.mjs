@@ -6,8 +6,9 @@ import { linkSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } 
 import { dirname } from 'node:path';
 
 /**
- * Names one life of a process: the same number after a reboot or a reuse gives another identity.
- * Undefined when no such process lives (a zombie counts as dead: nobody may ever reap it in a container).
+ * Identifies one life of a process: the same id after a reboot or a reuse gives another identity.
+ * Undefined when no such process lives (a zombie counts as dead: in a container it may never be
+ * reaped).
  */
 export function processIdentity(pid) {
   if (!Number.isSafeInteger(pid) || pid <= 0) return undefined;
@@ -31,7 +32,7 @@ export function processIdentity(pid) {
   return `${pid}:${line.replace(/^\S+\s+/, '')}`;
 }
 
-/** The holder's record, or undefined when nobody alive holds the lock. */
+/** The holder's record, or undefined if no living process holds the lock. */
 export function lockHolder(path) {
   const record = readRecord(path);
   return record && processIdentity(record.pid) === record.identity ? record : undefined;
@@ -65,8 +66,8 @@ export function takeLock(path, note = {}) {
   }
 }
 
-// Moves the dead holder's file aside. Between the look and the move somebody may have taken the lock: then what
-// was moved is alive and goes back.
+// Moves the dead holder's file aside. Between the check and the move another process may have taken
+// the lock: then the moved file belongs to it and is put back.
 function removeDead(path, aside) {
   try {
     renameSync(path, aside);

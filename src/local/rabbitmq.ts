@@ -1,29 +1,39 @@
 // Finds or starts a RabbitMQ, the first that works: AMQP_URL, localhost:5672, Docker, a private node of the machine's
 // rabbitmq-server, the Debian package. Only what is started here is ever stopped.
 import path from 'node:path';
+import { brokerOf, brokerUrls } from '../shared/broker-urls.ts';
+import { readBrokerSettings } from '../shared/config.ts';
+import type { KnownProcess } from '../shared/runtime.ts';
 import { probeBroker } from './amqp-probe.ts';
+import type { Confirm } from './confirm.ts';
 import { startDockerBroker } from './docker-broker.ts';
 import { installRabbitmqServer } from './install-broker.ts';
 import { findRabbitmqServer } from './machine-broker.ts';
 import { startPrivateBroker } from './private-broker.ts';
-import type { KnownProcess } from './process-end.ts';
 import type { Revival } from './server-revival.ts';
 import { SetupProblem } from './setup-problem.ts';
 
 const PROBE_TIMEOUT_MS = 5_000;
 const LOCALHOST_URL = 'amqp://guest:guest@127.0.0.1:5672';
-// Away from 5672, where another clone would find it and take it for the machine's.
+// Not 5672, where another clone would mistake it for the machine's broker.
 const PORT_PREFERRED = 25_682;
 
 export interface BrokerOptions {
   /** Folder for a private node's data. */
   dir: string;
   env?: NodeJS.ProcessEnv;
-  /** false leaves Docker out: tests have tried it by themselves. */
+  /** false skips Docker: tests try it separately. */
   docker?: boolean;
   say?: (line: string) => void;
-  /** Told about each process that is started. */
+  /** Called with each process that is started. */
   onSpawn?: (process: KnownProcess) => void;
+  /**
+   * Asks before a package is installed; undefined if there is no terminal; then it is installed
+   * without asking.
+   */
+  confirm?: Confirm | undefined;
+  /** Cancels the start of a private node. */
+  interrupted?: AbortSignal;
 }
 
 export interface RunningBroker {
@@ -32,7 +42,7 @@ export interface RunningBroker {
   description: string;
   /** true when others use it too: it is not ours to stop. */
   shared: boolean;
-  /** Absent where the broker is not ours to start again, or Docker's to watch. */
+  /** Absent if the broker is not ours to restart, or Docker watches it. */
   revival?: Revival;
   stop: () => Promise<void>;
 }
@@ -61,7 +71,7 @@ export async function findBroker(options: BrokerOptions): Promise<RunningBroker>
     skip('Docker', container.unavailable);
   }
 
-  const missing = findRabbitmqServer() ? undefined : await installRabbitmqServer(env, say);
+  const missing = findRabbitmqServer() ? undefined : await installRabbitmqServer(env, say, options.confirm);
   if (missing === undefined) {
     try {
       return await privateNode(options, say);
@@ -80,17 +90,21 @@ const WAYS = `Any of these helps:
   - install RabbitMQ 3.10 or later ("apt-get install rabbitmq-server", "brew install rabbitmq")
   - point to one that runs: AMQP_URL=amqp://user:password@host:5672 npm start`;
 
-async function given(url: string): Promise<RunningBroker> {
-  if (!/^amqps?:\/\//.test(url)) {
-    throw new SetupProblem('AMQP_URL has to look like amqp://user:password@host:5672');
+/** One of its nodes is enough. */
+async function given(list: string): Promise<RunningBroker> {
+  try {
+    readBrokerSettings({ AMQP_URL: list });
+  } catch (cause) {
+    throw new SetupProblem((cause as Error).message, { cause });
   }
-  const { host } = new URL(url);
-  const probe = await probeBroker(url, PROBE_TIMEOUT_MS);
-  if (probe.answer === 'ready') return sharedBroker(url, `RabbitMQ ${probe.version} at ${host} (AMQP_URL)`);
-  const verb = probe.answer === 'refused' ? 'refuses us' : 'does not answer';
-  throw new SetupProblem(
-    `The RabbitMQ at ${host} (AMQP_URL) ${verb}: ${probe.reason}. Correct AMQP_URL, or unset it to have one found or started.`,
-  );
+  const problems: string[] = [];
+  for (const url of brokerUrls(list)) {
+    const probe = await probeBroker(url, PROBE_TIMEOUT_MS);
+    if (probe.answer === 'ready') return sharedBroker(list, `RabbitMQ ${probe.version} at ${brokerOf(url)} (AMQP_URL)`);
+    const verb = probe.answer === 'refused' ? 'refuses the connection' : 'does not answer';
+    problems.push(`The RabbitMQ at ${brokerOf(url)} (AMQP_URL) ${verb}: ${probe.reason}.`);
+  }
+  throw new SetupProblem(`${problems.join('\n')}\nCorrect AMQP_URL, or unset it to have one found or started.`);
 }
 
 function sharedBroker(url: string, description: string): RunningBroker {
@@ -104,6 +118,7 @@ async function privateNode(options: BrokerOptions, say: (line: string) => void):
     port: PORT_PREFERRED,
     say,
     ...(options.onSpawn && { onSpawn: options.onSpawn }),
+    ...(options.interrupted && { interrupted: options.interrupted }),
   });
   return {
     url: node.url,

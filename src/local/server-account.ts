@@ -29,7 +29,7 @@ export function serverAccount(): ServerAccount {
   );
 }
 
-/** Asks the system itself, as that account: modes, access lists and mounts all have a say. */
+/** Asks the system itself, as that account: modes, access lists and mounts all matter. */
 export function canReach(account: ServerAccount, path: string, access: 'enter' | 'execute' = 'enter'): boolean {
   const test = access === 'enter' ? 'test -d "$0" && test -x "$0"' : 'test -f "$0" && test -x "$0"';
   const { uid, gid } = account;

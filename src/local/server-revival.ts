@@ -1,4 +1,5 @@
-// Starts a server of ours again that died while the system runs: on its port, with its data. Its clients reconnect.
+// Restarts a server of ours that died while the system runs: on its port, with its data. Its
+// clients reconnect.
 import { setTimeout as delay } from 'node:timers/promises';
 
 const WATCH_INTERVAL_MS = 500;
@@ -10,7 +11,10 @@ export interface Revival {
   start: () => Promise<void>;
 }
 
-/** Watches until the returned function is called, which waits for a start under way. Nothing to do without `revival`. */
+/**
+ * Watches until the returned function is called, which waits for a start in progress. Does nothing
+ * without `revival`.
+ */
 export function keepAlive(
   name: string,
   revival: Revival | undefined,
@@ -33,7 +37,7 @@ async function watch(name: string, revival: Revival, say: (line: string) => void
     await delay(WATCH_INTERVAL_MS, undefined, { signal: stopped });
     if (revival.isRunning()) continue;
     revivals += 1;
-    say(`${name} ended unexpectedly and is started again`);
+    say(`${name} ended unexpectedly; restarting it`);
     await revival.start();
     say(`${name} is back`);
   }

@@ -1,16 +1,22 @@
-// The API or the worker as a process of its own: restarted when it crashes, given up when it keeps crashing, stopped
-// in order. It is in a session of its own, so that Ctrl-C reaches it only through us.
+// The API or the worker as a child process: restarted when it crashes, given up when it keeps
+// crashing, stopped in order. It runs in its own session, so that Ctrl-C reaches it only through
+// us.
 import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { setTimeout as delay } from 'node:timers/promises';
+import { backOffMs } from '../shared/back-off.ts';
 import { SERVICE_NODE_OPTIONS } from '../shared/node-options.mjs';
+import type { KnownProcess } from '../shared/runtime.ts';
+import { within } from '../shared/within.ts';
 import { openLog } from './log-file.ts';
-import { type KnownProcess, knownProcess, signal, waitForExit } from './process-end.ts';
+import { knownProcess, signal, waitForExit } from './process-end.ts';
 import { SetupProblem } from './setup-problem.ts';
 
 const READY_TIMEOUT_MS = 30_000;
 // Above the 25 s after which a service gives up its own graceful stop.
 const STOP_TIMEOUT_MS = 28_000;
 const KILL_TIMEOUT_MS = 5_000;
-const RESTART_DELAY_MIN_MS = 250;
+const RESTART_DELAY_MIN_MS = 500;
 const RESTART_DELAY_MAX_MS = 8_000;
 // A service that lived this long before it crashed starts over with its count of crashes.
 const STABLE_AFTER_MS = 60_000;
@@ -23,14 +29,14 @@ export interface ServiceOptions {
   env: NodeJS.ProcessEnv;
   logFile: string;
   say: (line: string) => void;
-  /** Told about the first start and every restart. */
+  /** Called on the first start and every restart. */
   onStart: (process: KnownProcess) => void;
   /** It keeps crashing; the problem says how it ended. */
   onGivenUp: (problem: unknown) => void;
 }
 
 export interface Service {
-  /** Graceful; kills after a bounded time, or at once when told to hurry. Harmless when called again. */
+  /** Graceful; kills after a bounded time, or at once when asked to hurry. Idempotent. */
   stop: (hurry: AbortSignal) => Promise<void>;
 }
 
@@ -43,13 +49,13 @@ interface Life {
   ended: Promise<string>;
 }
 
-/** Returns when the service says that it is ready. Throws SetupProblem with the end of its log when it does not. */
+/**
+ * Returns when the service reports that it is ready. Throws SetupProblem with the end of its log
+ * when it does not.
+ */
 export async function startService(options: ServiceOptions): Promise<Service> {
-  let isStopping = false;
-  let wake: () => void = () => undefined;
-  const stopped = new Promise<void>((resolve) => {
-    wake = resolve;
-  });
+  const stopping = new AbortController();
+  const { signal: stopped } = stopping;
   let life = await launch(options);
 
   const supervise = async () => {
@@ -58,7 +64,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
       const startedAt = performance.now();
       let how = await life.ended;
       let logged = life.logged();
-      if (isStopping) return;
+      if (stopped.aborted) return;
       crashes = performance.now() - startedAt > STABLE_AFTER_MS ? 1 : crashes + 1;
       for (; ; crashes += 1) {
         if (crashes >= CRASHES_IN_A_ROW_MAX) {
@@ -67,16 +73,17 @@ export async function startService(options: ServiceOptions): Promise<Service> {
           );
         }
         options.say(
-          `The ${options.name} ended unexpectedly (${how}) and is started again; its log: ${options.logFile}`,
+          `The ${options.name} ended unexpectedly (${how}) and is being restarted; its log: ${options.logFile}`,
         );
-        await Promise.race([wait(Math.min(RESTART_DELAY_MIN_MS * 2 ** crashes, RESTART_DELAY_MAX_MS)), stopped]);
-        if (isStopping) return;
+        const pauseMs = backOffMs(crashes, RESTART_DELAY_MIN_MS, RESTART_DELAY_MAX_MS);
+        await delay(pauseMs, undefined, { signal: stopped }).catch(() => {});
+        if (stopped.aborted) return;
         try {
           life = await launch(options);
-          if (isStopping) signal(life.known, 'SIGTERM');
+          if (stopped.aborted) signal(life.known, 'SIGTERM');
           break;
         } catch (error) {
-          if (isStopping) return;
+          if (stopped.aborted) return;
           if (!(error instanceof StartFailure)) throw error;
           how = error.how;
           logged = error.logged;
@@ -89,8 +96,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
 
   return {
     stop: async (hurry) => {
-      isStopping = true;
-      wake();
+      stopping.abort();
       await end(life, hurry);
       await supervising;
     },
@@ -116,9 +122,7 @@ async function launch(options: ServiceOptions): Promise<Life> {
   const ready = new Promise<'ready'>((resolve) => {
     child.on('message', (message) => message === 'ready' && resolve('ready'));
   });
-  const timeout = new AbortController();
-  const result = await Promise.race([ready, ended, wait(READY_TIMEOUT_MS, timeout.signal)]);
-  timeout.abort();
+  const result = await within(READY_TIMEOUT_MS, Promise.race([ready, ended]), () => undefined);
   if (result === 'ready') return { child, known, logged: log.written, ended };
   signal(known, 'SIGKILL');
   const how = result ?? `not ready after ${READY_TIMEOUT_MS / 1000} s`;
@@ -127,10 +131,7 @@ async function launch(options: ServiceOptions): Promise<Life> {
 
 async function end({ known }: Life, hurry: AbortSignal): Promise<void> {
   signal(known, 'SIGTERM');
-  const impatience = new Promise<false>((resolve) => {
-    if (hurry.aborted) resolve(false);
-    hurry.addEventListener('abort', () => resolve(false), { once: true });
-  });
+  const impatience = hurry.aborted ? false : once(hurry, 'abort').then(() => false);
   if (await Promise.race([waitForExit(known, STOP_TIMEOUT_MS), impatience])) return;
   // Safe at any instant: what was answered is committed, what was not published waits in the outbox.
   signal(known, 'SIGKILL');
@@ -151,11 +152,4 @@ class StartFailure extends SetupProblem {
 function describe({ name, logFile }: ServiceOptions, what: string, logged: string): string {
   const tail = logged.trimEnd().split('\n').slice(-TAIL_LINES);
   return [`The ${name} ${what}. The end of ${logFile}:`, ...tail].join('\n  ');
-}
-
-function wait(ms: number, cancel?: AbortSignal): Promise<undefined> {
-  return new Promise((resolve) => {
-    const timer = setTimeout(() => resolve(undefined), ms);
-    cancel?.addEventListener('abort', () => clearTimeout(timer), { once: true });
-  });
 }

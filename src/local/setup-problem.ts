@@ -4,10 +4,10 @@ export class SetupProblem extends Error {
   override name = 'SetupProblem';
 }
 
-/** Turns what the file system refused below `dir` into a sentence; anything else comes back as it is. */
+/** Turns a file-system error below `dir` into a sentence; any other error is returned unchanged. */
 export function explainFileError(error: unknown, dir: string): unknown {
   const { code, path: file = dir } = error as NodeJS.ErrnoException;
-  if (code === 'EACCES' || code === 'EPERM' || code === 'EROFS') {
+  if (code === 'EACCES' || code === 'EPERM' || code === 'EROFS' || code === 'ENOENT') {
     return new SetupProblem(
       `Cannot write to ${file} (${code}): change its permissions, or set DATA_DIR to another folder.`,
       {
@@ -16,7 +16,7 @@ export function explainFileError(error: unknown, dir: string): unknown {
     );
   }
   if (code === 'EEXIST' || code === 'ENOTDIR') {
-    return new SetupProblem(`${file} cannot be made, a file is in its way: set DATA_DIR to another folder.`, {
+    return new SetupProblem(`${file} cannot be created, a file is in its way: set DATA_DIR to another folder.`, {
       cause: error,
     });
   }

@@ -1,88 +1,73 @@
-// Reads the changes of the past from the database, account by account, in pages: bounded memory, and no statement is long.
+// Reads past changes from the database, account by account, in pages: bounded memory, and no
+// statement is long.
 
-import { CHANGE_COLUMN_NAMES, type Change, SELECT_CHANGE } from '../../shared/change.ts';
 import type { Client } from '../../shared/database.ts';
+import { changedAccounts } from './changed-accounts.ts';
+import { PAGE_ROWS, type Page, type Position, pageOf, readPage, type Selection } from './page.ts';
 
-/** Versions and times are bounds of what is read; undefined: no bound. */
-export interface Selection {
-  accountId: string | undefined;
-  fromVersion: number | undefined;
-  /** The last one. */
-  toVersion: number | undefined;
-  /** The first moment of creation. */
-  from: Date | undefined;
-  /** The moment behind the last. */
-  to: Date | undefined;
-}
+const LIMIT = `LIMIT ${PAGE_ROWS}`;
 
-/** Of a change in the order in which they are read. */
-export interface Position {
-  accountId: string;
-  version: number;
-}
+/** On from a change, up to another. */
+const WALK = pageOf(
+  (columns, table) => `
+  SELECT ${columns} FROM ${table}
+  WHERE (account_id, version) > ($5, $6) AND (account_id, version) <= ($7, $8) ORDER BY account_id, version ${LIMIT}`,
+  LIMIT,
+);
 
-export interface Page {
-  changes: Change[];
-  /** Changes that were looked at, those that the selection leaves out included. */
-  scanned: number;
-  /** Of the last one looked at. */
-  last: Position;
-}
+/** Of several accounts what each has after one version and up to another. */
+const OF_ACCOUNTS = pageOf(
+  (columns, table) => `
+  SELECT change.* FROM unnest($5::text[], $6::bigint[], $7::bigint[]) AS span (id, before, last)
+  CROSS JOIN LATERAL (
+    SELECT ${columns} FROM ${table} WHERE account_id = span.id AND version > span.before AND version <= span.last
+  ) change`,
+);
 
-/** Changes that one statement looks at. */
-const PAGE_ROWS = 2000;
-
-const PART = (table: string) => `
-  (SELECT ${CHANGE_COLUMN_NAMES} FROM ${table}
-   WHERE (account_id, version) > ($1, $2) AND (account_id, version) <= ($3, $4)
-   ORDER BY account_id, version LIMIT ${PAGE_ROWS})`;
-
-// Ledger and outbox together hold every change once it is committed, so nothing waits for the worker. Most of the outbox is in
-// the ledger too: UNION takes equal rows for one.
-const PAGE = `
-  SELECT ${SELECT_CHANGE},
-         version >= $5 AND version <= $6 AND created_at >= $7 AND created_at < $8 AS selected
-  FROM (${PART('ledger')} UNION ${PART('outbox')}) AS page
-  ORDER BY account_id, version LIMIT ${PAGE_ROWS}`;
-
-/** Behind every account id in byte order. */
+/** After every account id in byte order. */
 const BEHIND_ALL = '~';
 
-// TRUNCATE is not MVCC-safe, so the outbox is held before the snapshot is taken, as in verify.
-const HOLD = 'LOCK TABLE outbox IN ACCESS SHARE MODE';
-
-/** @param client outside a transaction. Each page is a transaction of its own: what is committed before it is read, is in it. */
+/**
+ * In the order of accounts and versions. Includes everything committed when an account is reached.
+ * @param client outside a transaction: each page is one of its own. @param after continue after
+ * this change.
+ */
 export async function* readChanges(
   client: Client,
   selection: Selection,
   after: Position | undefined,
 ): AsyncGenerator<Page> {
-  const { accountId, fromVersion = 0, toVersion = Number.MAX_SAFE_INTEGER, from, to } = selection;
-  const end = accountId === undefined ? [BEHIND_ALL, 0] : [accountId, toVersion];
-  const bounds = [...end, fromVersion, toVersion, from?.toISOString() ?? '-infinity', to?.toISOString() ?? 'infinity'];
-  let last = accountId === undefined ? { accountId: '', version: -1 } : { accountId, version: fromVersion - 1 };
-  if (after && isBehind(after, last)) last = after;
-  for (;;) {
-    const rows = await readPage(client, [last.accountId, last.version, ...bounds]);
-    const newest = rows.at(-1);
-    if (!newest) return;
-    last = { accountId: newest.accountId, version: newest.version };
-    yield { changes: rows.filter(({ selected }) => selected), scanned: rows.length, last };
+  const { accountId, fromVersion = 0, toVersion = Number.MAX_SAFE_INTEGER, from } = selection;
+  if (accountId !== undefined) {
+    const first = { accountId, version: fromVersion - 1 };
+    return yield* walk(client, selection, later(first, after), { accountId, version: toVersion });
+  }
+  const start = after ?? { accountId: '', version: -1 };
+  if (!from) return yield* walk(client, selection, start, { accountId: BEHIND_ALL, version: 0 });
+  for await (const accounts of changedAccounts(client, from, start)) {
+    const [first] = accounts;
+    if (accounts.length === 1 && first) {
+      const { accountId } = first;
+      yield* walk(client, selection, { accountId, version: first.before }, { accountId, version: first.last });
+    } else {
+      const values = [accounts.map((each) => each.accountId), accounts.map(({ before }) => before)];
+      const page = await readPage(client, OF_ACCOUNTS, selection, [...values, accounts.map(({ last }) => last)]);
+      if (page) yield page;
+    }
   }
 }
 
-function isBehind(one: Position, other: Position): boolean {
-  if (one.accountId === other.accountId) return one.version > other.version;
-  return one.accountId > other.accountId; // ids are ASCII, so this is their order in the database
+async function* walk(client: Client, selection: Selection, start: Position, end: Position): AsyncGenerator<Page> {
+  for (let last = start; ; ) {
+    const page = await readPage(client, WALK, selection, [last.accountId, last.version, end.accountId, end.version]);
+    if (!page) return;
+    last = page.last;
+    yield page;
+  }
 }
 
-async function readPage(client: Client, values: unknown[]): Promise<(Change & { selected: boolean })[]> {
-  await client.query('BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY');
-  try {
-    await client.query(HOLD);
-    await client.query('SET LOCAL enable_seqscan = off');
-    return (await client.query(PAGE, values)).rows;
-  } finally {
-    await client.query('ROLLBACK').catch(() => {}); // where the connection is gone the query before has said so
-  }
+/** The later one: ids are ASCII, so this is their order in the database. */
+function later(one: Position, other: Position | undefined): Position {
+  if (!other || other.accountId < one.accountId) return one;
+  return other.accountId > one.accountId || other.version > one.version ? other : one;
 }

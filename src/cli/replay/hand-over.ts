@@ -1,12 +1,14 @@
-// How a queue comes to hold the past and then the present, without a gap between them. Bound before the replay it would get the
-// present first, and its consumer would have to hold all of that; bound after it, it would miss what happened meanwhile. So
-// another queue keeps the present until the past is told.
+// Fills a queue with past events and then new ones, without a gap. Bound before the replay, it
+// would get new events first, and its consumer would have to hold all of them; bound after it, it
+// would miss the events in between. So another queue keeps new events until the past ones are
+// published.
 import { setTimeout as delay } from 'node:timers/promises';
-import type { ChannelModel, ConsumeMessage } from 'amqplib';
+import type { Channel, ChannelModel, ConsumeMessage } from 'amqplib';
 import { answered } from '../../shared/broker.ts';
+import { askOnce, openChannel } from '../../shared/channel.ts';
 import { SettingsError } from '../../shared/config.ts';
 import { CHANGE_TYPES } from '../../shared/contract.ts';
-import { ALL_EVENTS, type Topology } from '../../shared/topology.ts';
+import { ALL_EVENTS } from '../../shared/topology.ts';
 import { propertiesOf, takeMessages } from '../messages.ts';
 import type { Message, ReplayPublisher } from './publisher.ts';
 
@@ -16,50 +18,76 @@ const QUEUE = {
   arguments: { 'x-queue-type': 'quorum', 'x-delivery-limit': 1_000_000, 'x-single-active-consumer': true },
 };
 /**
- * What is still kept when the queue is bound reaches its consumer behind the present, and has to be held until then: half of the
- * 2,000 that subscribe() holds. Less where events come more slowly than they are moved: each round moves what came during the
- * one before.
+ * Events still kept when the queue is bound reach its consumer after newer ones, which it has to
+ * hold until then: half of the 2,000 that subscribe() holds. Less where events come more slowly
+ * than they are moved: each round moves what came during the one before.
  */
 const KEPT_MAX = 1000;
 const ROUNDS_MAX = 50;
 const PAGE_MAX = 500;
 const SILENCE_MS = 10_000;
-/** What was routed before a binding was taken away may be on its way to the queue still, from another node of a cluster. */
+/**
+ * Messages routed before a binding was removed may still be on their way to the queue, from another
+ * node of a cluster.
+ */
 const ON_ITS_WAY_MS = 1000;
 
 /**
- * How a queue may be bound: to everything, or by type. AMQP does not say which of them it is, and to unbind what is not
- * bound does nothing.
+ * How a queue may be bound: to everything, or by type. AMQP does not report which, and unbinding a
+ * missing binding does nothing.
  */
-const PATTERNS = [
+export const ANY_BINDING: readonly string[] = [
   ...[ALL_EVENTS, '*.*'],
   ...CHANGE_TYPES,
   ...[...new Set(CHANGE_TYPES.map((type) => type.split('.')[0]))].flatMap((kind) => [`${kind}.*`, `${kind}.#`]),
   ...[...new Set(CHANGE_TYPES.map((type) => type.split('.')[1]))].flatMap((end) => [`*.${end}`, `#.${end}`]),
 ];
 
-export interface HandOver {
-  /** Moves what was kept into the queue, and binds it. @returns the messages that were kept. */
-  finish(publisher: ReplayPublisher): Promise<number>;
+/** By which keys a queue gets the present. */
+export interface Bindings {
+  /** At the end, and kept for until then. */
+  bound: readonly string[];
+  /**
+   * Bindings that are removed at the start, if present: new events would otherwise come before past
+   * ones.
+   */
+  unbound: readonly string[];
 }
 
-/** Begins to keep what is published. What is kept goes with the connection: then the replay has to be made again. */
-export async function beginHandOver(connection: ChannelModel, topology: Topology, queue: string): Promise<HandOver> {
-  const channel = await answered('opening a channel', connection.createChannel());
-  channel.on('error', () => {});
-  await answered('declaring the queue', channel.assertQueue(queue, QUEUE)).catch((error: Error) => {
+export interface HandOver {
+  /**
+   * Moves what was kept into the queue, and binds it. @returns the messages that were kept.
+   * @param beforeBinding called when all is ready for it.
+   */
+  finish(publisher: ReplayPublisher, beforeBinding?: () => Promise<void>): Promise<number>;
+}
+
+/** @throws SettingsError where there is one of another kind. */
+export async function declareQueue(connection: ChannelModel, queue: string): Promise<void> {
+  const declare = (channel: Channel) => channel.assertQueue(queue, QUEUE);
+  await askOnce(connection, 'declaring the queue', declare).catch((error: Error) => {
     throw isOfAnotherKind(error)
       ? new SettingsError(
-          `There is a queue ${queue} of another kind than --hand-over makes: a quorum queue with a single active consumer, not exclusive. Hand over to a new one. RabbitMQ: ${error.message}`,
+          `The queue ${queue} is of another kind than --hand-over creates: a quorum queue with a single active consumer, not exclusive. Hand over to a new one. RabbitMQ: ${error.message}`,
         )
       : error;
   });
+}
+
+/**
+ * Begins to keep what is published. Kept events are lost with the connection: then the replay has
+ * to be run again.
+ */
+export async function beginHandOver(
+  connection: ChannelModel,
+  exchange: string,
+  queue: string,
+  { bound, unbound }: Bindings,
+): Promise<HandOver> {
+  const channel = await openChannel(connection.createChannel());
   const { queue: keeper } = await answered('declaring a queue', channel.assertQueue('', { exclusive: true }));
-  await answered('binding a queue', channel.bindQueue(keeper, topology.eventsExchange, ALL_EVENTS));
-  // It is bound where a hand-over failed in its last moments, or where somebody did that: the present would come before the past.
-  for (const pattern of PATTERNS) {
-    await answered('unbinding the queue', channel.unbindQueue(queue, topology.eventsExchange, pattern));
-  }
+  for (const key of bound) await answered('binding a queue', channel.bindQueue(keeper, exchange, key));
+  for (const key of unbound) await answered('unbinding the queue', channel.unbindQueue(queue, exchange, key));
 
   const left = async () => (await answered('asking the queue', channel.checkQueue(keeper))).messageCount;
 
@@ -71,16 +99,19 @@ export async function beginHandOver(connection: ChannelModel, topology: Topology
     }
   }
 
-  /** The next messages, which are known to be there. They are ours alone: taken is gone. */
+  /**
+   * The next messages, `count` at most, which are known to be there. The queue is exclusive, so
+   * taken messages are gone.
+   */
   async function take(count: number): Promise<ConsumeMessage[]> {
     const page = await takeMessages(channel, keeper, count, SILENCE_MS);
-    if (page.length < count) throw new SettingsError('RabbitMQ does not give out what was published meanwhile.');
+    if (page.length === 0) throw new SettingsError('RabbitMQ does not deliver what was published meanwhile.');
     channel.ack(page.at(-1) as ConsumeMessage, true);
     return page;
   }
 
   return {
-    async finish(publisher) {
+    async finish(publisher, beforeBinding) {
       let moved = 0;
       const moveOn = async () => {
         const messages = await left();
@@ -91,10 +122,13 @@ export async function beginHandOver(connection: ChannelModel, topology: Topology
       let kept = await moveOn();
       for (let round = 1; kept > 0 && round < ROUNDS_MAX; round += 1) kept = await moveOn();
       if (kept > KEPT_MAX)
-        throw new SettingsError('Events come faster than they can be handed over. Do it when less happens.');
-      await answered('binding the queue', channel.bindQueue(queue, topology.eventsExchange, ALL_EVENTS));
+        throw new SettingsError(
+          'Events arrive faster than they can be handed over. Try again when there is less traffic.',
+        );
+      await beforeBinding?.();
+      for (const key of bound) await answered('binding the queue', channel.bindQueue(queue, exchange, key));
       await moveOn(); // at once: the consumer waits for it
-      await answered('unbinding a queue', channel.unbindQueue(keeper, topology.eventsExchange, ALL_EVENTS));
+      for (const key of bound) await answered('unbinding a queue', channel.unbindQueue(keeper, exchange, key));
       await delay(ON_ITS_WAY_MS);
       await moveOn();
       return moved;

@@ -3,12 +3,13 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { ChannelModel, ConfirmChannel, Options } from 'amqplib';
 import { answered } from '../../shared/broker.ts';
 import { type Change, eventId } from '../../shared/change.ts';
+import { openChannel } from '../../shared/channel.ts';
 import { SettingsError } from '../../shared/config.ts';
 import { EVENT_CONTENT_TYPE, encodeEvent } from '../../shared/events.ts';
 
 /** Messages on their way at a time. */
 const IN_FLIGHT_MAX = 1000;
-/** A full queue of a subscriber that refuses (reject-publish), or a broker that is short of memory, may take this long. */
+/** A subscriber's full queue (reject-publish), or a broker short of memory, may take this long. */
 const REFUSED_MAX_MS = 10_000;
 const REFUSED_PAUSE_MS = 500;
 
@@ -27,13 +28,14 @@ export interface Message {
 export interface ReplayPublisher {
   readonly channel: ConfirmChannel;
   /**
-   * Resolves when RabbitMQ has all of these safely. @throws when it does not take them, and says what to change.
-   * @param taken told now and then how many it has.
+   * Resolves when RabbitMQ has all of these safely. @throws when it does not accept them, with what
+   * to change.
+   * @param taken called periodically with how many it has.
    */
   publish(messages: readonly Message[], taken?: (count: number) => void): Promise<void>;
 }
 
-/** A change as the message that told of it, but for the mark that it comes again. */
+/** A change as its original message, plus the mark that it is a replay. */
 export function replayed(change: Change): Message {
   return {
     routingKey: change.type,
@@ -56,7 +58,7 @@ export async function createReplayPublisher(
   rate: number,
   signal: AbortSignal,
 ): Promise<ReplayPublisher> {
-  const channel: ConfirmChannel = await answered('opening a channel', connection.createConfirmChannel());
+  const channel: ConfirmChannel = await openChannel(connection.createConfirmChannel());
   /** Why the channel is no more: the error comes first, and says more. */
   let ended: Error | undefined;
   for (const from of [channel, connection]) {
@@ -103,7 +105,7 @@ export async function createReplayPublisher(
 
   function takesNothing(error: Error): Error {
     if (blockedReason === undefined) return error;
-    return new SettingsError(`RabbitMQ takes no messages at present (${blockedReason}). Try again when that is over.`);
+    return new SettingsError(`RabbitMQ accepts no messages at the moment (${blockedReason}). Try again later.`);
   }
 
   async function publishPart(messages: readonly Message[]): Promise<void> {
@@ -111,8 +113,11 @@ export async function createReplayPublisher(
     for (let open = messages; open.length > 0; ) {
       open = await once(open);
       if (ended) throw ended; // amqplib calls everything refused then
-      // RabbitMQ confirms what it could not route: only the return tells, which comes first.
-      if (returned) throw new SettingsError(`No queue takes these events: ${routingKey ?? exchange} has gone.`);
+      // RabbitMQ also confirms messages that it could not route: only the return shows it, and
+      // comes first. For an exchange it means that no queue is bound for events of this type.
+      if (returned && routingKey !== undefined) {
+        throw new SettingsError(`The queue ${routingKey} no longer exists.`);
+      }
       if (open.length === 0) return;
       if (performance.now() > deadlineMs)
         throw new SettingsError('A queue refuses these events: it is full. Make room in it.');

@@ -1,0 +1,119 @@
+// highload-balance compare: finds what a consumer has seen that is not part of this database's
+// history. Its --help is the reference.
+import { once } from 'node:events';
+import { accountId, epoch } from '../shared/balance.ts';
+import { SettingsError } from '../shared/config.ts';
+import { findLostVersions, type LostVersion, SEEN_PAGE_MAX, type SeenVersion } from '../shared/cut-history.ts';
+import type { Client } from '../shared/database.ts';
+import { z } from '../shared/zod.ts';
+import { UsageError } from './arguments.ts';
+import { INTERRUPTED, runCommand, withDatabase } from './command.ts';
+import { commandLine } from './command-line.ts';
+import { inPages, type Line, readLines, STDIN } from './lines.ts';
+import { interruption, startProgress } from './progress.ts';
+
+const HELP = `usage: highload-balance compare --versions FILE [--json]
+
+Compares the last change that a consumer handled for each account with ledger and outbox, and prints the accounts
+whose last change is missing in this history: the version is above the account's, or is another change here. Use it
+after a failover or a restore, when no later event reveals the difference. A consumer that merely lags does not
+differ. Only reads; the file may have any size.
+
+--versions   the consumer's list, - for standard input: one line for each account, with its id, and the version and
+             the epoch of the last event, such as alice,7,1795464000000. A first line accountId,version,epoch is skipped
+--json       JSON lines on standard output: each account that differs, and a line with the counts at the end
+
+The database is the one at DATABASE_URL; the role balance_auditor is enough.
+
+exit code: 0 no differences; 1 differences, or an unreadable line; 2 called incorrectly; 130 interrupted`;
+
+const HEADER = 'accountId,version,epoch';
+const LINE = /^([^,]*),(\d{1,16}),(\d{1,16})$/;
+const seenVersion = z.strictObject({ accountId, version: z.int().min(0), epoch });
+
+/** @throws SettingsError naming the line. */
+async function* readVersions(path: string): AsyncGenerator<SeenVersion> {
+  let isFirst = true;
+  for await (const line of readLines(path)) {
+    if (!(isFirst && line.text === HEADER)) yield parseVersion(line);
+    isFirst = false;
+  }
+}
+
+function parseVersion({ text, where }: Line): SeenVersion {
+  const [, id, version, epoch] = LINE.exec(text) ?? [];
+  const seen = seenVersion.safeParse({ accountId: id, version: Number(version), epoch: Number(epoch) });
+  if (seen.success) return seen.data;
+  throw new SettingsError(`${where} does not have the form accountId,version,epoch, such as alice,7,1795464000000`);
+}
+
+interface Compared {
+  compared: number;
+  differ: number;
+  /** The highest epoch of those that differ. */
+  highestEpoch: number;
+}
+
+/** Prints differences at once, so that a long list is not kept. */
+async function compare(client: Client, path: string, say: (lost: LostVersion) => string): Promise<Compared> {
+  const done: Compared = { compared: 0, differ: 0, highestEpoch: 0 };
+  const progress = startProgress(() => `${done.compared} versions compared, ${done.differ} differ`);
+  try {
+    for await (const seen of inPages(readVersions(path), SEEN_PAGE_MAX)) {
+      const lost = await findLostVersions(client, seen);
+      done.compared += seen.length;
+      done.differ += lost.length;
+      for (const { epoch } of lost) done.highestEpoch = Math.max(done.highestEpoch, epoch);
+      const lines = lost.map((one) => `${say(one)}\n`).join('');
+      if (!process.stdout.write(lines)) await once(process.stdout, 'drain');
+    }
+    return done;
+  } finally {
+    progress.end();
+  }
+}
+
+function describe(lost: LostVersion): string {
+  const { accountId, version, epoch, presentVersion, presentEpoch, sharedVersion } = lost;
+  if (presentVersion === null) return `${accountId}: version ${version} of epoch ${epoch}; there is no such account`;
+  const shared = sharedVersion < 0 ? 'No version is shared' : `The last that is shared is ${sharedVersion}`;
+  const here =
+    presentEpoch === null
+      ? `the account is at version ${presentVersion}`
+      : `the same version is of epoch ${presentEpoch}`;
+  return `${accountId}: version ${version} of epoch ${epoch}; ${here}. ${shared}`;
+}
+
+/** Of this server, or the one that the service will raise when it starts. */
+const PRESENT_EPOCH = `
+  SELECT CASE
+           WHEN server_started_at = pg_postmaster_start_time() AND database_name = current_database() AND table_oid = tableoid THEN epoch
+           ELSE greatest(epoch + 1, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint)
+         END AS epoch
+  FROM epoch ORDER BY epoch.epoch DESC LIMIT 1`;
+
+/** Warns if subscribers cannot notice the cut: their epoch is above all epochs of this history. */
+async function warnOfClock(client: Client, { highestEpoch }: Compared): Promise<void> {
+  const { epoch = 0 } = (await client.query(PRESENT_EPOCH)).rows[0] ?? {};
+  if (highestEpoch <= epoch) return;
+  console.error(
+    `The list has epoch ${highestEpoch}, above ${epoch}, the newest here: subscribers would not notice the cut. ` +
+      'Correct the clock of this server, then run highload-balance restored.',
+  );
+}
+
+await runCommand(async () => {
+  const { versions, json } = commandLine({ versions: { type: 'string' }, json: { type: 'boolean' } }, HELP);
+  if (versions === undefined) throw new UsageError(`--versions FILE is missing, or --versions ${STDIN}`);
+  interruption().addEventListener('abort', () => {
+    console.error('Interrupted: the rest was not compared.');
+    process.exit(INTERRUPTED);
+  });
+  await withDatabase('compare', async (client) => {
+    const done = await compare(client, versions, json ? JSON.stringify : describe);
+    await warnOfClock(client, done);
+    const { compared, differ } = done;
+    console.log(json ? JSON.stringify({ compared, differ }) : `${differ} of ${compared} differ`);
+    if (differ > 0) process.exitCode = 1;
+  });
+});
