@@ -2,7 +2,17 @@ import { defineConfig } from 'vitest/config';
 import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
 /** A minute or two each, for most of it waiting: begun first, they are over when the others are. */
-const LONG = ['broker-loss', 'broker-link', 'console-truth', 'local-start', 'relay', 'replay', 'dead-letters'];
+const LONG = [
+  'broker-loss',
+  'broker-link',
+  'console-truth',
+  'local-start',
+  'relay',
+  'replay',
+  'dead-letters',
+  'subscribers',
+  'resumed-subscriber',
+];
 
 class LongFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
@@ -33,12 +43,22 @@ export default defineConfig({
       },
       {
         test: {
+          name: 'alone',
+          include: ['test/alone/**/*.test.ts'],
+          testTimeout: 60_000,
+          // They measure CPU time, which takes longer where caches are shared.
+          sequence: { groupOrder: 1 },
+          maxWorkers: 1,
+        },
+      },
+      {
+        test: {
           name: 'chaos',
           include: ['test/chaos/**/*.test.ts'],
           testTimeout: 400_000,
           hookTimeout: 180_000,
           // It proves what survives, not how fast: alone, so that servers come back in time.
-          sequence: { groupOrder: 1 },
+          sequence: { groupOrder: 2 },
         },
       },
     ],

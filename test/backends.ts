@@ -1,7 +1,7 @@
 // Real servers for tests: containers where Docker answers and has the images, else what `npm start` uses. Nothing
 // that is started here outlives the process that asked for it.
 import { dockerBackend } from './docker-backend.ts';
-import { localBackend } from './local-backend.ts';
+import { localBackend, temporaryFolder } from './local-backend.ts';
 import { type Reaper, startReaper } from './reaper.ts';
 import type { ServerTls } from './server-tls.ts';
 
@@ -24,6 +24,8 @@ export interface DisposableBroker {
   url: string;
   /** Where it speaks TLS, when that was asked for. */
   tlsPort?: number;
+  /** Of its management plugin, when that was asked for. */
+  managementUrl?: string;
   /** SIGKILL, as a power cut would; waits until the broker is gone. */
   kill: () => Promise<void>;
   /** Starts again on the same port with the same data; returns when it answers. */
@@ -35,12 +37,18 @@ export interface DisposableBroker {
   stop: () => Promise<void>;
 }
 
+export interface BrokerOptions {
+  /** Speaks TLS too, and takes from it only clients with a certificate of the same authority. */
+  tls?: ServerTls;
+  /** With its management plugin. */
+  management?: boolean;
+}
+
 export interface Backend {
   kind: BackendKind;
   description: string;
   startPostgres: () => Promise<DisposablePostgres>;
-  /** @param tls speaks TLS too, and takes from it only clients with a certificate of the same authority. */
-  startBroker: (tls?: ServerTls) => Promise<DisposableBroker>;
+  startBroker: (options?: BrokerOptions) => Promise<DisposableBroker>;
   /** A broker that nobody kills: it may be the machine's own, used by others too. */
   startSharedBroker: () => Promise<{ url: string; description?: string; stop: () => Promise<void> }>;
 }
@@ -79,6 +87,11 @@ export function localBackendInstead(say: (line: string) => void): Backend {
   return localBackend(theReaper, say);
 }
 
+/** Deleted when this process ends, however it does. */
+export function folderOfThisRun(): string {
+  return temporaryFolder(theReaper());
+}
+
 /** Ends and deletes whatever is left of what this process started. */
 export async function closeBackends(): Promise<void> {
   await reaper?.close();
@@ -86,8 +99,8 @@ export async function closeBackends(): Promise<void> {
 }
 
 /** A broker for one test file to kill, restart and empty. */
-export async function startDisposableBroker(tls?: ServerTls): Promise<DisposableBroker> {
-  return (await chooseBackend(console.log)).backend.startBroker(tls);
+export async function startDisposableBroker(options?: BrokerOptions): Promise<DisposableBroker> {
+  return (await chooseBackend(console.log)).backend.startBroker(options);
 }
 
 /** A PostgreSQL for one test file to kill and restart. */

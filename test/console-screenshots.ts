@@ -6,6 +6,7 @@ import { mkdirSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { Page } from 'playwright-core';
+import { takesNoOptions } from '../src/cli/command-line.ts';
 import { accountId, HOT_ACCOUNT } from './bench/accounts.ts';
 import { createDatabase, createTemplate } from './bench/database.ts';
 import type { Flood } from './bench/flood.ts';
@@ -16,13 +17,19 @@ import { startSystem } from './bench/system.ts';
 import { ours } from './bench/variants.ts';
 import { openBrowser } from './browser.ts';
 
+takesNoOptions(`usage: npm run console:screenshots
+
+Writes docs/console/*.png: the console at rest, under load and with RabbitMQ killed, on servers of its own. About two
+minutes. Needs Chromium (apt-get install chromium, or name it in CHROMIUM).`);
+
 const FOLDER = fileURLToPath(new URL('../docs/console/', import.meta.url));
 const LOAD_SECONDS = 40;
 const SHOWN_SECONDS = 30;
 const RATE = 1000;
 
 /** A transfer, and what becomes of each leg. */
-async function shootTry(page: Page): Promise<void> {
+async function shootTry(page: Page, url: string): Promise<void> {
+  await page.goto(`${url}/console#try`);
   const steps = page.locator('#steps > li');
   const update = page.getByRole('form', { name: 'Update' });
   await update.getByLabel('Account').fill(HOT_ACCOUNT);
@@ -33,8 +40,6 @@ async function shootTry(page: Page): Promise<void> {
   await transfer.getByLabel('To').fill(accountId(1));
   await transfer.getByRole('button', { name: 'Transfer' }).click();
   await steps.filter({ hasText: `Event of ${accountId(1)}, as` }).waitFor();
-  await delay(1000);
-  await page.locator('#try').evaluate((section) => section.scrollIntoView());
   await delay(1000);
   await page.screenshot({ path: `${FOLDER}try-it.png` });
 }
@@ -54,9 +59,10 @@ try {
   const shoot = (name: string) => page.screenshot({ path: `${FOLDER}${name}.png` });
   await delay(8000);
   await shoot('at-rest');
-  await shootTry(page);
+  await shootTry(page, system.url);
 
-  await page.goto(`${system.url}/console`);
+  await page.goto(`${system.url}/console#live`);
+  await page.reload(); // or the plots would show what came before
   await delay(3000);
   const flood: Flood = { url: system.url, accountId: HOT_ACCOUNT, seconds: LOAD_SECONDS, rate: RATE, connections: 64 };
   const load = spawn(process.execPath, [
@@ -75,11 +81,9 @@ try {
 
   const phone = await browser.newContext({ viewport: { width: 390, height: 844 }, colorScheme: 'dark' });
   const small = await phone.newPage();
-  await small.goto(`${system.url}/console?account=${HOT_ACCOUNT}#account`);
+  await small.goto(`${system.url}/console#account=${HOT_ACCOUNT}`);
   await small.locator('#verified', { hasText: /yes|no/ }).waitFor();
   await delay(1500);
-  await small.locator('#account').evaluate((section) => section.scrollIntoView());
-  await delay(1000);
   await small.screenshot({ path: `${FOLDER}account-phone-dark.png` });
   await system.end().catch(() => {}); // its broker is gone
 } finally {

@@ -13,7 +13,7 @@ import {
 } from 'testcontainers';
 import { probeBroker } from '../src/local/amqp-probe.ts';
 import { freePort } from '../src/local/free-port.ts';
-import type { Backend, DisposableBroker, DisposablePostgres } from './backends.ts';
+import type { Backend, BrokerOptions, DisposableBroker, DisposablePostgres } from './backends.ts';
 import { type Reaper, RUN_LABEL } from './reaper.ts';
 import { type ServerTls, tlsConfiguration } from './server-tls.ts';
 
@@ -49,7 +49,7 @@ export async function dockerBackend(
     kind: 'docker',
     description: `Docker (${POSTGRES_IMAGE}, ${RABBITMQ_IMAGE})`,
     startPostgres: () => disposablePostgres(client, label),
-    startBroker: (tls) => disposableBroker(client, label, tls),
+    startBroker: (options) => disposableBroker(client, label, options),
     startSharedBroker: () => disposableBroker(client, label),
   };
 }
@@ -83,7 +83,8 @@ async function disposablePostgres(
   const port = await freePort();
   const password = randomBytes(12).toString('hex');
   const container = await new GenericContainer(POSTGRES_IMAGE)
-    .withEnvironment({ POSTGRES_PASSWORD: password })
+    // Sorted as the embedded one sorts, whatever the image has.
+    .withEnvironment({ POSTGRES_PASSWORD: password, LANG: 'C.UTF-8' })
     .withCommand(['-c', 'fsync=off', '-c', 'full_page_writes=off', '-c', 'max_connections=300'])
     .withSharedMemorySize(256 * 1024 * 1024)
     .withExposedPorts({ container: 5432, host: port })
@@ -103,10 +104,11 @@ async function disposablePostgres(
 async function disposableBroker(
   client: ContainerRuntimeClient,
   label: Record<string, string>,
-  tls?: ServerTls,
+  { tls, management = false }: BrokerOptions = {},
 ): Promise<DisposableBroker> {
   const port = await freePort();
   const tlsPort = await freePort();
+  const managementPort = await freePort();
   const password = randomBytes(12).toString('hex');
   const url = `amqp://balance:${password}@127.0.0.1:${port}`;
   const create = async () => {
@@ -117,6 +119,7 @@ async function disposableBroker(
       .withLabels(label)
       .withWaitStrategy(Wait.forListeningPorts());
     if (tls) speakTls(container, tls, tlsPort);
+    if (management) container.withExposedPorts({ container: 15_672, host: managementPort });
     const started = await container.start();
     await untilBrokerAnswers(url);
     return started;
@@ -125,6 +128,7 @@ async function disposableBroker(
   return {
     url,
     ...(tls && { tlsPort }),
+    ...(management && { managementUrl: `http://127.0.0.1:${managementPort}` }),
     kill: () => powerSwitch(client, container, () => untilBrokerAnswers(url)).kill(),
     start: () => powerSwitch(client, container, () => untilBrokerAnswers(url)).start(),
     restartEmpty: async () => {

@@ -3,6 +3,9 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { ChannelModel } from 'amqplib';
 import type pg from 'pg';
@@ -34,6 +37,13 @@ export function onCleanUp(cleanup: () => Promise<unknown>): void {
   cleanups.push(cleanup);
 }
 
+/** A new folder, deleted at clean-up. */
+export async function createFolder(): Promise<string> {
+  const folder = await mkdtemp(path.join(tmpdir(), 'highload-balance-test-'));
+  onCleanUp(() => rm(folder, { recursive: true }));
+  return folder;
+}
+
 /** Polls until the condition holds; fails with `what` when it does not in time. */
 export async function until(
   what: string,
@@ -55,15 +65,28 @@ export interface Database {
 /** A new database, dropped again at clean-up. @param serverUrl a server of the file's own, else the run's. */
 export async function createDatabase(options: { migrated?: boolean; serverUrl?: string } = {}): Promise<Database> {
   const serverUrl = options.serverUrl ?? inject('postgresUrl');
+  const isMigrated = options.migrated ?? true;
+  const isCopied = isMigrated && !options.serverUrl;
   const name = `test_${randomUUID().replaceAll('-', '')}`;
-  await administer(serverUrl, `CREATE DATABASE ${name}`);
+  await administer(serverUrl, `CREATE DATABASE ${name}${isCopied ? ` TEMPLATE ${inject('migratedDatabase')}` : ''}`);
   if (!options.serverUrl) onCleanUp(() => administer(serverUrl, `DROP DATABASE ${name} WITH (FORCE)`));
   const url = new URL(serverUrl);
   url.pathname = `/${name}`;
-  if (options.migrated ?? true) await migrate(url.href);
+  if (isMigrated && !isCopied) await migrate(url.href);
   const pool = openPool(url.href, 'test', 10, { access: 'any server' });
   onCleanUp(() => pool.end());
   return { url: url.href, pool };
+}
+
+/** As a restored backup is: what the database holds now, in another one. Ends what is connected to it. */
+export async function copyDatabase(database: Database): Promise<Database> {
+  const copy = await createDatabase({ migrated: false });
+  const [from, to] = [database.url, copy.url].map((url) => new URL(url).pathname.slice(1));
+  const serverUrl = inject('postgresUrl');
+  await administer(serverUrl, `DROP DATABASE ${to} WITH (FORCE)`);
+  await administer(serverUrl, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '${from}'`);
+  await administer(serverUrl, `CREATE DATABASE ${to} TEMPLATE ${from}`);
+  return copy;
 }
 
 async function administer(serverUrl: string, statement: string): Promise<void> {
@@ -80,6 +103,11 @@ export interface Broker {
   connect(): Promise<ChannelModel>;
 }
 
+/** @param parameter as it is written in a URL, which may have others already. */
+export function withParameter(url: string, parameter: string): string {
+  return `${url}${url.includes('?') ? '&' : '?'}${parameter}`;
+}
+
 /** Names of the file's own on a broker; exchange and queues are deleted at clean-up. */
 export function createBroker(url: string = inject('amqpUrl')): Broker {
   const namespace = `test-${randomUUID()}`;
@@ -90,6 +118,7 @@ export function createBroker(url: string = inject('amqpUrl')): Broker {
       const channel = await connection.createChannel();
       await channel.deleteQueue(topology.ledgerQueue);
       await channel.deleteQueue(topology.deadLetters);
+      await channel.deleteExchange(topology.ledgerExchange);
       await channel.deleteExchange(topology.eventsExchange);
       await channel.deleteExchange(topology.deadLetters);
       await closeConnection(connection);
@@ -107,12 +136,15 @@ export function createBroker(url: string = inject('amqpUrl')): Broker {
   };
 }
 
+/** Where a command finds both. */
+export function addressesOf({ url }: Pick<Database, 'url'>, broker: Pick<Broker, 'url' | 'namespace'>) {
+  return { DATABASE_URL: url, AMQP_URL: broker.url, AMQP_NAMESPACE: broker.namespace };
+}
+
 /** Environment of a process, or of settings, for this database and broker. Short pauses: tests wait for them. */
 export function environmentOf(database: Database, broker: Broker, extra: Record<string, string> = {}) {
   return {
-    DATABASE_URL: database.url,
-    AMQP_URL: broker.url,
-    AMQP_NAMESPACE: broker.namespace,
+    ...addressesOf(database, broker),
     HOST: '127.0.0.1',
     PORT: '0',
     AUTH: 'off',
@@ -151,19 +183,35 @@ export async function createApiKey(
   }
 }
 
+/** The part of this process's environment that the processes of tests get. The compile cache is the run's (global-setup.ts). */
+export const INHERITED = { PATH: process.env.PATH, NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE };
+
+export interface LogLine {
+  level: number;
+  time: string;
+  pid: number;
+  msg: string;
+  // biome-ignore lint/suspicious/noExplicitAny: each message has members of its own
+  [member: string]: any;
+}
+
 export interface Spawned {
   child: ChildProcess;
   /** The standard output so far: JSON log lines. */
   output(): string;
+  /** The log lines so far; of one message, if it is given. */
+  lines(msg?: string): LogLine[];
+  /** Of the API, or of the worker's health server. @throws when LOG_LEVEL hides the line that names the port. */
+  url(): string;
   /** SIGKILL; returns when it is gone. */
   kill(): Promise<void>;
 }
 
-/** The API or the worker as a process of its own, ready when this returns. */
+/** The API or the worker as a process of its own, ready when this returns; with API_PROCESSES, all of them are. */
 export async function spawnProcess(main: 'api' | 'worker', environment: Record<string, string>): Promise<Spawned> {
   const file = fileURLToPath(new URL(`../src/${main}/main.ts`, import.meta.url));
   const child = spawn(process.execPath, [file], {
-    env: { PATH: process.env.PATH, ...environment },
+    env: { ...INHERITED, ...environment },
     stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
   });
   let output = '';
@@ -183,10 +231,26 @@ export async function spawnProcess(main: 'api' | 'worker', environment: Record<s
       throw new Error(`the ${main} process ended early:\n${output}`);
     }),
   ]);
-  // Where it writes one, with its port: a pipe of its own, which may be slower than the message.
-  const { LOG_LEVEL = 'info' } = environment;
-  if (LOG_LEVEL === 'info') await until('its log has come', () => output.includes(`${main} started`));
-  return { child, output: () => output, kill };
+  const lines = (msg?: string): LogLine[] =>
+    output
+      .split('\n')
+      .slice(0, -1) // the rest may be half a line
+      .filter((line) => line.startsWith('{'))
+      .map((line) => JSON.parse(line))
+      .filter((line) => msg === undefined || line.msg === msg);
+  const started = () => lines(`${main} started`);
+  const url = () => {
+    const [first] = started();
+    if (!first) throw new Error(`the ${main} logs no port with LOG_LEVEL=${environment.LOG_LEVEL}`);
+    return `http://127.0.0.1:${first.port ?? first.healthPort}`;
+  };
+  // The log has a pipe of its own, which may be slower than the message.
+  const { LOG_LEVEL = 'info', API_PROCESSES = '1' } = environment;
+  if (['trace', 'debug', 'info'].includes(LOG_LEVEL)) {
+    const processes = main === 'api' ? Number(API_PROCESSES) : 1;
+    await until('its log has come', () => started().length >= processes);
+  }
+  return { child, output: () => output, lines, url, kill };
 }
 
 export interface Received {
@@ -365,6 +429,11 @@ export async function send(
   return { status: response.status, headers: response.headers, body: text === '' ? undefined : JSON.parse(text) };
 }
 
+/** On a busy machine the first requests come before the lanes are connected, and are answered `unavailable`. */
+export function untilReady(url: string): Promise<void> {
+  return until(`${url} is ready`, async () => (await send(url, 'GET', '/readyz')).status === 200);
+}
+
 /** The same, again for as long as the answer is `overloaded`: a crowd of a test can be more than a busy machine serves at once. */
 export async function sendPatiently(...request: Parameters<typeof send>): Promise<Answer> {
   for (;;) {
@@ -417,3 +486,6 @@ export async function pendingChanges({ pool }: Database): Promise<number> {
 export async function ledgerRows({ pool }: Database): Promise<number> {
   return (await pool.query('SELECT count(*) AS rows FROM ledger')).rows[0].rows;
 }
+
+/** What a command that has nothing to complain of prints to stderr: how far it is, every 5 s. */
+export const ONLY_PROGRESS = /^(\d+ s: .*\n)*$/;

@@ -97,9 +97,9 @@ export function parseAnswers(received: Buffer): Answer[] {
   return answers;
 }
 
-/** What stands before the service may answer with a page. */
+/** A page, a script or metrics stay text. */
 function parsed(headers: Headers, text: string) {
-  return headers.get('content-type')?.startsWith('text/html') ? text : JSON.parse(text);
+  return headers.get('content-type')?.endsWith('json') ? JSON.parse(text) : text;
 }
 
 const TABLES = ['account', 'hold', 'idempotency_key', 'outbox', 'ledger'];

@@ -2,6 +2,7 @@
 // file. Fails where one is not among those that we may pass on with a notice and nothing more.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { takesNoOptions } from '../src/cli/command-line.ts';
 
 const ALLOWED = ['0BSD', 'Apache-2.0', 'BSD-2-Clause', 'BSD-3-Clause', 'BlueOak-1.0.0', 'ISC', 'MIT', 'Python-2.0'];
 
@@ -39,7 +40,7 @@ export function licencesDocument(all: readonly Licensed[]): string {
   return [
     '# Licences',
     '',
-    'What `npm ci --omit=dev` installs, so what the container image holds beside this service and Node. Written by `npm run licences`.',
+    'The packages in the container image: what `npm ci --omit=dev` installs. Written by `npm run licences`.',
     '',
     '| package | version | licence |',
     '|---|---|---|',
@@ -50,7 +51,11 @@ export function licencesDocument(all: readonly Licensed[]): string {
 
 export const readLockFile = (): LockFile => JSON.parse(readFileSync(LOCK_FILE, 'utf8'));
 
-if (import.meta.main) {
+if (process.argv[1] === import.meta.filename) {
+  takesNoOptions(`usage: npm run licences
+
+Writes docs/licences.md, the packages that come with the service and their licences. Exit code 1 where a licence is not
+allowed.`);
   const all = productionPackages(readLockFile());
   for (const { name, licence } of notAllowed(all)) {
     console.error(`${name} is licensed under ${licence}: replace it, or allow the licence in test/licences.ts`);

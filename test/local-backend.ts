@@ -8,13 +8,14 @@ import { installRabbitmqServer } from '../src/local/install-broker.ts';
 import { findRabbitmqServer } from '../src/local/machine-broker.ts';
 import { startPostgres } from '../src/local/postgres.ts';
 import { startPrivateBroker } from '../src/local/private-broker.ts';
-import { type KnownProcess, signal, waitForExit } from '../src/local/process-end.ts';
+import { signal, waitForExit } from '../src/local/process-end.ts';
 import { findBroker, type RunningBroker } from '../src/local/rabbitmq.ts';
 import { canReach, serverAccount } from '../src/local/server-account.ts';
 import { SetupProblem } from '../src/local/setup-problem.ts';
-import type { Backend, DisposableBroker, DisposablePostgres } from './backends.ts';
+import type { KnownProcess } from '../src/shared/runtime.ts';
+import type { Backend, BrokerOptions, DisposableBroker, DisposablePostgres } from './backends.ts';
 import type { Reaper } from './reaper.ts';
-import { type ServerTls, tlsConfiguration } from './server-tls.ts';
+import { tlsConfiguration } from './server-tls.ts';
 
 const KILL_TIMEOUT_MS = 10_000;
 
@@ -23,7 +24,7 @@ export function localBackend(reaper: () => Reaper, say: (line: string) => void):
     kind: 'local',
     description: "this machine's own (embedded PostgreSQL, a RabbitMQ of the machine)",
     startPostgres: () => disposablePostgres(reaper()),
-    startBroker: (tls) => disposableBroker(reaper(), say, tls),
+    startBroker: (options) => disposableBroker(reaper(), say, options),
     startSharedBroker: () => sharedBroker(reaper(), say),
   };
 }
@@ -61,7 +62,7 @@ async function disposablePostgres(reaper: Reaper): Promise<DisposablePostgres> {
 async function disposableBroker(
   reaper: Reaper,
   say: (line: string) => void,
-  tls?: ServerTls,
+  { tls, management = false }: BrokerOptions = {},
 ): Promise<DisposableBroker> {
   if (!findRabbitmqServer()) {
     const missing = await installRabbitmqServer(process.env, say);
@@ -69,14 +70,20 @@ async function disposableBroker(
   }
   const dir = temporaryFolder(reaper);
   const tlsPort = await freePort();
+  const managementPort = await freePort();
   const broker = await startPrivateBroker({
     dir,
-    ...(tls && { configuration: tlsConfiguration(`127.0.0.1:${tlsPort}`, tls) }),
+    configuration: [
+      ...(tls ? tlsConfiguration(`127.0.0.1:${tlsPort}`, tls) : []),
+      ...(management ? ['management.tcp.ip = 127.0.0.1', `management.tcp.port = ${managementPort}`] : []),
+    ],
+    plugins: management ? ['rabbitmq_management'] : [],
     onSpawn: (process) => reaper.add({ process }),
   });
   return {
     url: broker.url,
     ...(tls && { tlsPort }),
+    ...(management && { managementUrl: `http://127.0.0.1:${managementPort}` }),
     kill: broker.kill,
     start: broker.start,
     restartEmpty: async () => {
@@ -108,8 +115,8 @@ async function sharedBroker(reaper: Reaper, say: (line: string) => void): Promis
   };
 }
 
-// The account that the server runs under has to be able to enter it, whatever TMPDIR says.
-function temporaryFolder(reaper: Reaper): string {
+/** The account that the server runs under is able to enter it, whatever TMPDIR says. */
+export function temporaryFolder(reaper: Reaper): string {
   const parents = [tmpdir(), '/tmp', '/var/tmp'];
   const parent = parents.find((folder) => canReach(serverAccount(), folder)) ?? tmpdir();
   const folder = mkdtempSync(path.join(parent, 'highload-balance-test-'));

@@ -1,12 +1,13 @@
 // Cleans up after a test run however it ends, kill -9 and Ctrl-C included: a process of its own that waits for its
 // owner's pipe to close, then ends and deletes what is still there of what it was told about.
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { rmSync } from 'node:fs';
 import readline from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { type KnownProcess, signal, waitForExit } from '../src/local/process-end.ts';
+import { signal, waitForExit } from '../src/local/process-end.ts';
+import type { KnownProcess } from '../src/shared/runtime.ts';
 
 const KILL_TIMEOUT_MS = 10_000;
 // A container whose creation was under way when the owner died appears a moment later.
@@ -14,7 +15,7 @@ const CONTAINER_ROUNDS = 3;
 const CONTAINER_ROUND_INTERVAL_MS = 500;
 export const RUN_LABEL = 'highload-balance.test-run';
 
-type Charge = { process: KnownProcess } | { folder: string } | { containersOf: string };
+type Charge = { process: KnownProcess } | { mount: string } | { folder: string } | { containersOf: string };
 
 export interface Reaper {
   add: (charge: Charge) => void;
@@ -47,6 +48,7 @@ async function reap(charges: Charge[]): Promise<void> {
   for (const charge of charges) if ('process' in charge) signal(charge.process, 'SIGKILL');
   for (const charge of charges) if ('process' in charge) await waitForExit(charge.process, KILL_TIMEOUT_MS);
   for (const charge of charges) if ('containersOf' in charge) await removeContainers(charge.containersOf);
+  for (const charge of charges) if ('mount' in charge) spawnSync('umount', ['-l', charge.mount], { stdio: 'ignore' });
   for (const charge of charges) {
     if ('folder' in charge) rmSync(charge.folder, { recursive: true, force: true, maxRetries: 5 });
   }

@@ -6,18 +6,35 @@ import { constants, tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
+const HELP = `usage: npm test -- [argument of vitest]...
+
+Checks types and lint, and runs every test, on real servers: a Docker of the machine, else its own (TEST_BACKEND=docker
+or local chooses). About ten minutes. One file: npx vitest run test/integration/relay.test.ts`;
+
 const ROOT = fileURLToPath(new URL('../', import.meta.url));
 const PROGRAMS = path.join(ROOT, 'node_modules', '.bin');
 
 interface Counts {
   passed: number;
   failed: number;
-  skipped: number;
+  /** Names, which say why. */
+  skipped: readonly string[];
 }
 
 /** The part of vitest's JSON report that is used here. */
 interface Report {
-  testResults: { status: string; name: string; message: string; assertionResults: { status: string }[] }[];
+  testResults: {
+    status: string;
+    name: string;
+    message: string;
+    assertionResults: { status: string; fullName: string }[];
+  }[];
+}
+
+const args = process.argv.slice(2);
+if (args.some((arg) => arg === '--help' || arg === '-h')) {
+  console.log(HELP);
+  process.exit();
 }
 
 // The terminal sends Ctrl-C to vitest as well; this process stays until its servers are gone.
@@ -29,7 +46,7 @@ const checks = await Promise.all([
   check('types of the console', 'tsc', ['-p', 'src/api/console/page']),
   check('lint', 'biome', ['check', '--error-on-warnings', '.']),
 ]);
-const tests = interruptedBy ? { passed: 0, failed: 0, skipped: 0 } : await runTests(process.argv.slice(2));
+const tests = interruptedBy ? { passed: 0, failed: 0, skipped: [] } : await runTests(args);
 if (interruptedBy) {
   console.log('Interrupted');
   process.exit(128 + constants.signals[interruptedBy]);
@@ -40,8 +57,8 @@ const total: Counts = {
   skipped: tests.skipped,
 };
 process.exitCode = total.failed === 0 ? 0 : 1;
-const skipped = total.skipped > 0 ? `, ${total.skipped} skipped` : '';
-console.log(`${total.passed} passed, ${total.failed} failed${skipped}`);
+if (total.skipped.length > 0) console.log(`${total.skipped.length} skipped:\n  ${total.skipped.join('\n  ')}`);
+console.log(`${total.passed} passed, ${total.failed} failed`);
 
 /** Shows the program's output only where it has something to complain about. */
 async function check(title: string, program: string, args: string[]): Promise<boolean> {
@@ -66,15 +83,17 @@ async function runTests(args: string[]): Promise<Counts> {
 }
 
 function count({ testResults }: Report, exitCode: number): Counts {
-  const statuses = testResults.flatMap(({ assertionResults }) => assertionResults.map(({ status }) => status));
-  const passed = statuses.filter((status) => status === 'passed').length;
+  const results = testResults.flatMap(({ assertionResults }) => assertionResults);
+  const passed = results.filter(({ status }) => status === 'passed').length;
   // A file that failed without a failed test of its own: it did not load, or its set-up failed.
   const brokenFiles = testResults.filter(
     ({ status, assertionResults }) =>
       status === 'failed' && assertionResults.every((result) => result.status !== 'failed'),
   ).length;
-  const failed = statuses.filter((status) => status === 'failed').length + brokenFiles;
-  const skipped = statuses.length - passed - (failed - brokenFiles);
+  const failed = results.filter(({ status }) => status === 'failed').length + brokenFiles;
+  const skipped = results
+    .filter(({ status }) => status !== 'passed' && status !== 'failed')
+    .map(({ fullName }) => fullName);
   // No tests at all, servers that did not start, an error outside of any test.
   const isUnexplained = failed === 0 && (exitCode !== 0 || passed === 0);
   if (isUnexplained) console.log(`The test run failed outside of any test (exit code ${exitCode})`);

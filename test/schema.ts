@@ -5,9 +5,14 @@ import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import pg from 'pg';
+import { takesNoOptions } from '../src/cli/command-line.ts';
 import { startPostgres } from '../src/local/postgres.ts';
 import { migrate } from '../src/shared/migrations.ts';
 import { pictureOfSchema } from './schema-picture.ts';
+
+takesNoOptions(`usage: npm run schema
+
+Writes migrations/schema.sql, the picture of the schema, from a new database on the embedded PostgreSQL.`);
 
 const FILE = fileURLToPath(new URL('../migrations/schema.sql', import.meta.url));
 

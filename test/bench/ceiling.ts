@@ -6,11 +6,12 @@ import { balanceUpdateBody } from '../../src/api/calls/balance-update-calls.ts';
 import { check, idempotencyKeyOf, traceparentOf } from '../../src/api/http/input.ts';
 import { sendJson } from '../../src/api/http/json-answer.ts';
 import { createBodyReader } from '../../src/api/http/json-body.ts';
+import { createPieces } from '../../src/api/http/pieces.ts';
 import { startServer } from '../../src/api/http/server.ts';
 
 const BODY_BYTES_MAX = 16_384;
 
-const readJsonBody = createBodyReader();
+const { readJsonBody } = createBodyReader(createPieces());
 
 const update: RequestHandler = async (request, response) => {
   const { accountId, amount } = check(balanceUpdateBody, await readJsonBody(request, BODY_BYTES_MAX));

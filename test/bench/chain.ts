@@ -1,6 +1,7 @@
 // npm run bench:chain: the cost of the hash chains. How fast a chain grows in SQL alone, on one hot account and over many, in
 // full steps and in small ones, how long a sweep takes that has nothing to chain, and how long verify takes. About a minute;
 // prints, writes no file.
+import { takesNoOptions } from '../../src/cli/command-line.ts';
 import { type Client, createPool, openClient } from '../../src/shared/database.ts';
 import { createLogger } from '../../src/shared/logging.ts';
 import { migrate } from '../../src/shared/migrations.ts';
@@ -11,6 +12,11 @@ import { administer } from './database.ts';
 import { interruptible } from './interrupt.ts';
 import { whole } from './numbers.ts';
 import { startPostgresOnly } from './servers.ts';
+
+takesNoOptions(`usage: npm run bench:chain
+
+Measures the cost of the hash chains on a PostgreSQL of its own: how fast a chain grows, and how long a sweep and verify
+take. About a minute. Prints, writes no file.`);
 
 const HOT_ENTRIES = 700_000;
 const ACCOUNTS = 100_000;

@@ -10,6 +10,10 @@ export interface Flood {
   rate: number;
   /** At most so many under way; what is due beyond them is counted and not sent. */
   connections: number;
+  /** Of an API key. */
+  token?: string | undefined;
+  /** Updates in a bulk request; undefined: single ones. */
+  updates?: number | undefined;
 }
 
 export interface FloodResult {
@@ -40,11 +44,14 @@ if (import.meta.main) {
   process.stdout.write(`RESULT ${JSON.stringify(result)}\n`, () => process.exit());
 }
 
-async function flood({ url, accountId, seconds, rate, connections }: Flood): Promise<FloodResult> {
+async function flood({ url, accountId, seconds, rate, connections, token, updates }: Flood): Promise<FloodResult> {
   const { hostname, port } = new URL(url);
-  const body = JSON.stringify({ accountId, amount: 1 });
+  const update = { accountId, amount: 1 };
+  const body = JSON.stringify(updates === undefined ? update : { updates: Array(updates).fill(update) });
+  const path = updates === undefined ? '/v1/balance-updates' : '/v1/balance-updates/bulk';
+  const authorization = token === undefined ? '' : `Authorization: Bearer ${token}\r\n`;
   const request = Buffer.from(
-    `POST /v1/balance-updates HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
+    `POST ${path} HTTP/1.1\r\nHost: localhost\r\n${authorization}Content-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
   );
   const free: Socket[] = [];
   const acceptedMs: number[] = [];

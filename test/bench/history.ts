@@ -2,8 +2,9 @@
 // most), exported, paged through and looked into at moments spread over all of it, on a PostgreSQL and an API of its own.
 // Prints a table; exit code 1 where a bound was missed.
 import path from 'node:path';
-import { parseArgs } from 'node:util';
+import { commandLine, refuse, wholeOption } from '../../src/cli/command-line.ts';
 import { freePort } from '../../src/local/free-port.ts';
+import { CHANGE_COLUMN_NAMES } from '../../src/shared/change.ts';
 import { HOT_ACCOUNT } from './accounts.ts';
 import { createBounds } from './bounds.ts';
 import { residentBytes } from './cpu.ts';
@@ -21,11 +22,18 @@ const READINGS = 500;
 const FILL_STEP = 500_000;
 const RESIDENT_EVERY_MS = 50;
 
-const { values: args } = parseArgs({ options: { entries: { type: 'string' } } });
-const count = Number(args.entries ?? 1_000_000);
-if (!(Number.isInteger(count) && count >= 1000 && count <= 10_000_000)) {
-  throw new Error('--entries has to be between 1000 and 10000000');
-}
+const ENTRIES_MIN = 1000;
+const { entries } = commandLine(
+  { entries: { type: 'string' } },
+  `usage: npm run bench:history -- [options]
+
+Measures what a long history costs its readers: one account, exported, paged through and looked into, on a PostgreSQL
+and an API of its own. Prints a table; exit code 1 where a bound was missed. Half a minute with a million entries.
+
+  --entries N      of the account (1000000; 10000000 at most)`,
+);
+const count = wholeOption('entries', entries, 1_000_000, 10_000_000);
+if (count < ENTRIES_MIN) refuse(`--entries ${count}: it must be at least ${ENTRIES_MIN}.`);
 
 // As if there had been one every 10 ms: a credit of 2, then a debit of 1, each with a reference.
 const BEGAN_AT_MS = Date.parse('2026-01-01T00:00:00Z');
@@ -40,6 +48,10 @@ const FILL = `
   FROM account CROSS JOIN generate_series($2::integer, $3::integer) AS number
   WHERE account_id = $1`;
 
+/** As at 10,000 changes a second: recorded, and not hashed yet, or still in the outbox. */
+const UNHASHED = 10_000;
+const IN_OUTBOX = 250_000;
+
 async function fill({ client }: BenchDatabase): Promise<void> {
   for (let first = 1; first <= count; first += FILL_STEP) {
     await client.query(FILL, [HOT_ACCOUNT, first, Math.min(count, first + FILL_STEP - 1), BEGAN_AT_MS]);
@@ -48,6 +60,15 @@ async function fill({ client }: BenchDatabase): Promise<void> {
   const balance = Math.floor(count / 2) + (count % 2) * 2;
   await client.query('UPDATE account SET balance = $2, version = $3 WHERE account_id = $1', [
     ...[HOT_ACCOUNT, balance, count],
+  ]);
+  await client.query(
+    `INSERT INTO outbox (${CHANGE_COLUMN_NAMES})
+     SELECT ${CHANGE_COLUMN_NAMES} FROM ledger WHERE account_id = $1 AND version > $2 ORDER BY version`,
+    [HOT_ACCOUNT, count - IN_OUTBOX],
+  );
+  // One row stands for all: what reads histories looks for the last one.
+  await client.query(`INSERT INTO ledger_chain VALUES ($1, 0, $2, sha256(''))`, [
+    ...[HOT_ACCOUNT, Math.max(0, count - UNHASHED)],
   ]);
   await client.query('VACUUM ANALYZE ledger');
   await client.query('CHECKPOINT');

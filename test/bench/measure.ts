@@ -27,7 +27,8 @@ const DRAIN_PER_SECOND_MIN = 1000;
 const DRAIN_TIMEOUT_MIN_MS = 30_000;
 /** How long the relay may take to truncate what it no longer needs. */
 const SHRINK_TIMEOUT_MS = 8000;
-export const OUTBOX_BYTES_MAX = 64 * 1024 * 1024;
+/** What a transaction that ran when a partition was done holds up for a minute or two of load. */
+export const OUTBOX_BYTES_MAX = 400 * 1024 * 1024;
 const POLL_INTERVAL_MS = 200;
 /** Of the operations in bulk requests that were answered: too many for the queue, and the rate is not that of bulk. */
 const REFUSED_PERCENT_MAX = 1;

@@ -2,7 +2,7 @@
 // The load comes from other processes, to loopback only. Prints a table; exit code 1 where a bound was missed.
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
+import { commandLine, refuse, wholeOption } from '../../src/cli/command-line.ts';
 import { verify } from '../../src/shared/verification.ts';
 import { HOT_ACCOUNT } from './accounts.ts';
 import { createBounds } from './bounds.ts';
@@ -12,15 +12,30 @@ import type { Flood, FloodResult } from './flood.ts';
 import type { HostileResult, Kind } from './hostile.ts';
 import { interruptible } from './interrupt.ts';
 import { short, whole } from './numbers.ts';
+import { PESTS, type Pest } from './pests.ts';
 import { keeperOf } from './processes.ts';
 import { startServers } from './servers.ts';
+import { measureShares, type Start } from './shares.ts';
 import { type Bench, startSystem } from './system.ts';
 import { ours } from './variants.ts';
 
-const { values: args } = parseArgs({ options: { quick: { type: 'boolean' }, seconds: { type: 'string' } } });
-const isQuick = args.quick ?? false;
-const overloadSeconds = Number(args.seconds ?? (isQuick ? 10 : 60));
-if (!(overloadSeconds >= 1 && overloadSeconds <= 600)) throw new Error('--seconds has to be between 1 and 600');
+const {
+  quick: isQuick = false,
+  seconds,
+  only,
+} = commandLine(
+  { quick: { type: 'boolean' }, seconds: { type: 'string' }, only: { type: 'string' } },
+  `usage: npm run bench:overload -- [options]
+
+Measures what this service does with more than it can do, and with bad clients, on servers of its own; about six
+minutes. Prints a table; exit code 1 where a bound was missed.
+
+  --quick          shorter, and without clients that read no answers; about a minute
+  --seconds N      of each overload (60; with --quick 10; 600 at most)
+  --only shares    the shares of clients beside each other alone`,
+);
+if (only !== undefined && only !== 'shares') refuse("--only takes 'shares'.");
+const overloadSeconds = wholeOption('seconds', seconds, isQuick ? 10 : 60, 600);
 
 const OVERLOAD = 5;
 /** Each with a core of its own, where there are enough. */
@@ -35,7 +50,7 @@ const ACCEPTED_P99_MS_MAX = 1000;
 const REFUSED_P99_MS_MAX = 100;
 const MEGABYTE = 1024 * 1024;
 const RESIDENT_BYTES_MAX = 300 * MEGABYTE;
-/** What docs/operations.md says to give it: with thousands of connections, each of which takes some 10 kB. */
+/** What docs/run.md says to give it: with thousands of connections, each of which takes some 10 kB. */
 const CROWDED_RESIDENT_BYTES_MAX = 512 * MEGABYTE;
 const IDLE_CONNECTIONS = 10_000;
 /** Of the server, with the second in which it looks, and one more. */
@@ -44,29 +59,31 @@ const HEADERS_TIMEOUT_MS = 12_000;
 const UNREAD_TIMEOUT_MS = 70_000;
 const HUGE_TIMEOUT_MS = 5000;
 const RESIDENT_EVERY_MS = 100;
+const PEST_CONNECTIONS = 2;
+/** Two connections beside 64, which share two cores with them. */
+const BESIDE_PESTS_SHARE = 0.6;
+const BESIDE_PESTS_P99_MS_MAX = 100;
 const DRAIN_TIMEOUT_MS = 300_000;
 
-const { judge, report } = createBounds();
+const bounds = createBounds();
+const { judge, report } = bounds;
 
 const servers = await startServers(console.log);
 const over = interruptible(() => servers.reaper.close());
 try {
-  await main({ servers, keeper: keeperOf(servers.reaper) });
+  const bench = { servers, keeper: keeperOf(servers.reaper) };
+  await createTemplate(servers.postgres.url);
+  if (only !== 'shares') await main(bench);
+  await measureShares(bench, starterOf(bench), bounds, isQuick ? 3 : 8);
 } finally {
   over();
   await servers.stop();
 }
 report();
 
-async function main({ servers, keeper }: Bench): Promise<void> {
-  await createTemplate(servers.postgres.url);
-  const variant = ours();
-  const database = await createDatabase(servers.postgres.url, variant);
-  const system = await startSystem({ servers, keeper }, database, variant);
-  let acknowledged = 0;
-  let unknown = 0;
-
-  function start(script: string, ...scriptArgs: string[]) {
+/** Starts scripts of the benchmark; each prints its result. */
+function starterOf({ keeper }: Bench): Start {
+  return (script, ...scriptArgs) => {
     const child = spawn(process.execPath, [fileURLToPath(new URL(script, import.meta.url)), ...scriptArgs], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
@@ -82,7 +99,17 @@ async function main({ servers, keeper }: Bench): Promise<void> {
       child.once('close', () => reject(new Error(`${script} ended without a result:\n${output}`)));
     });
     return { result, end: () => child.kill('SIGKILL') };
-  }
+  };
+}
+
+async function main({ servers, keeper }: Bench): Promise<void> {
+  const variant = ours();
+  const database = await createDatabase(servers.postgres.url, variant);
+  const system = await startSystem({ servers, keeper }, database, variant);
+  let acknowledged = 0;
+  let unknown = 0;
+
+  const start = starterOf({ servers, keeper });
   async function flood(seconds: number, rate: number, connections: number): Promise<FloodResult> {
     const options: Flood = { url: system.url, accountId: HOT_ACCOUNT, seconds, rate, connections };
     const found = (await start('flood.ts', JSON.stringify(options)).result) as FloodResult;
@@ -206,17 +233,32 @@ async function main({ servers, keeper }: Bench): Promise<void> {
     );
     judgeMemory('with them', beside.bytes);
 
+    for (const [pest, what] of Object.entries(PESTS) as [Pest, string][]) {
+      await drain();
+      const { result: begun, end } = start('pests.ts', pest, system.url, String(PEST_CONNECTIONS));
+      await begun;
+      const { accepted, acceptedP99Ms } = await flood(seconds, 0, CONNECTIONS);
+      end();
+      const share = accepted / alone.accepted;
+      judge(
+        `rate and p99 beside ${PEST_CONNECTIONS} connections that ${what}`,
+        `${whole(100 * share)} % of the rate without, ${short(acceptedP99Ms)} ms`,
+        `≥ ${whole(100 * BESIDE_PESTS_SHARE)} %, ≤ ${BESIDE_PESTS_P99_MS_MAX} ms`,
+        share >= BESIDE_PESTS_SHARE && acceptedP99Ms <= BESIDE_PESTS_P99_MS_MAX,
+      );
+    }
+
     const slow = await residentDuring(hostile('slow', 1000).result);
     judge(
       '1,000 that send a byte of a header each 200 ms: open for at most',
-      `${short(slow.result.openMsMax / 1000)} s, ${slow.result.answers[408] ?? 0} told 408`,
+      `${short(slow.result.openMsMax / 1000)} s, ${slow.result.answers[408] ?? 0} answered 408`,
       `≤ ${HEADERS_TIMEOUT_MS / 1000} s`,
       slow.result.closed === 1000 && slow.result.openMsMax <= HEADERS_TIMEOUT_MS,
     );
     const huge = await residentDuring(hostile('huge', 200).result);
     judge(
       '200 with a header of 1 MB: open for at most',
-      `${short(huge.result.openMsMax / 1000)} s, ${huge.result.answers[431] ?? 0} told 431`,
+      `${short(huge.result.openMsMax / 1000)} s, ${huge.result.answers[431] ?? 0} answered 431`,
       `≤ ${HUGE_TIMEOUT_MS / 1000} s`,
       huge.result.closed === 200 && huge.result.openMsMax <= HUGE_TIMEOUT_MS,
     );

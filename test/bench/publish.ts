@@ -1,9 +1,9 @@
-// Results to docs/: the raw figures, the charts and the page.
+// Results to a folder: the raw figures, the charts and the page.
 import { fileURLToPath } from 'node:url';
 import { installDependencies, isInstalled } from '../../src/local/install-dependencies.mjs';
 import { drawCharts } from './charts.ts';
 import { writePage } from './report.ts';
-import { RESULTS_FOLDER, type Results, writeResults } from './results.ts';
+import { chartsIn, type Results, writeResults } from './results.ts';
 
 const BENCH_FOLDER = fileURLToPath(new URL('.', import.meta.url));
 
@@ -14,7 +14,7 @@ export async function installBenchDependencies(): Promise<void> {
   if (problem) throw new Error(problem);
 }
 
-export async function publish(results: Results): Promise<void> {
-  writeResults(results);
-  await writePage(results, await drawCharts(results, RESULTS_FOLDER));
+export async function publish(folder: string, results: Results): Promise<void> {
+  writeResults(folder, results);
+  await writePage(folder, results, await drawCharts(results, chartsIn(folder)));
 }

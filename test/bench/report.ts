@@ -1,9 +1,10 @@
-// The table and the judgement, on the terminal and as docs/benchmarks.md.
-import { writeFile } from 'node:fs/promises';
+// The table and the judgement, on the terminal and as benchmarks.md.
+import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { table } from '../../src/cli/table.ts';
 import type { Chart } from './charts.ts';
 import { short, whole } from './numbers.ts';
-import { DOCS_FOLDER, type Results } from './results.ts';
+import type { Results } from './results.ts';
 import type { Summary } from './summary.ts';
 import { type Cpu, GROUPS } from './system.ts';
 import type { Target } from './targets.ts';
@@ -44,25 +45,26 @@ export function printTargets(targets: readonly Target[]): void {
   ]);
 }
 
-function print(rows: string[][]): void {
-  const widths = rows[0]?.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0))) ?? [];
-  const isNumber = (cell: string) => /^[-\d.,]+$/.test(cell);
-  for (const row of rows) {
-    const padded = row.map((cell, column) =>
-      isNumber(cell) ? cell.padStart(widths[column] ?? 0) : cell.padEnd(widths[column] ?? 0),
-    );
-    console.log(padded.join('  ').trimEnd());
-  }
-  console.log();
-}
+const print = (rows: string[][]) => console.log(`${table(rows)}\n`);
 
 const markdownTable = (heads: string[], rows: string[][]) =>
   [heads, heads.map((_, column) => (column === 0 ? '---' : '---:')), ...rows]
     .map((row) => `| ${row.join(' | ')} |`)
     .join('\n');
 
-export async function writePage(results: Results, charts: readonly Chart[]): Promise<void> {
-  await writeFile(path.join(DOCS_FOLDER, 'benchmarks.md'), page(results, charts));
+export async function writePage(folder: string, results: Results, charts: readonly Chart[]): Promise<void> {
+  const file = path.join(folder, 'benchmarks.md');
+  const present = await readFile(file, 'utf8').catch(() => '');
+  await writeFile(file, withOthers(page(results, charts), present));
+}
+
+/** What other commands measured is put into the page by hand, after this heading. */
+const OTHERS = '## Measured by other commands\n';
+
+/** A new page, with what the present one has from other commands. */
+export function withOthers(page: string, present: string): string {
+  const start = present.indexOf(OTHERS);
+  return start === -1 ? page : `${page.trimEnd()}\n\n${present.slice(start)}`;
 }
 
 function page(results: Results, charts: readonly Chart[]): string {

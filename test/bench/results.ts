@@ -1,4 +1,5 @@
-// docs/benchmarks/results.json: everything that was measured. Parts that a run does not measure stay from the run before.
+// benchmarks/results.json: everything that was measured. Parts that a run does not measure stay from the run before.
+// With --publish it is that of docs/, else one in a folder that git ignores.
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
@@ -10,9 +11,15 @@ import type { Summary } from './summary.ts';
 import type { Target } from './targets.ts';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
-export const DOCS_FOLDER = path.join(ROOT, 'docs');
-export const RESULTS_FOLDER = path.join(DOCS_FOLDER, 'benchmarks');
-const FILE = path.join(RESULTS_FOLDER, 'results.json');
+const DOCS_FOLDER = path.join(ROOT, 'docs');
+const REPORT_FOLDER = path.join(ROOT, 'test', 'bench', 'report');
+
+/** The folder of benchmarks.md, and of `benchmarks/` with charts and figures. */
+export const folderOf = (isPublished: boolean) => (isPublished ? DOCS_FOLDER : REPORT_FOLDER);
+/** For people: `docs/benchmarks.md`. */
+export const pageIn = (folder: string) => path.relative(ROOT, path.join(folder, 'benchmarks.md'));
+export const chartsIn = (folder: string) => path.join(folder, 'benchmarks');
+const fileIn = (folder: string) => path.join(chartsIn(folder), 'results.json');
 
 export interface GrowthPoint {
   at: number;
@@ -35,15 +42,18 @@ export interface Results {
   sql?: { date: string; rows: SqlRow[] } | undefined;
 }
 
-export function readResults(): Results | undefined {
-  return existsSync(FILE) ? (JSON.parse(readFileSync(FILE, 'utf8')) as Results) : undefined;
+/** Of the run before, in the folder or else in docs/. */
+export function readResults(folder: string): Results | undefined {
+  const file = [fileIn(folder), fileIn(DOCS_FOLDER)].find((candidate) => existsSync(candidate));
+  return file === undefined ? undefined : (JSON.parse(readFileSync(file, 'utf8')) as Results);
 }
 
-export function writeResults(results: Results): void {
-  mkdirSync(RESULTS_FOLDER, { recursive: true });
-  writeFileSync(FILE, `${JSON.stringify(results, rounded, 2)}\n`);
+export function writeResults(folder: string, results: Results): void {
+  const file = fileIn(folder);
+  mkdirSync(path.dirname(file), { recursive: true });
+  writeFileSync(file, `${JSON.stringify(results, rounded, 2)}\n`);
   // The lint of this repository looks at JSON too.
-  spawnSync(path.join(ROOT, 'node_modules', '.bin', 'biome'), ['format', '--write', FILE], { stdio: 'ignore' });
+  spawnSync(path.join(ROOT, 'node_modules', '.bin', 'biome'), ['format', '--write', file], { stdio: 'ignore' });
 }
 
 /** Four digits say what there is to say. */

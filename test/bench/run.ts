@@ -1,32 +1,35 @@
-// npm run bench: starts its own servers, measures, prints one table, writes docs/benchmarks.md, and takes all of it away.
+// npm run bench: starts its own servers, measures, prints one table, writes benchmarks.md, and takes all of it away.
 import { mkdtempSync } from 'node:fs';
 import path from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
-import { parseArgs } from 'node:util';
+import { commandLine, refuse, wholeOption } from '../../src/cli/command-line.ts';
 import { createTemplate } from './database.ts';
 import { interruptible } from './interrupt.ts';
 import { chooseDriver, type Driver } from './load.ts';
 import { describeMachine } from './machine.ts';
-import { measure, type Run } from './measure.ts';
+import { measure } from './measure.ts';
 import { measureMemory } from './memory.ts';
-import { short, whole } from './numbers.ts';
+import { whole } from './numbers.ts';
 import { keeperOf } from './processes.ts';
 import { printProfile } from './profile.ts';
 import { installBenchDependencies, publish } from './publish.ts';
 import { printTable, printTargets } from './report.ts';
-import { type GrowthPoint, type Results, readResults } from './results.ts';
+import { folderOf, type GrowthPoint, pageIn, type Results, readResults } from './results.ts';
+import { lineOf, measureRounds } from './rounds.ts';
 import { startServers } from './servers.ts';
 import { summarize } from './summary.ts';
 import type { Bench } from './system.ts';
 import { judge } from './targets.ts';
-import { fullPlan, growthSeries, measured, nameOf, type Planned, quickPlan, type Variant } from './variants.ts';
+import { fullPlan, growthSeries, measured, nameOf, type Planned, quickPlan } from './variants.ts';
 
-const HELP = `npm run bench -- [options]
+const HELP = `usage: npm run bench -- [options]
 
 Measures this service against the usual way and against its own HTTP layer, on servers of its own; about 15 minutes.
-Writes docs/benchmarks.md, its charts, and docs/benchmarks/results.json.
+Writes test/bench/report/benchmarks.md, its charts, and benchmarks/results.json, which git ignores.
 
-  --quick          the variants of the targets only, shorter; about 3 minutes
+  --publish        writes them to docs/ instead
+  --quick          the variants of the targets only, shorter
+  --minutes N      ends the rounds after that time, with the runs that were made (60; with --quick 10). A run that others
+                   disturbed is repeated only while there is time
   --growth         also how cost grows with accounts, ledger rows and the hot share; about 15 minutes more
   --updates N      also the API's memory over N updates (200000; with --quick only when given)
   --memory-only    the API's memory alone, into the page of an earlier run: bytes are the same on a slower machine
@@ -37,44 +40,41 @@ Writes docs/benchmarks.md, its charts, and docs/benchmarks/results.json.
   --profile        the variants of --only, else one hot account, with a CPU profile of the API; writes no file
   --driver NAME    wrk or autocannon (wrk where it is installed)`;
 
-const { values: args } = parseArgs({
-  options: {
+const args = commandLine(
+  {
     ...{ quick: { type: 'boolean' }, growth: { type: 'boolean' }, profile: { type: 'boolean' } },
     ...{ updates: { type: 'string' }, rounds: { type: 'string' }, seconds: { type: 'string' } },
-    ...{ 'hold-seconds': { type: 'string' }, 'memory-only': { type: 'boolean' } },
-    ...{ only: { type: 'string' }, driver: { type: 'string' }, help: { type: 'boolean' } },
+    ...{ 'hold-seconds': { type: 'string' }, 'memory-only': { type: 'boolean' }, minutes: { type: 'string' } },
+    ...{ only: { type: 'string' }, driver: { type: 'string' }, publish: { type: 'boolean' } },
   },
-});
+  HELP,
+);
+const folder = folderOf(args.publish ?? false);
 const MEMORY_UPDATES = 200_000;
-/** Of the machine, that others may use during a load; the kernel's own threads come to half of it. */
-const FOREIGN_SHARE_MAX = 0.1;
-const ATTEMPTS_MAX = 3;
 const DISTURBED_PAUSE_MS = 5000;
+/** Of the rounds. A busy machine disturbs every run, and would be waited for without end. */
+const MINUTES = 60;
+const QUICK_MINUTES = 10;
 
-function wholeOption<Fallback extends number | undefined>(
-  name: 'updates' | 'rounds' | 'seconds' | 'hold-seconds',
+const wholeOf = <Fallback extends number | undefined>(
+  name: 'updates' | 'rounds' | 'seconds' | 'hold-seconds' | 'minutes',
   fallback: Fallback,
-): number | Fallback {
-  const value = args[name];
-  if (value === undefined) return fallback;
-  if (!/^[1-9]\d{0,8}$/.test(value)) throw new Error(`--${name} has to be a whole number`);
-  return Number(value);
-}
+) => wholeOption(name, args[name], fallback, 999_999_999);
 
-if (args.help) console.log(HELP);
-else await main();
+await main();
 
 async function main(): Promise<void> {
   const { quick = false, only, 'memory-only': memoryOnly = false } = args;
-  const seconds = wholeOption('seconds', quick ? 2 : 4);
-  const rounds = wholeOption('rounds', quick ? 2 : 3);
-  const updates = wholeOption('updates', quick ? 0 : MEMORY_UPDATES);
-  const holdSeconds = wholeOption('hold-seconds', undefined);
+  const seconds = wholeOf('seconds', quick ? 2 : 4);
+  const rounds = wholeOf('rounds', quick ? 2 : 3);
+  const updates = wholeOf('updates', quick ? 0 : MEMORY_UPDATES);
+  const holdSeconds = wholeOf('hold-seconds', undefined);
+  const minutes = wholeOf('minutes', quick ? QUICK_MINUTES : MINUTES);
   const plan = (quick ? quickPlan(rounds) : fullPlan(rounds))
     .filter(({ variant }) => nameOf(variant).includes(only ?? ''))
     .map((planned) => held(planned, holdSeconds && holdSeconds / seconds));
-  const before = readResults();
-  if (memoryOnly && !before) throw new Error('--memory-only adds to the page of an earlier run, and there is none');
+  const before = readResults(folder);
+  if (memoryOnly && !before) refuse('--memory-only adds to the page of an earlier run, and there is none.');
   await installBenchDependencies();
   console.log('Starting PostgreSQL and RabbitMQ');
   const servers = await startServers(console.log);
@@ -88,7 +88,14 @@ async function main(): Promise<void> {
     if (args.profile) return await profile(bench, run, seconds, only === undefined ? PROFILED : plan);
     if (memoryOnly && before) return await publishMemory(before, await memoryOf(bench, run, updates || MEMORY_UPDATES));
 
-    const summaries = summarize(await measureAll(bench, plan, seconds, run));
+    const summaries = summarize(
+      await measureRounds(
+        plan,
+        (variant) => measure(bench, variant, { seconds, driver: run }),
+        { limitMs: minutes * 60_000, pauseMs: DISTURBED_PAUSE_MS },
+        console.log,
+      ),
+    );
     if (only !== undefined) return printTable([...summaries.values()]);
     const results: Results = {
       date: new Date().toISOString(),
@@ -103,18 +110,18 @@ async function main(): Promise<void> {
       sql: before?.sql,
     };
     printTable(results.summaries);
-    await publish(results); // what follows is long: until it is done, that of an earlier run stands
+    await publish(folder, results); // what follows is long: until it is done, that of an earlier run stands
     if (updates > 0) {
       results.memory = await memoryOf(bench, run, updates);
       results.targets = judge(summaries, results.memory);
-      await publish(results);
+      await publish(folder, results);
     }
     if (args.growth) {
       results.growth = await growthOf(bench, seconds, run);
-      await publish(results);
+      await publish(folder, results);
     }
     printTargets(results.targets);
-    console.log('Written: docs/benchmarks.md');
+    console.log(`Written: ${pageIn(folder)}`);
     if (results.summaries.some(({ problems }) => problems.length > 0)) process.exitCode = 1;
   } finally {
     over();
@@ -128,45 +135,6 @@ function held({ variant, rounds }: Planned, factor: number | undefined): Planned
   return { variant: { ...variant, loadFactor: factor }, rounds: 1 };
 }
 
-/** Round by round, so that what changes on the machine meanwhile meets all variants alike. */
-async function measureAll(bench: Bench, plan: readonly Planned[], seconds: number, driver: Driver): Promise<Run[]> {
-  const runs: Run[] = [];
-  const rounds = Math.max(0, ...plan.map((planned) => planned.rounds));
-  for (let round = 1; round <= rounds; round += 1) {
-    for (const { variant } of plan.filter((planned) => planned.rounds >= round)) {
-      const run = await measureUndisturbed(bench, variant, seconds, driver);
-      runs.push(run);
-      console.log(`[${round}/${rounds}] ${lineOf(run)}`);
-    }
-  }
-  return runs;
-}
-
-/** Again while somebody else uses the machine, a bounded number of times; the least disturbed run counts. */
-async function measureUndisturbed(bench: Bench, variant: Variant, seconds: number, driver: Driver): Promise<Run> {
-  let best: Run | undefined;
-  for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt += 1) {
-    const run = await measure(bench, variant, { seconds, driver });
-    if (!best || run.foreignShare < best.foreignShare) best = run;
-    if (run.problems.length > 0) return run; // not a matter of noise
-    if (run.foreignShare <= FOREIGN_SHARE_MAX) break;
-    console.log(`  others used ${whole(100 * run.foreignShare)} % of the machine: ${lineOf(run)}`);
-    await delay(DISTURBED_PAUSE_MS);
-  }
-  return best as Run;
-}
-
-function lineOf({ name, acceptedPerSecond, p50Ms, p99Ms, endToEndPerSecond, drainPerSecond, problems }: Run): string {
-  return [
-    `${name}: ${whole(acceptedPerSecond)}/s, p50 ${short(p50Ms)} ms, p99 ${short(p99Ms)} ms`,
-    endToEndPerSecond !== undefined && `${whole(endToEndPerSecond)}/s end to end`,
-    drainPerSecond !== undefined && `drained at ${whole(drainPerSecond)}/s`,
-    problems.length > 0 && `VOID: ${problems.join('; ')}`,
-  ]
-    .filter(Boolean)
-    .join(', ');
-}
-
 function ownCommand(): string {
   return ['npm run bench', ...(process.argv.length > 2 ? ['--', ...process.argv.slice(2)] : [])].join(' ');
 }
@@ -178,9 +146,9 @@ async function memoryOf(bench: Bench, driver: Driver, updates: number): Promise<
 
 async function publishMemory(before: Results, memory: Results['memory']): Promise<void> {
   const targets = judge(new Map(before.summaries.map((summary) => [summary.name, summary])), memory);
-  await publish({ ...before, memory, targets });
+  await publish(folder, { ...before, memory, targets });
   printTargets(targets);
-  console.log('Written: docs/benchmarks.md');
+  console.log(`Written: ${pageIn(folder)}`);
 }
 
 async function growthOf(bench: Bench, seconds: number, driver: Driver): Promise<Results['growth']> {

@@ -6,9 +6,10 @@ import path from 'node:path';
 import { findRabbitmqServer } from '../../src/local/machine-broker.ts';
 import { startPostgres } from '../../src/local/postgres.ts';
 import { startPrivateBroker } from '../../src/local/private-broker.ts';
-import { type KnownProcess, knownProcess } from '../../src/local/process-end.ts';
+import { knownProcess } from '../../src/local/process-end.ts';
 import { findBroker } from '../../src/local/rabbitmq.ts';
 import { canReach, serverAccount } from '../../src/local/server-account.ts';
+import type { KnownProcess } from '../../src/shared/runtime.ts';
 import { type Reaper, startReaper } from '../reaper.ts';
 import { processesNamed } from './cpu.ts';
 

@@ -39,12 +39,13 @@ export async function startSystem(
   database: BenchDatabase,
   variant: Variant,
   nodeOptions: string[] = [],
+  settings: Record<string, string> = {},
 ): Promise<System> {
-  const { service, pipeline, eventsPerMessage, traced } = variant;
+  const { service, pipeline, eventsPerMessage, subscriber, relayApart, traced } = variant;
   const namespace = `bench-${process.pid}-${++made}`;
   const port = String(await freePort());
   const sinkPort = String(await freePort(Number(port) + 1));
-  const started: Record<'api' | 'worker' | 'sink', Started[]> = { api: [], worker: [], sink: [] };
+  const started: Record<'api' | 'worker' | 'beside', Started[]> = { api: [], worker: [], beside: [] };
   const env = {
     DATABASE_URL: database.url,
     AMQP_URL: servers.broker.url,
@@ -57,6 +58,7 @@ export async function startSystem(
       OTEL_TRACES_SAMPLER: 'traceidratio',
       OTEL_TRACES_SAMPLER_ARG: String(traced),
     }),
+    ...settings,
   };
   const start = async (
     group: keyof typeof started,
@@ -76,7 +78,7 @@ export async function startSystem(
     ceiling: ['ceiling.ts', {}] as const,
     usual: ['usual.ts', {}] as const,
     contract: ['usual.ts', { CONTRACT: 'outbox' }] as const,
-    this: ['../../src/api/main.ts', { RELAY: pipeline === 'running' ? 'on' : 'off' }] as const,
+    this: ['../../src/api/main.ts', { RELAY: pipeline === 'running' && !relayApart ? 'on' : 'off' }] as const,
   }[service];
 
   async function end(how?: 'gently'): Promise<void> {
@@ -86,10 +88,11 @@ export async function startSystem(
   }
 
   try {
-    if (traced !== undefined) await start('sink', 'trace-sink.ts', { PORT: sinkPort });
+    if (traced !== undefined) await start('beside', 'trace-sink.ts', { PORT: sinkPort });
+    if (subscriber) await start('beside', 'subscriber.ts', {});
     if (pipeline === 'running') await startWorker();
     const api = await start('api', script, { ...more, PORT: port }, nodeOptions);
-    if (service === 'contract' && pipeline === 'running') await startRelay();
+    if ((service === 'contract' || relayApart) && pipeline === 'running') await startRelay();
     return {
       url: `http://127.0.0.1:${port}`,
       apiPid: api.pid,
@@ -121,6 +124,8 @@ async function deleteTopology(url: string, namespace: string): Promise<void> {
   const channel = await connection.createChannel();
   await channel.deleteQueue(topology.ledgerQueue);
   await channel.deleteQueue(topology.deadLetters);
+  await channel.deleteQueue(`${topology.eventsExchange}.bench`);
+  await channel.deleteExchange(topology.ledgerExchange);
   await channel.deleteExchange(topology.eventsExchange);
   await channel.deleteExchange(topology.deadLetters);
   await closeConnection(connection);

@@ -29,6 +29,10 @@ export interface Variant {
   pipeline: 'none' | 'running' | 'deferred';
   drain: boolean;
   eventsPerMessage: number;
+  /** A subscriber is bound, and reads. */
+  subscriber: boolean;
+  /** The relay runs as a process of its own. */
+  relayApart: boolean;
   /**
    * Held open by another session during the load:
    * - snapshot: an idle REPEATABLE READ transaction
@@ -61,6 +65,8 @@ const DEFAULTS: Variant = {
   pipeline: 'running',
   drain: true,
   eventsPerMessage: 1,
+  subscriber: false,
+  relayApart: false,
   hold: 'nothing',
   traced: undefined,
   activeHolds: 0,
@@ -81,7 +87,7 @@ export const ceiling = (more: Partial<Variant> = {}): Variant => usual({ service
 export function nameOf(variant: Variant): string {
   const { accounts, connections, operationsPerRequest, keys, pipeline, eventsPerMessage, hold, extraAccounts } =
     variant;
-  const { service, operation, ledgerRows, hotShare, traced, activeHolds, besideBulk } = variant;
+  const { service, operation, ledgerRows, hotShare, traced, activeHolds, besideBulk, subscriber, relayApart } = variant;
   const parts = [
     { ceiling: 'ceiling', usual: 'usual', contract: 'usual, same contract', this: 'this' }[service],
     { update: false, transfer: 'transfers', payout: 'payouts', hold: 'hold and capture' }[operation],
@@ -94,6 +100,8 @@ export function nameOf(variant: Variant): string {
     pipeline === 'running' && 'pipeline running',
     pipeline === 'deferred' && 'relay deferred',
     pipeline !== 'none' && eventsPerMessage > 1 && `${eventsPerMessage} events a message`,
+    subscriber && 'a subscriber',
+    relayApart && 'relay apart',
     hold === 'snapshot' && 'snapshot held',
     hold === 'dump' && 'pg_dump held',
     hold === 'write' && 'write transaction held',
@@ -119,6 +127,9 @@ export const measured = {
   contractHot: contract(),
   hotDeferred: deferred(),
   hotRunning: ours(),
+  hotSubscriber: ours({ subscriber: true }),
+  hotSubscriberBatched: ours({ subscriber: true, eventsPerMessage: 100 }),
+  hotRelayApart: ours({ relayApart: true }),
   hotBatchedEvents: ours({ eventsPerMessage: 100 }),
   hotSnapshot: ours({ hold: 'snapshot' }),
   hotWriteHeld: ours({ hold: 'write' }),

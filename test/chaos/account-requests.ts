@@ -1,12 +1,16 @@
 // Opens, reads and changes accounts, and writes down what came of each request, as one client saw it.
 import type { Actor, WantedAccount } from './accounts.ts';
 import { type Sender, signedBy } from './attempts.ts';
-import { type AccountState, now, type PolicyChange, type Status } from './history.ts';
+import { type AccountState, now, type PageReading, type PolicyChange, type Status } from './history.ts';
 import type { Reply } from './http.ts';
+import type { Random } from './random.ts';
 
 interface Api {
   port: number;
 }
+
+/** Entries of a page. */
+const PAGE_MAX = 40;
 
 /** A change that nobody answered is in force by then or never: above every time limit of the service and every stall. */
 const LATE_EFFECT_MS = 60_000;
@@ -58,6 +62,29 @@ export async function readAccount(
   if (state && reply.status === 200) history.readings.push({ accountId, startMs, endMs, state });
   else if (!(mayBeMissing && codeOf(reply) === 'account_not_found'))
     history.unexpected.push({ atMs: endMs, what: `reading ${accountId}: ${JSON.stringify(reply)}` });
+}
+
+/** One page, of any limit and from anywhere. */
+export async function readPage(sender: Sender, api: Api, actor: Actor, accountId: string, random: Random) {
+  const { history, http } = sender;
+  const limit = random.between(1, PAGE_MAX);
+  const cursor = random.chance(0.5) ? null : random.between(1, 3 * PAGE_MAX);
+  const path = `/v1/accounts/${accountId}/entries?limit=${limit}${cursor === null ? '' : `&cursor=${cursor}`}`;
+  const reply = await http.send(api.port, 'GET', path, { headers: signedBy(sender, actor) });
+  if (reply.kind !== 'answer' || reply.status === 503) return;
+  const endMs = now();
+  const page = reply.body as Pick<PageReading, 'version' | 'ledgerVersion' | 'entries' | 'nextCursor'>;
+  if (reply.status !== 200 || !Array.isArray(page.entries)) {
+    history.unexpected.push({ atMs: endMs, what: `reading entries of ${accountId}: ${JSON.stringify(reply)}` });
+    return;
+  }
+  const { version, ledgerVersion, nextCursor } = page;
+  const entries = page.entries.map((entry) => ({
+    version: entry.version,
+    amount: entry.amount,
+    balance: entry.balance,
+  }));
+  history.pages.push({ accountId, limit, cursor, endMs, version, ledgerVersion, entries, nextCursor });
 }
 
 export type WantedChange = Pick<PolicyChange, 'status' | 'overdraftLimit' | 'maxBalance'>;

@@ -137,6 +137,19 @@ export interface Reading {
   state: AccountState;
 }
 
+/** A page of the ledger of an account, as asked for and as answered. */
+export interface PageReading {
+  accountId: string;
+  limit: number;
+  /** Null: the first page. */
+  cursor: number | null;
+  endMs: number;
+  version: number;
+  ledgerVersion: number | null;
+  entries: readonly { version: number; amount: number; balance: number }[];
+  nextCursor: string | null;
+}
+
 /** A request to open an account. */
 export interface Opening extends AccountLimits {
   accountId: string;
@@ -164,6 +177,7 @@ export class History {
   readonly attempts: Attempt[] = [];
   readonly readings: Reading[] = [];
   readonly holdReadings: HoldReading[] = [];
+  readonly pages: PageReading[] = [];
   readonly openings: Opening[] = [];
   readonly policyChanges: PolicyChange[] = [];
   /** Answers that no API of ours may give; each is a violation. */

@@ -1,14 +1,14 @@
 // npm run test:chaos: breaks a whole system on purpose while clients use it, and proves afterwards that the guarantees held.
 import { randomInt } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
-import { parseArgs } from 'node:util';
+import { commandLine, refuse } from '../../src/cli/command-line.ts';
 import { closeBackends } from '../backends.ts';
 import { interruptible } from '../bench/interrupt.ts';
 import { faults } from './faults/faults.ts';
 import { printReport, summaryOf, writeHistory } from './report.ts';
 import { runSuite } from './suite.ts';
 
-const HELP = `npm run test:chaos -- [options]
+const HELP = `usage: npm run test:chaos -- [options]
 
 Starts PostgreSQL, RabbitMQ, two API processes and two workers of its own, breaks them while clients use them, and proves
 that every guarantee held. Exit code 1 on a violation, with the history around it in a file that the output names.
@@ -23,22 +23,22 @@ that every guarantee held. Exit code 1 on a violation, with the history around i
 /** Of every fault, at least. */
 const STRIKES_A_MINUTE = 0.5;
 
-const { values: args } = parseArgs({
-  options: {
+const args = commandLine(
+  {
     ...{ seed: { type: 'string' }, minutes: { type: 'string' }, only: { type: 'string' }, json: { type: 'string' } },
-    ...{ 'heal-seconds': { type: 'string' }, list: { type: 'boolean' }, help: { type: 'boolean' } },
+    ...{ 'heal-seconds': { type: 'string' }, list: { type: 'boolean' } },
   },
-});
+  HELP,
+);
 
-if (args.help) console.log(HELP);
-else if (args.list) for (const { name } of faults) console.log(name);
+if (args.list) for (const { name } of faults) console.log(name);
 else await main();
 
 async function main(): Promise<void> {
   const seed = numberOption('seed', randomInt(2 ** 31));
   const wanted = args.only?.split(',');
   const unknown = wanted?.filter((name) => !faults.some((fault) => fault.name === name)) ?? [];
-  if (unknown.length > 0) throw new Error(`there is no fault ${unknown.join(', ')}; --list names them`);
+  if (unknown.length > 0) refuse(`There is no fault ${unknown.join(', ')}; --list names them.`);
   console.log(`Fault suite: SEED=${seed}`);
   const minutes = numberOption('minutes', 1);
   const over = interruptible(() => closeBackends());
@@ -63,6 +63,6 @@ async function main(): Promise<void> {
 function numberOption(name: 'seed' | 'minutes' | 'heal-seconds', fallback: number): number {
   const value = args[name];
   if (value === undefined) return fallback;
-  if (!/^\d{1,10}(\.\d+)?$/.test(value)) throw new Error(`--${name} has to be a number`);
+  if (!/^\d{1,10}(\.\d+)?$/.test(value)) refuse(`--${name} ${value}: it must be a number.`);
   return Number(value);
 }

@@ -52,6 +52,7 @@ export function summaryOf(report: Report) {
     openings: history.openings.length,
     changes: history.policyChanges.length,
     readings: history.readings.length,
+    pages: history.pages.length,
     epochs: final.epochs.length,
     ledgerEntries: [...final.ledger.values()].reduce((sum, entries) => sum + entries.length, 0),
     events: seen,

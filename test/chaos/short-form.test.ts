@@ -19,7 +19,8 @@ it('keeps every guarantee while processes, servers and connections break', async
   if (report.violations.length > 0) console.log(`The history around the violations: ${writeHistory(report)}`);
   expect(report.violations.slice(0, 3)).toEqual([]); // the report shows more
   const { accepted, declined, unknown, replayed } = report.history.counts;
-  for (const count of [accepted, declined, unknown, replayed, report.snapshots]) expect(count).toBeGreaterThan(0);
+  for (const count of [accepted, declined, unknown, replayed, report.snapshots, report.history.pages.length])
+    expect(count).toBeGreaterThan(0);
   // The run would prove less without them.
   expect(Object.keys(report.history.codes)).toEqual(expect.arrayContaining(MET));
   expect(Object.keys(report.history.applied)).toEqual(expect.arrayContaining(APPLIED));

@@ -26,7 +26,7 @@ export async function isHealthy({ members, apis }: Fleet, subscriber: Subscriber
     subscriber.isConnected &&
     answers.every((answer) => answer?.status === 200) &&
     relays.length === 1 &&
-    relays[0]?.broker === 'connected'
+    relays[0]?.ledger.broker === 'connected'
   );
 }
 

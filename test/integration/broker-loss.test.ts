@@ -12,11 +12,13 @@ import {
   createDatabase,
   type Database,
   drained,
+  environmentOf,
   insertAccounts,
   ledgerRows,
   onCleanUp,
   pendingChanges,
   send,
+  spawnProcess,
   startApiHere,
   startWorkerHere,
   until,
@@ -59,10 +61,38 @@ it('accepts updates while the broker is away, and publishes them when it is back
   expect(await drained(database, HEAL_TIMEOUT_MS)).toMatchObject({ ledgerEntries: 21, offendingAccounts: 0 });
 });
 
+it('asks on another connection where the ledger queue refuses everything, less and less often', async () => {
+  const database = await createDatabase();
+  broker = createBroker(server.url);
+  await insertAccounts(database, 'a');
+  // RabbitMQ 3.10 refuses so on one channel when the leader of the queue was killed; a limit makes it refuse on any.
+  const policy = ['tiny', `^${broker.namespace}\\.ledger$`, '{"max-length": 1}', '--apply-to', 'queues'];
+  await server.control('set_policy', ...policy);
+  const api = await spawnProcess('api', environmentOf(database, broker, { LOG_LEVEL: 'warn' }));
+  const refused = () =>
+    api.lines('RabbitMQ session ended').filter(({ err }) => /refused everything for 500 ms/.test(err.message));
+  let updates = 0;
+  await until(
+    'it has asked on four connections',
+    async () => {
+      await applyDirectly(database.pool, 'a', 1); // a full queue takes all that is in flight when it gets full
+      updates += 1;
+      return refused().length >= 4;
+    },
+    HEAL_TIMEOUT_MS,
+  );
+  const pauses = refused().map(({ pauseMs }) => pauseMs);
+  expect(pauses[3]).toBeGreaterThan(pauses[0]);
+  await server.control('clear_policy', 'tiny');
+  await startWorkerHere(database, broker);
+  const ledgerEntries = updates + 1;
+  expect(await drained(database, HEAL_TIMEOUT_MS)).toMatchObject({ ledgerEntries, offendingAccounts: 0 });
+});
+
 it('heals when the broker lost its disk with confirmed events on it', async () => {
   const { database, url } = await system();
   for (let count = 0; count < 20; count += 1) await applyDirectly(database.pool, 'a', 1);
-  await until('all are confirmed', async () => (await send(url, 'GET', '/readyz')).body.relay.confirmed >= 21);
+  await until('all are confirmed', async () => (await send(url, 'GET', '/readyz')).body.relay.ledger.confirmed >= 21);
   expect(await pendingChanges(database)).toBe(21);
   await server.restartEmpty();
   const worker = await startWorkerHere(database, broker);

@@ -236,15 +236,15 @@ describe('each call', () => {
     expect(reversed.legs.map(typesOf)).toEqual([leg, leg]);
     expect(typesOf(await client.readTransfer(reversed.transferId!))).toEqual(pastTransfer);
 
-    expect(typesOf(await client.hold('form:a', { holdId: 'h', amount: 50 }))).toEqual(hold);
+    expect(typesOf(await client.placeHold('form:a', { holdId: 'h', amount: 50 }))).toEqual(hold);
     expect(typesOf(await client.readHold('form:a', 'h'))).toEqual(hold);
-    const page = await client.readHolds('form:a', { limit: 1 });
+    const page = await client.listHolds('form:a', { limit: 1 });
     expect([typesOf(page), ...page.holds.map(typesOf)]).toEqual([holdsPage, hold]);
     const changed = await client.changeHold('form:a', 'h', { amount: 60 });
     expect([typesOf(changed), typesOf(changed.hold)]).toEqual([{ ...holdAnswer, ...receipt }, hold]);
-    const released = await client.release('form:a', 'h', { amount: 10, ...notes });
+    const released = await client.releaseHold('form:a', 'h', { amount: 10, ...notes });
     expect([typesOf(released), typesOf(released.hold)]).toEqual([{ ...holdAnswer, ...receipt }, hold]);
-    const captured = await client.capture('form:a', 'h', { to: 'form:b', ...notes });
+    const captured = await client.captureHold('form:a', 'h', { to: 'form:b', ...notes });
     expect(typesOf(captured)).toEqual({ ...captureAnswer, ...receipt });
     expect([typesOf(captured.hold), typesOf(captured.to!)]).toEqual([hold, leg]);
   });
@@ -252,10 +252,13 @@ describe('each call', () => {
   it('may be made again with the same result', async () => {
     const first = await client.createAccount({ id: 'again' });
     expect(await client.createAccount({ id: 'again' })).toEqual(first);
-    const update = { accountId: 'again', amount: 5, idempotencyKey: ' "order" \\ 1 ' };
-    const applied = await client.updateBalance(update);
-    expect(await client.updateBalance(update)).toEqual({ ...applied, replayed: true });
-    expect(await client.updateBalances([update])).toEqual([{ ok: true, ...applied, replayed: true }]);
+    const update = { accountId: 'again', amount: 5 };
+    const idempotencyKey = ' "order" \\ 1 ';
+    const applied = await client.updateBalance(update, { idempotencyKey });
+    expect(await client.updateBalance(update, { idempotencyKey })).toEqual({ ...applied, replayed: true });
+    expect(await client.updateBalances([{ ...update, idempotencyKey }])).toEqual([
+      { ok: true, ...applied, replayed: true },
+    ]);
   });
 
   it('looks back: past balances, filtered entries, accounts by prefix', async () => {
@@ -275,11 +278,11 @@ describe('each call', () => {
     const now = await client.readPastBalance('look:back', { at: new Date(changes.at(-1)?.createdAt as string) });
     expect(now).toMatchObject({ version: 3, balance: 10 });
     const debits = [];
-    for await (const { version } of client.entries('look:back', {}, { direction: 'debit' })) debits.push(version);
+    for await (const { version } of client.entries('look:back', { direction: 'debit' })) debits.push(version);
     expect(debits).toEqual([2]);
     const { transferId } = await client.transfer({ from: 'look:back', to: 'look:too', amount: 1, reference: 'rent' });
-    await client.hold('look:back', { holdId: 'seat', amount: 1 });
-    await client.release('look:back', 'seat');
+    await client.placeHold('look:back', { holdId: 'seat', amount: 1 });
+    await client.releaseHold('look:back', 'seat');
     await drained(database);
     const found = async (filter: EntryFilter) =>
       (await client.readEntries('look:back', filter)).entries.map(({ version }) => version);
@@ -290,7 +293,7 @@ describe('each call', () => {
     const from = new Date(second?.createdAt as string);
     const page = await client.readEntries('look:back', { from, direction: 'credit', limit: 1 });
     expect(page.entries.map(({ version }) => version)).toEqual([3]);
-    const { accounts, nextCursor } = await client.readAccounts({ prefix: 'look:' });
+    const { accounts, nextCursor } = await client.listAccounts({ prefix: 'look:' });
     expect({ ids: accounts.map(({ id }) => id), nextCursor }).toEqual({
       ids: ['look:back', 'look:too'],
       nextCursor: null,
@@ -316,7 +319,7 @@ describe('each call', () => {
 describe('a refusal', () => {
   it('is thrown with its code and what belongs to it', async () => {
     await client.createAccount({ id: 'poor' });
-    const declined = await failureOf(client.updateBalance({ accountId: 'poor', amount: -1, idempotencyKey: 'k' }));
+    const declined = await failureOf(client.updateBalance({ accountId: 'poor', amount: -1 }, { idempotencyKey: 'k' }));
     expect(declined).toMatchObject({
       code: 'insufficient_funds',
       status: 400,
@@ -340,7 +343,7 @@ describe('a refusal', () => {
     const calls = [
       client.readAccount(id),
       client.readHold('poor', id),
-      client.capture(id, 'h'),
+      client.captureHold(id, 'h'),
       client.readTransfer(id),
     ];
     for (const call of calls) expect(await failureOf(call)).toMatchObject({ code: 'invalid_request' });
@@ -371,19 +374,19 @@ describe('a refusal', () => {
     ).toMatchObject({ code: 'invalid_request', errors: [{ where: 'idempotencyKey' }] });
     expect((await failureOf(client.readTransfer('no:a:77:mwtowow0'))).code).toBe('transfer_not_found');
 
-    expect(await failureOf(client.hold('no:a', { holdId: 'h', amount: 101 }))).toMatchObject({
+    expect(await failureOf(client.placeHold('no:a', { holdId: 'h', amount: 101 }))).toMatchObject({
       code: 'insufficient_funds',
       accountId: 'no:a',
       balance: 100,
       idempotencyKey: undefined,
     });
-    await client.hold('no:a', { holdId: 'h', amount: 30 });
-    expect((await failureOf(client.hold('no:a', { holdId: 'h', amount: 31 }))).code).toBe('hold_exists');
+    await client.placeHold('no:a', { holdId: 'h', amount: 30 });
+    expect((await failureOf(client.placeHold('no:a', { holdId: 'h', amount: 31 }))).code).toBe('hold_exists');
     expect((await failureOf(client.readHold('no:a', 'other'))).code).toBe('hold_not_found');
-    expect((await failureOf(client.capture('no:a', 'h', { amount: 31 }))).code).toBe('hold_amount_exceeded');
+    expect((await failureOf(client.captureHold('no:a', 'h', { amount: 31 }))).code).toBe('hold_amount_exceeded');
     expect((await failureOf(client.changeHold('no:a', 'h', { amount: 101 }))).code).toBe('insufficient_funds');
-    const { hold } = await client.release('no:a', 'h');
-    expect(await failureOf(client.capture('no:a', 'h', {}, { idempotencyKey: 'k2' }))).toMatchObject({
+    const { hold } = await client.releaseHold('no:a', 'h');
+    expect(await failureOf(client.captureHold('no:a', 'h', {}, { idempotencyKey: 'k2' }))).toMatchObject({
       code: 'hold_closed',
       status: 409,
       idempotencyKey: 'k2',
@@ -485,11 +488,11 @@ describe('an update', () => {
     const error = await failureOf(through.updateBalance(update, { deadlineMs: 1000 }));
     expect(performance.now() - startedAtMs).toBeLessThan(2000);
     expect(error).toMatchObject({ code: 'outcome_unknown', accountId: 'unknown', idempotencyKey: expect.any(String) });
-    expect(error.message).toContain('Send it again under its key');
+    expect(error.message).toContain('Retry it with its key');
     expect(error.cause).toMatchObject({ code: 'unreachable' });
     await proxy.close();
     const { idempotencyKey } = error;
-    expect(await client.updateBalance({ ...update, idempotencyKey })).toMatchObject({ version: 1, replayed: true });
+    expect(await client.updateBalance(update, { idempotencyKey })).toMatchObject({ version: 1, replayed: true });
   });
 
   it('that a later refusal does not settle stays unknown', async () => {
@@ -509,7 +512,7 @@ describe('an update', () => {
     const calls: [string, (client: Client) => Promise<unknown>][] = [
       ['account_closed', ({ updateBalance }) => updateBalance({ accountId: 'shut:a', amount: 1 })],
       ['account_closed', ({ transfer }) => transfer({ from: 'shut:b', to: 'shut:a', amount: 1 })],
-      ['account_closed', ({ hold }) => hold('shut:a', { holdId: 'h', amount: 1 })],
+      ['account_closed', ({ placeHold }) => placeHold('shut:a', { holdId: 'h', amount: 1 })],
       ['asset_mismatch', ({ transfer }) => transfer({ from: 'shut:b', to: 'shut:points', amount: 1 })],
     ];
     for (const [code, call] of calls) {
@@ -549,11 +552,11 @@ describe('an update', () => {
   it('that was declined behind a broken connection is declined, whatever for, where its key remembers it', async () => {
     await accountsWith({ recalled: 20 });
     const { eventId } = await client.updateBalance({ accountId: 'recalled', amount: -10 });
-    await client.hold('recalled', { holdId: 'h', amount: 5 });
+    await client.placeHold('recalled', { holdId: 'h', amount: 5 });
     const calls = {
       version_mismatch: ({ updateBalance }: Client) =>
         updateBalance({ accountId: 'recalled', amount: 1, expectedVersion: 1 }),
-      hold_amount_exceeded: ({ capture }: Client) => capture('recalled', 'h', { amount: 6 }),
+      hold_amount_exceeded: ({ captureHold }: Client) => captureHold('recalled', 'h', { amount: 6 }),
       reversal_exceeds: ({ reverse }: Client) => reverse(eventId, { amount: 11 }),
     };
     for (const [code, call] of Object.entries(calls)) {
@@ -706,17 +709,17 @@ describe('a transfer', () => {
 describe('a hold', () => {
   it('is captured in part, and then for the rest', async () => {
     await accountsWith({ 'stay:a': 100, 'stay:b': 0 });
-    const placed = await client.hold('stay:a', { holdId: 'room-1', amount: 80, expiresInSeconds: 900 });
+    const placed = await client.placeHold('stay:a', { holdId: 'room-1', amount: 80, expiresInSeconds: 900 });
     expect(placed).toMatchObject({ status: 'active', amount: 80, captured: 0, remaining: 80 });
     expect(await client.readAccount('stay:a')).toMatchObject({ balance: 100, held: 80, available: 20 });
-    const part = await client.capture('stay:a', 'room-1', { amount: 30, final: false });
+    const part = await client.captureHold('stay:a', 'room-1', { amount: 30, final: false });
     expect(part).toMatchObject({
       amount: -30,
       balance: 70,
       replayed: false,
       hold: { status: 'active', captured: 30, remaining: 50 },
     });
-    const rest = await client.capture('stay:a', 'room-1', { amount: 40, to: 'stay:b' });
+    const rest = await client.captureHold('stay:a', 'room-1', { amount: 40, to: 'stay:b' });
     expect(rest).toMatchObject({
       amount: -40,
       balance: 30,
@@ -729,24 +732,24 @@ describe('a hold', () => {
 
   it('is changed, released in part, and listed', async () => {
     await accountsWith({ list: 100 });
-    for (const holdId of ['a', 'b', 'c']) await client.hold('list', { holdId, amount: 10 });
+    for (const holdId of ['a', 'b', 'c']) await client.placeHold('list', { holdId, amount: 10 });
     const longer = await client.changeHold('list', 'a', { amount: 30, expiresInSeconds: 60 });
     expect(longer.hold).toMatchObject({ amount: 30, remaining: 30, expiresAt: expect.any(String) });
     const forever = await client.changeHold('list', 'a', { expiresInSeconds: null });
     expect(forever.hold).toMatchObject({ amount: 30, expiresAt: null });
-    const less = await client.release('list', 'a', { amount: 5 });
+    const less = await client.releaseHold('list', 'a', { amount: 5 });
     expect(less).toMatchObject({ amount: 0, balance: 100, hold: { status: 'active', remaining: 25 } });
-    expect((await client.release('list', 'b')).hold).toMatchObject({ status: 'released', remaining: 0 });
+    expect((await client.releaseHold('list', 'b')).hold).toMatchObject({ status: 'released', remaining: 0 });
 
-    const first = await client.readHolds('list', { limit: 2 });
-    const second = await client.readHolds('list', { limit: 2, cursor: first.nextCursor! });
+    const first = await client.listHolds('list', { limit: 2 });
+    const second = await client.listHolds('list', { limit: 2, cursor: first.nextCursor! });
     expect(second.nextCursor).toBeNull();
     const all = [];
     for await (const hold of client.holds('list')) all.push(hold);
     expect(all.map(({ holdId }) => holdId)).toEqual(['a', 'b', 'c']);
     expect([...first.holds, ...second.holds]).toEqual(all);
     const active = [];
-    for await (const { holdId } of client.holds('list', {}, { status: 'active' })) active.push(holdId);
+    for await (const { holdId } of client.holds('list', { status: 'active' })) active.push(holdId);
     expect(active).toEqual(['a', 'c']);
   });
 
@@ -757,10 +760,10 @@ describe('a hold', () => {
         if (count === 1) swallowAnswer(connection);
       });
     const [placing, capturing] = [await lossy(), await lossy()];
-    const placed = await placing.through.hold('lost', { holdId: 'h', amount: 40 });
+    const placed = await placing.through.placeHold('lost', { holdId: 'h', amount: 40 });
     expect(placed).toMatchObject({ status: 'active', remaining: 40 });
     expect(placing.count()).toBe(2);
-    const captured = await capturing.through.capture('lost', 'h', { amount: 10, final: false });
+    const captured = await capturing.through.captureHold('lost', 'h', { amount: 10, final: false });
     expect(captured).toMatchObject({ balance: 90, replayed: true });
     expect(await client.readAccount('lost')).toMatchObject({ balance: 90, held: 30, version: 3 });
   });
@@ -771,25 +774,25 @@ describe('a hold', () => {
     const { through } = await clientThrough((connection, count) => {
       if (count === 1) loseRequest(connection);
     });
-    const error = await failureOf(through.hold('bare', hold));
+    const error = await failureOf(through.placeHold('bare', hold));
     expect(error).toMatchObject({
       code: 'outcome_unknown',
       accountId: 'bare',
       idempotencyKey: undefined,
       cause: { code: 'insufficient_funds' },
     });
-    expect(error.message).toContain('Send the same again to find out');
-    expect((await failureOf(client.hold('bare', hold))).code).toBe('insufficient_funds');
+    expect(error.message).toContain('Retry the same call to find out');
+    expect((await failureOf(client.placeHold('bare', hold))).code).toBe('insufficient_funds');
   });
 
   it('that is closed settles a capture that was lost on its way', async () => {
     await accountsWith({ closed: 10 });
-    await client.hold('closed', { holdId: 'h', amount: 10 });
-    await client.release('closed', 'h');
+    await client.placeHold('closed', { holdId: 'h', amount: 10 });
+    await client.releaseHold('closed', 'h');
     const { through } = await clientThrough((connection, count) => {
       if (count === 1) loseRequest(connection);
     });
-    const error = await failureOf(through.capture('closed', 'h'));
+    const error = await failureOf(through.captureHold('closed', 'h'));
     expect(error).toMatchObject({ code: 'hold_closed', hold: { status: 'released' } });
   });
 });
@@ -809,9 +812,9 @@ describe('a reversal', () => {
 
     const moved = await client.transfer({ from: 'back:a', to: 'back:b', amount: 20 });
     expect(await client.reverse(moved)).toMatchObject({ reverses: moved.transferId, transferId: expect.any(String) });
-    await client.hold('back:a', { holdId: 'h', amount: 25 });
-    const alone = await client.capture('back:a', 'h', { amount: 5, final: false });
-    const captured = await client.capture('back:a', 'h', { to: 'back:b' });
+    await client.placeHold('back:a', { holdId: 'h', amount: 25 });
+    const alone = await client.captureHold('back:a', 'h', { amount: 5, final: false });
+    const captured = await client.captureHold('back:a', 'h', { to: 'back:b' });
     expect(await balancesOf('back:a', 'back:b')).toEqual([75, 20]);
     expect(await client.reverse(alone)).toMatchObject({ reverses: alone.eventId, legs: [{ amount: 5 }] });
     expect(await client.reverse(captured)).toMatchObject({
@@ -1027,6 +1030,7 @@ describe('an atomic call', () => {
     try {
       const update = { accountId: 'crowded', amount: 1 };
       const calls = Array.from({ length: 8 }, () => many.updateBalances([update, update], { atomic: true }));
+      await untilFull(tiny.url);
       const failed = await failureOf(many.updateBalances([update, update], { atomic: true, deadlineMs: 1500 }));
       expect(failed).toMatchObject({ code: 'overloaded', status: 503 });
       await blocker.query('COMMIT');
@@ -1037,6 +1041,11 @@ describe('an atomic call', () => {
     }
   });
 });
+
+/** Both places of its queue are taken: who comes first is chance. */
+function untilFull(url: string): Promise<void> {
+  return until('the queue is full', async () => (await send(url, 'GET', '/readyz')).body.lanes.waiting >= 2);
+}
 
 describe('a busy service', () => {
   it('gets the updates that it refused as overloaded again, until they pass', async () => {
@@ -1050,7 +1059,7 @@ describe('a busy service', () => {
       const update = { accountId: 'busy', amount: 1 };
       const singles = Array.from({ length: 20 }, () => many.updateBalance(update));
       const bulk = many.updateBalances(Array.from({ length: 10 }, () => update));
-      // Both places of the queue and the lane are taken, and stay so.
+      await untilFull(tiny.url); // and it stays so
       const error = await failureOf(many.updateBalance(update, { deadlineMs: 1500 }));
       expect(error).toMatchObject({ code: 'overloaded', status: 503 });
       await blocker.query('COMMIT');

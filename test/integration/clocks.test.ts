@@ -28,16 +28,13 @@ const CLOCK = `
 it('answers, records and looks back by the clock of the database where that of the API is 400 days ahead', async () => {
   const database = await createDatabase();
   const broker = createBroker();
-  const { output } = await spawnProcess('api', {
+  const api = await spawnProcess('api', {
     ...environmentOf(database, broker),
     NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(CLOCK)}`,
   });
-  const line = output()
-    .split('\n')
-    .find((one) => one.includes('api started')) as string;
-  const { port, time } = JSON.parse(line);
-  expect(Date.parse(time) - Date.now()).toBeGreaterThan(AHEAD_MS - NEAR_MS); // its clock is ahead indeed
-  const url = `http://127.0.0.1:${port}`;
+  const [started] = api.lines('api started');
+  expect(Date.parse(String(started?.time)) - Date.now()).toBeGreaterThan(AHEAD_MS - NEAR_MS); // its clock is ahead indeed
+  const url = api.url();
   await startWorkerHere(database, broker);
   const isNow = (at: string) => Math.abs(Date.parse(at) - Date.now()) < NEAR_MS;
 

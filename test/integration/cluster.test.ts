@@ -30,15 +30,14 @@ afterEach(cleanUp);
 
 async function startCluster() {
   const spawned = await spawnProcess('api', environmentOf(database, broker, { API_PROCESSES: String(PROCESSES) }));
-  const lines = () =>
-    spawned
-      .output()
-      .split('\n')
-      .filter((line) => line.startsWith('{'))
-      .map((line) => JSON.parse(line) as { pid: number; msg: string; port?: number });
-  const started = () => lines().filter((line) => line.msg === 'api started');
-  await until('all processes listen', () => started().length === PROCESSES);
-  return { ...spawned, lines, started, url: `http://127.0.0.1:${started()[0]?.port}` };
+  await until('each process is ready', async () => {
+    // A connection each, so that they are spread over the processes.
+    const asked = Array.from({ length: 4 * PROCESSES }, () =>
+      send(spawned.url(), 'GET', '/readyz', undefined, { connection: 'close' }),
+    );
+    return (await Promise.all(asked)).every(({ status }) => status === 200);
+  });
+  return { ...spawned, started: () => spawned.lines('api started'), url: spawned.url() };
 }
 
 it('takes a hot account from every process, with one relay active, and loses nothing', async () => {
@@ -58,19 +57,19 @@ it('takes a hot account from every process, with one relay active, and loses not
       ),
     ),
   );
-  expect(answers.every((answer) => answer.status === 200)).toBe(true);
+  expect(answers.filter(({ status }) => status !== 200).map(({ body }) => body)).toEqual([]);
   expect(new Set(answers.map((answer) => answer.body.version)).size).toBe(200);
   expect((await send(cluster.url, 'GET', '/v1/accounts/hot')).body).toMatchObject({ balance: 800, version: 201 });
   expect(await drained(database)).toMatchObject({ ledgerEntries: 202, offendingAccounts: 0 });
   expect(new Set(cluster.started().map((line) => line.pid)).size).toBe(PROCESSES);
-  expect(cluster.lines().filter((line) => line.msg === 'this relay is the active one')).toHaveLength(1);
+  expect(cluster.lines('this relay is the active one')).toHaveLength(1);
 });
 
 it('replaces a process that dies, also the one with the active relay', async () => {
   const cluster = await startCluster();
   await startWorkerHere(database, broker);
   await createAccount(cluster.url, 'a');
-  const active = () => cluster.lines().filter((line) => line.msg === 'this relay is the active one');
+  const active = () => cluster.lines('this relay is the active one');
   await until('one relay is active', () => active().length === 1);
   process.kill(active()[0]?.pid as number, 'SIGKILL');
   await until('another process listens', () => cluster.started().length === PROCESSES + 1);

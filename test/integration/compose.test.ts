@@ -8,10 +8,12 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
+import amqp from 'amqplib';
+import { afterAll, beforeAll, expect, inject, it } from 'vitest';
 import { freePort } from '../../src/local/free-port.ts';
 import { settingNames } from '../../src/shared/config.ts';
 import { cleanUp, createAccount, onCleanUp, send, until } from '../harness.ts';
+import { needing } from '../needing.ts';
 
 interface Service {
   cap_add?: string[];
@@ -20,6 +22,8 @@ interface Service {
   environment?: Record<string, string>;
   healthcheck?: { test?: string[]; disable?: boolean };
   hostname?: string;
+  networks?: Record<string, unknown>;
+  network_mode?: string;
   profiles?: string[];
   read_only?: boolean;
   volumes?: { type: string; source: string; read_only?: boolean }[];
@@ -27,36 +31,79 @@ interface Service {
   privileged?: boolean;
   restart?: string;
   security_opt?: string[];
+  user?: string;
 }
 
 const file = fileURLToPath(new URL('../../docker-compose.yml', import.meta.url));
 // Without the settings of whoever runs this: an empty environment, and no .env file.
-const command = ['compose', '-f', file, '--env-file', '/dev/null', '--profile', 'observability', 'config'];
-const config = spawnSync('docker', [...command, '--format', 'json'], {
-  env: { PATH: process.env.PATH, HOME: process.env.HOME },
-  encoding: 'utf8',
-});
-const isMissing = spawnSync('docker', ['compose', 'version']).status !== 0;
+const read = (more: Record<string, string> = {}) =>
+  spawnSync(
+    'docker',
+    ['compose', '-f', file, '--env-file', '/dev/null', '--profile', '*', 'config', '--format', 'json'],
+    {
+      env: { PATH: process.env.PATH, HOME: process.env.HOME, ...more },
+      encoding: 'utf8',
+    },
+  );
+const config = read();
+const hasCompose = spawnSync('docker', ['compose', 'version']).status === 0;
 
-describe.skipIf(isMissing)('docker-compose.yml', () => {
+needing('the command docker compose', hasCompose).describe('docker-compose.yml', () => {
   it('is accepted by docker compose without a word of warning', () => {
     expect(config.stderr).toBe('');
     expect(config.status).toBe(0);
   });
 
-  const services = (): Record<string, Service> => JSON.parse(config.stdout).services;
+  const services = (of = config): Record<string, Service> => JSON.parse(of.stdout).services;
+  const namesOf = (that: (service: Service) => boolean | undefined) =>
+    Object.entries(services()).flatMap(([name, service]) => (that(service) ? name : []));
 
-  it('opens nothing but the API to other machines', () => {
-    const open = Object.entries(services()).flatMap(([name, { ports = [] }]) =>
-      ports.filter((port) => port.host_ip !== '127.0.0.1').map((port) => `${name} ${port.published}`),
+  it('opens nothing to other machines, and the API where that is asked for', () => {
+    const open = (of = config) =>
+      Object.entries(services(of)).flatMap(([name, { ports = [] }]) =>
+        ports.filter((port) => port.host_ip !== '127.0.0.1').map((port) => `${name} ${port.published}`),
+      );
+    expect(open()).toEqual([]);
+    expect(open(read({ API_ADDRESS: '0.0.0.0' }))).toEqual(['api 3000']);
+  });
+
+  it('lets only those reach a server that need it', () => {
+    const inNetwork = (network: string) => namesOf(({ networks = {} }) => network in networks);
+    expect(inNetwork('database')).toEqual(['api', 'keys', 'migrate', 'operator', 'postgres', 'worker']);
+    expect(inNetwork('broker')).toEqual(['api', 'operator', 'rabbitmq', 'worker']);
+    expect(inNetwork('metrics')).toEqual(['api', 'prometheus', 'worker']);
+    expect(inNetwork('dashboard')).toEqual(['grafana', 'prometheus']);
+    expect(inNetwork('default')).toEqual([]);
+    expect(namesOf(({ network_mode: mode }) => mode === 'none')).toEqual(['roles', 'secrets']);
+  });
+
+  it('knows no password, and gives each service its own secrets alone', () => {
+    expect(config.stdout).not.toMatch(/:\/\/[^/"]*:[^/"]*@/);
+    for (const [name, { environment = {} }] of Object.entries(services()))
+      for (const variable of Object.keys(environment)) expect(variable, name).not.toMatch(/PASS(WORD)?$|SECRET$/);
+    const volumes = Object.entries(services()).flatMap(([name, service]) =>
+      (service.volumes ?? [])
+        .filter(({ source }) => source.endsWith('-secrets') || source === 'postgres-socket')
+        .map(({ source, read_only: isReadOnly = false }) => `${source} ${name}${isReadOnly ? '' : ', to write'}`),
     );
-    expect(open).toEqual(['api 3000']);
+    const kept = ['kept', 'roles', 'rabbitmq', 'owner', 'api', 'worker', 'operator', 'grafana'];
+    expect(volumes.sort()).toEqual(
+      [
+        ...kept.map((name) => `${name}-secrets secrets, to write`),
+        ...['roles', 'rabbitmq', 'api', 'worker', 'operator', 'grafana'].map((name) => `${name}-secrets ${name}`),
+        ...['keys', 'migrate'].map((name) => `owner-secrets ${name}`),
+        ...['postgres', 'roles'].map((name) => `postgres-socket ${name}, to write`),
+      ].sort(),
+    );
   });
 
   it('restarts and checks the health of all that stays', () => {
-    const { migrate, logins, ...rest } = services();
-    expect([migrate?.restart, logins?.restart]).toEqual(['no', 'no']);
-    for (const [name, service] of Object.entries(rest)) {
+    const once = ['secrets', 'roles', 'migrate', 'keys', 'operator'];
+    for (const [name, service] of Object.entries(services())) {
+      if (once.includes(name)) {
+        expect(service.restart, name).toBe('no');
+        continue;
+      }
       expect(service.restart, name).toBe('unless-stopped');
       expect(service.healthcheck?.test?.length, name).toBeGreaterThan(1);
     }
@@ -71,13 +118,18 @@ describe.skipIf(isMissing)('docker-compose.yml', () => {
       expect(service.cap_add, name).toEqual(
         isServer ? ['CHOWN', 'DAC_OVERRIDE', 'FOWNER', 'SETGID', 'SETUID'] : undefined,
       );
+      expect(service.read_only, name).toBe(isServer ? undefined : true);
+      // Root without a capability owns the new volumes of the secrets, and nothing more.
+      expect(service.user, name).toBe({ secrets: '0:0', roles: 'postgres' }[name]);
     }
   });
 
   it('gives the processes only settings that they know', () => {
     const { api, worker } = services();
-    for (const name of Object.keys(api?.environment ?? {})) expect(settingNames.api).toContain(name);
-    for (const name of Object.keys(worker?.environment ?? {})) expect(settingNames.worker).toContain(name);
+    const settingsOf = (service?: Service) =>
+      Object.keys(service?.environment ?? {}).map((name) => name.replace(/_URL_FILE$/, '_URL'));
+    for (const name of settingsOf(api)) expect(settingNames.api).toContain(name);
+    for (const name of settingsOf(worker)) expect(settingNames.worker).toContain(name);
   });
 
   it('starts Prometheus and Grafana on demand only, with files of this repository that they cannot change', () => {
@@ -100,7 +152,8 @@ describe.skipIf(isMissing)('docker-compose.yml', () => {
 // Building the image takes a minute where its layers are not there yet.
 const UP_TIMEOUT_MS = 600_000;
 
-describe.skipIf(isMissing || inject('backend') !== 'docker')('docker compose up', () => {
+const hasDocker = hasCompose && inject('backend') === 'docker';
+needing('a Docker engine, with docker compose', hasDocker).describe('docker compose up', () => {
   const project = `highload-balance-test-${randomUUID().slice(0, 8)}`;
   let url: string;
   let compose: (...args: string[]) => Promise<string>;
@@ -111,17 +164,12 @@ describe.skipIf(isMissing || inject('backend') !== 'docker')('docker compose up'
     // An image of the test's own: the usual name may be in use.
     const image = { image: project };
     const own = path.join(folder, 'own.json');
-    await writeFile(own, JSON.stringify({ services: { migrate: image, keys: image, api: image, worker: image } }));
+    const ofImage = ['secrets', 'migrate', 'keys', 'operator', 'api', 'worker'];
+    await writeFile(own, JSON.stringify({ services: Object.fromEntries(ofImage.map((name) => [name, image])) }));
     const ports = await Promise.all([freePort(), freePort(), freePort(), freePort()]);
     const [PORT, POSTGRES_PORT, AMQP_PORT, MANAGEMENT_PORT] = ports.map(String);
-    const passwords = {
-      POSTGRES_PASSWORD: 'p1',
-      RABBITMQ_PASSWORD: 'p2',
-      API_POSTGRES_PASSWORD: 'p3',
-      WORKER_POSTGRES_PASSWORD: 'p4',
-    };
     const { PATH, HOME, DOCKER_HOST } = process.env;
-    const env = { PATH, HOME, DOCKER_HOST, PORT, POSTGRES_PORT, AMQP_PORT, MANAGEMENT_PORT, ...passwords };
+    const env = { PATH, HOME, DOCKER_HOST, PORT, POSTGRES_PORT, AMQP_PORT, MANAGEMENT_PORT };
     compose = async (...args) => {
       const command = ['compose', '-p', project, '-f', file, '-f', own, '--env-file', '/dev/null', ...args];
       return (await promisify(execFile)('docker', command, { env, timeout: UP_TIMEOUT_MS })).stdout;
@@ -133,6 +181,11 @@ describe.skipIf(isMissing || inject('backend') !== 'docker')('docker compose up'
   }, UP_TIMEOUT_MS);
   afterAll(cleanUp, UP_TIMEOUT_MS);
 
+  const psql = async (query: string) =>
+    (await compose('exec', '-T', 'postgres', 'psql', '-U', 'postgres', '-d', 'balance', '-tAc', query))
+      .trim()
+      .split('\n');
+
   it('serves who has a key, records, and proves it', async () => {
     expect((await send(url, 'GET', '/v1/accounts/alice')).status).toBe(401);
     const token = await compose('run', '--rm', 'keys', 'create', 'me', '--scopes', 'read,write,admin');
@@ -140,8 +193,11 @@ describe.skipIf(isMissing || inject('backend') !== 'docker')('docker compose up'
     await createAccount(url, 'alice', 5, headers);
     const entries = async () => (await send(url, 'GET', '/v1/accounts/alice/entries', undefined, headers)).body;
     await until('it is recorded', async () => (await entries()).ledgerVersion === 1);
-    expect((await entries()).entries).toMatchObject([{ amount: 5, actor: 'me' }]);
-    expect(await compose('run', '--rm', 'migrate', 'node', 'src/cli/verify.ts')).toMatch(/\nverified\n/);
+    expect((await entries()).entries).toMatchObject([
+      { amount: 5, actor: 'me' },
+      { type: 'account.opened', actor: 'me' },
+    ]);
+    expect(await compose('run', '--rm', 'operator', 'verify')).toMatch(/\nverified\n/);
   });
 
   it.each(['api', 'worker'])(
@@ -164,7 +220,67 @@ describe.skipIf(isMissing || inject('backend') !== 'docker')('docker compose up'
 
   it('lets neither API nor worker be the owner of the database', async () => {
     const users = `SELECT DISTINCT usename FROM pg_stat_activity WHERE application_name ~ '^highload-balance' ORDER BY 1`;
-    const psql = ['exec', '-T', 'postgres', 'psql', '-U', 'balance', '-tAc', users];
-    expect((await compose(...psql)).trim().split('\n')).toEqual(['balance_api_login', 'balance_worker_login']);
+    expect(await psql(users)).toEqual(['balance_api_login', 'balance_worker_login']);
+    const superusers = 'SELECT rolname FROM pg_roles WHERE rolsuper';
+    expect(await psql(superusers)).toEqual(['postgres']);
+    const owner = `SELECT pg_get_userbyid(relowner) FROM pg_class WHERE relname = 'ledger'`;
+    expect(await psql(owner)).toEqual(['balance']);
+  });
+
+  it('lets a subscriber of this machine in by what it shows, and with nothing else', async () => {
+    const url = (await compose('run', '--rm', 'secrets', 'show', 'subscriber')).trim();
+    const connection = await amqp.connect(url);
+    await connection.close();
+    for (const user of ['guest:guest', 'balance:balance', 'subscriber:subscriber', 'operator:operator']) {
+      const guessed = new URL(url);
+      [guessed.username, guessed.password] = user.split(':') as [string, string];
+      await expect(amqp.connect(guessed.href), user).rejects.toThrow(/ACCESS.REFUSED/);
+    }
+  });
+
+  it('comes up again with the same secrets after its servers were killed', async () => {
+    const show = () => compose('run', '--rm', 'secrets', 'show', 'management');
+    const before = await show();
+    await compose('kill', 'postgres', 'rabbitmq');
+    await compose('up', '--detach', '--wait', '--no-build');
+    expect(await show()).toBe(before);
+    expect(await compose('run', '--rm', 'operator', 'verify')).toMatch(/\nverified\n/);
+  });
+
+  it('takes new passwords everywhere once the kept ones are gone', async () => {
+    const show = () => compose('run', '--rm', 'secrets', 'show', 'subscriber');
+    const before = (await show()).trim();
+    await compose('down', '--timeout', '10');
+    await promisify(execFile)('docker', ['volume', 'rm', `${project}_kept-secrets`]);
+    await compose('up', '--detach', '--wait', '--no-build');
+    const after = (await show()).trim();
+    expect(after).not.toBe(before);
+    await (await amqp.connect(after)).close();
+    await expect(amqp.connect(before)).rejects.toThrow(/ACCESS.REFUSED/);
+    expect(await compose('run', '--rm', 'operator', 'verify')).toMatch(/\nverified\n/);
+  });
+
+  it('has an image without what starts everything on one machine, of a user that a platform can tell from root', async () => {
+    expect((await compose('exec', '-T', 'api', 'ls', 'src')).trim().split('\n')).toEqual([
+      'api',
+      'cli',
+      'compose',
+      'shared',
+      'worker',
+    ]);
+    expect(await compose('run', '--rm', 'operator', '--help')).not.toMatch(/^ {2}start /m);
+    const { stdout } = await promisify(execFile)('docker', [
+      'image',
+      'inspect',
+      '--format',
+      '{{.Config.User}}',
+      project,
+    ]);
+    expect(stdout.trim()).toBe('1000:1000');
+  });
+
+  it('keeps the broker out of the network of the database', async () => {
+    const look = 'getent hosts postgres || echo unknown';
+    expect((await compose('exec', '-T', 'rabbitmq', 'sh', '-c', look)).trim()).toBe('unknown');
   });
 });

@@ -12,6 +12,7 @@ import {
   send,
   startApiHere,
   startWorkerHere,
+  untilReady,
   verified,
 } from '../harness.ts';
 
@@ -36,6 +37,7 @@ beforeAll(async () => {
     (await startApiHere(database, broker, { ...settings, RELAY: 'off' })).url,
   ];
   await startWorkerHere(database, broker);
+  await Promise.all(urls.map(untilReady));
 });
 afterAll(cleanUp);
 

@@ -1,9 +1,8 @@
 // How a connection begins: each setting, environment variable and form of the URL that was seen to do harm, alone.
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { type AddressInfo, createServer } from 'node:net';
-import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
@@ -16,6 +15,7 @@ import {
   createAccount,
   createBroker,
   createDatabase,
+  createFolder,
   type Database,
   drained,
   environmentOf,
@@ -27,6 +27,7 @@ import {
   startWorkerHere,
   subscribe,
   until,
+  withParameter,
 } from '../harness.ts';
 
 let database: Database;
@@ -156,14 +157,13 @@ describe('the shell', () => {
     other.searchParams.set('options', '-c search_path=app2');
     await migrate(other.href);
     const environment = { ...environmentOf(database, createBroker()), PGOPTIONS: '-c search_path=app2', LANES: '1' };
-    const { child, output } = await spawnProcess('api', { ...environment, PORT: '0' });
-    await until('it has said its port', () => /"port":\d+/.test(output()));
-    const url = `http://127.0.0.1:${/"port":(\d+)/.exec(output())?.[1]}`;
+    const api = await spawnProcess('api', { ...environment, PORT: '0' });
+    const url = api.url();
     await createAccount(url, 'alice');
     expect((await send(url, 'POST', '/v1/balance-updates', { accountId: 'alice', amount: 1 })).status).toBe(200);
     const rows = async (schema: string) => (await database.pool.query(`SELECT FROM ${schema}.account`)).rowCount;
     expect([await rows('public'), await rows('app2')]).toEqual([1, 0]);
-    child.kill();
+    api.child.kill();
   });
 });
 
@@ -233,8 +233,7 @@ describe('a connection', () => {
     vi.stubEnv('PGPASSWORD', 'from elsewhere');
     await login();
     vi.unstubAllEnvs();
-    const folder = mkdtempSync(path.join(tmpdir(), 'highload-balance-test-'));
-    onCleanUp(async () => rmSync(folder, { recursive: true }));
+    const folder = await createFolder();
     const file = path.join(folder, 'passwords');
     writeFileSync(file, `*:*:*:${role}:from elsewhere\n`, { mode: 0o600 });
     vi.stubEnv('PGPASSFILE', file);
@@ -283,7 +282,7 @@ describe('the URL', () => {
     'chooses the schema of everything with %s',
     async (parameter) => {
       await database.pool.query('CREATE SCHEMA app2');
-      const theirs = { ...database, url: `${database.url}?${parameter}` };
+      const theirs = { ...database, url: withParameter(database.url, parameter) };
       await migrate(theirs.url);
       const broker = createBroker();
       const { url } = await startApiHere(theirs, broker);

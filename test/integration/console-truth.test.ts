@@ -10,6 +10,7 @@ import {
   startDisposablePostgres,
 } from '../backends.ts';
 import { hasBrowser, openBrowser } from '../browser.ts';
+import { pixelsOf } from '../console-page.ts';
 import { type Watcher, watch } from '../console-watcher.ts';
 import {
   type Broker,
@@ -48,9 +49,10 @@ it('says that no worker takes events, how many wait for one, and that it has com
   await createAccount(url, 'alice');
   const watcher = await watch(url, {});
   for (let update = 0; update < 5; update += 1) await credit(url);
-  await until('they wait', () => now(watcher)?.ledgerQueue?.waiting === 6); // and the opening
+  await until('the ledger lacks them', () => now(watcher)?.figures?.pending === 6); // and the opening
+  await until('they wait', () => (now(watcher)?.ledgerQueue?.waiting ?? 0) > 0);
   expect(now(watcher)).toMatchObject({ broker: 'connected', ledgerQueue: { consumers: 0 } });
-  await until('the ledger lacks them', () => now(watcher)?.figures?.pending === 6);
+  expect(now(watcher)?.ledgerQueue?.waiting).toBeLessThanOrEqual(6); // messages, each with some of them
   await startWorkerHere(database, broker);
   await until('a worker has taken them', () => {
     const { ledgerQueue, figures } = now(watcher) ?? {};
@@ -91,14 +93,7 @@ it('ends the stream of a key that is revoked, and of no other', async () => {
 
 it('tells what all processes behind the port do together, also when one of them is replaced', async () => {
   const cluster = await spawnProcess('api', environmentOf(database, broker, { API_PROCESSES: '2' }));
-  const started = () =>
-    cluster
-      .output()
-      .split('\n')
-      .filter((line) => line.includes('"api started"'))
-      .map((line) => JSON.parse(line) as { pid: number; port: number });
-  await until('both listen', () => started().length === 2);
-  const url = `http://127.0.0.1:${started()[0]?.port}`;
+  const url = cluster.url();
   await createAccount(url, 'alice');
   const watcher = await watch(url, {});
   await until('its first figures are there', () => now(watcher)?.figures?.accepted === 0);
@@ -115,7 +110,7 @@ it('tells what all processes behind the port do together, also when one of them 
   expect(Math.abs(accepted() - 4000)).toBeLessThan(200); // its clock has milliseconds
   expect(now(watcher)).toMatchObject({ processes: 2, problem: null });
   const instance = now(watcher)?.instance ?? '';
-  const other = started().find(({ pid }) => !instance.endsWith(` ${pid}`));
+  const other = cluster.lines('api started').find(({ pid }) => !instance.endsWith(` ${pid}`));
   process.kill(other?.pid as number, 'SIGKILL');
   await until('it says why there are no figures', () => watcher.live.some(({ problem }) => problem !== null));
   await until('there are figures again', () => now(watcher)?.figures?.accepted === 0);
@@ -207,8 +202,9 @@ describe('with servers of its own', () => {
     expect(now(watcher)).toMatchObject({ database: 'ok', ledgerQueue: null, figures: { link: 'disconnected' } });
     await page?.locator('#broker', { hasText: 'disconnected' }).waitFor();
     await page?.locator('#worker', { hasText: 'not known' }).waitFor();
-    await page?.locator('#events-note', { hasText: 'RabbitMQ is away' }).waitFor();
-    await page?.locator('#pending', { hasText: '3' }).waitFor();
+    await page?.locator('#events-note', { hasText: 'RabbitMQ is down' }).waitFor();
+    await page?.locator('#lag-note', { hasText: /^3 changes not in it yet, longer than usual$/ }).waitFor();
+    expect(await page?.locator('#ledger-tile').getAttribute('class')).toBe(page && 'tile warn');
     expect(await page?.locator('#stale').isVisible()).toBe(page && false);
 
     await ownBroker.start();
@@ -218,6 +214,7 @@ describe('with servers of its own', () => {
       120_000,
     );
     await page?.locator('#broker', { hasText: /^connected$/ }).waitFor();
+    await page?.locator('#ledger-tile.good').waitFor();
     // What waited may have been published before the console had its new queue: what comes from now on is shown.
     await until('it shows events again', async () => {
       await credit(url);
@@ -231,13 +228,21 @@ describe('with servers of its own', () => {
     await createAccount(url, 'alice', 5);
     const watcher = await watch(url, {});
     await until('all is well', () => now(watcher)?.database === 'ok' && now(watcher)?.figures?.pending === 2);
+    const browser = hasBrowser ? await openBrowser() : undefined;
+    onCleanUp(async () => browser?.close());
+    const page = await browser?.newPage();
+    await page?.goto(`${url}/console`);
+    await page?.locator('#database-tile.good').waitFor();
     await ownPostgres.kill();
-    await until('it is told', () => now(watcher)?.database === 'unavailable');
+    await until('it is told', () => /^unavailable: ./.test(now(watcher)?.database ?? ''));
     await until('the rest is not known', () => now(watcher)?.figures?.pending === null);
     await until('a refusal is told', async () => {
       expect((await credit(url)).status).toBe(503);
       return (now(watcher)?.figures?.refused ?? 0) > 0;
     });
+    if (page) await until('a line of what is refused', async () => (await pixelsOf(page, 'rate-plot', 'bad')) > 0);
+    await page?.locator('#database-tile.bad').waitFor();
+    expect(await page?.locator('#lag').innerText()).toBe(page && 'not known');
     await ownPostgres.start();
     await until('all is well again', () => now(watcher)?.database === 'ok' && now(watcher)?.figures?.pending === 2);
   });

@@ -3,8 +3,9 @@
 import { readdir } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Browser, Page } from 'playwright-core';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { hasBrowser, openBrowser } from '../browser.ts';
+import { type ConsolePages, consolePages, pixelsOf } from '../console-page.ts';
 import { type Watcher, watch } from '../console-watcher.ts';
 import {
   type Broker,
@@ -19,6 +20,7 @@ import {
   startWorkerHere,
   until,
 } from '../harness.ts';
+import { needing } from '../needing.ts';
 
 const UPDATES = '/v1/balance-updates';
 
@@ -47,7 +49,10 @@ describe('the stream', () => {
     expect((await send(url, 'GET', '/console/stream')).body.code).toBe('unauthorized');
     const writer = (await createApiKey(database, 'writer', ['write'])).headers;
     expect((await send(url, 'GET', '/console/stream', undefined, writer)).body.code).toBe('forbidden');
-    const page = await fetch(`${url}/console`);
+    const first = await fetch(url, { redirect: 'manual' });
+    expect({ status: first.status, to: first.headers.get('location') }).toEqual({ status: 302, to: 'console' });
+    const page = await fetch(url);
+    expect(page.url).toBe(`${url}/console`);
     expect(page.status).toBe(200);
     expect(page.headers.get('content-security-policy')).toContain("default-src 'none'");
     const files = [...(await page.text()).matchAll(/(?:src|href)="(console\/[^"]+)"/g)].map(
@@ -219,7 +224,7 @@ describe('an account is verified over HTTP', () => {
     await database.pool.query(`UPDATE account SET balance = 16 WHERE account_id = 'mallory'`);
     expect(await verification()).toMatchObject({
       verified: false,
-      problems: ['the balance is 16, the amounts of the entries add up to 15'],
+      problems: ['the balance is 16, but the amounts of the entries add up to 15'],
     });
     await database.pool.query(`UPDATE account SET balance = 15 WHERE account_id = 'mallory'`);
   });
@@ -236,291 +241,276 @@ describe('an account is verified over HTTP', () => {
   });
 });
 
-if (!hasBrowser)
-  console.warn(
-    'SKIPPED: the console in a browser. Install Chromium (apt-get install chromium), or name it in CHROMIUM.',
-  );
+needing('Chromium: apt-get install chromium, or name it in CHROMIUM', hasBrowser).describe(
+  'the page in a browser',
+  () => {
+    let browser: Browser;
+    let pages: ConsolePages;
 
-describe.skipIf(!hasBrowser)('the page in a browser', () => {
-  let browser: Browser;
-  const problems: string[] = [];
-
-  beforeAll(async () => {
-    browser = await openBrowser();
-  });
-  afterAll(() => browser?.close());
-
-  async function open(path = '/console', withToken: string | null = token): Promise<Page> {
-    const context = await browser.newContext({ viewport: { width: 1200, height: 900 } });
-    const page = await context.newPage();
-    page.on('pageerror', (error) => problems.push(error.message));
-    page.on('console', (message) => {
-      if (message.type() === 'error' && !/status of 40[0149]/.test(message.text())) problems.push(message.text());
+    beforeAll(async () => {
+      browser = await openBrowser();
+      pages = consolePages(browser, url);
     });
-    page.on('request', (request) => {
-      if (!request.url().startsWith(url)) problems.push(`asked ${request.url()}`);
-    });
-    await page.goto(url + path);
-    if (withToken) {
-      await page.getByLabel('Key', { exact: true }).fill(withToken);
-      await page.getByRole('button', { name: 'Use it' }).click();
+    afterAll(() => browser?.close());
+
+    const open = (place = '') => pages.open(place, token);
+    const headingsOf = (page: Page, body: string) => page.locator(`table:has(#${body}) th`).count();
+    const cellsOf = (page: Page, body: string) => page.locator(`#${body} tr`).first().locator('td').count();
+    const text = (page: Page, id: string) => page.locator(`#${id}`).innerText();
+
+    it('asks for a key, says what is wrong with one, and takes one that is right', async () => {
+      const page = await pages.open('#account=alice', null);
+      await page.getByRole('heading', { name: 'API key' }).waitFor();
+      expect(await text(page, 'key-problem')).toBe(''); // nothing was done wrong
+      await page.keyboard.press('Escape');
+      expect(await text(page, 'link')).toBe('no API key');
+      expect(await text(page, 'stale')).toBe('The service needs an API key to show anything. Nothing is known yet.');
+      expect(await text(page, 'account-problem')).toBe('');
+      await page.getByRole('button', { name: 'API key' }).click();
+      await page.getByLabel('Key', { exact: true }).fill('nonsense');
+      await page.keyboard.press('Enter');
+      await page.locator('#key-problem', { hasText: 'is unknown' }).waitFor();
+      await page.getByLabel('Key', { exact: true }).fill(token);
+      await page.keyboard.press('Enter');
       await page.locator('#link', { hasText: /^connected$/ }).waitFor();
-      await page.locator('#broker', { hasText: /^connected$/ }).waitFor(); // and sees what is published from now on
-    }
-    return page;
-  }
-  const headingsOf = (page: Page, body: string) => page.locator(`table:has(#${body}) th`).count();
-  const cellsOf = (page: Page, body: string) => page.locator(`#${body} tr`).first().locator('td').count();
-  const text = (page: Page, id: string) => page.locator(`#${id}`).innerText();
-
-  it('asks for a key, says what is wrong with one, and takes one that is right', async () => {
-    const page = await open('/console', null);
-    await page.getByRole('heading', { name: 'API key' }).waitFor();
-    await page.getByLabel('Key', { exact: true }).fill('nonsense');
-    await page.keyboard.press('Enter');
-    await page.locator('#key-problem', { hasText: 'not known here' }).waitFor();
-    await page.getByLabel('Key', { exact: true }).fill(token);
-    await page.keyboard.press('Enter');
-    await page.locator('#link', { hasText: /^connected$/ }).waitFor();
-    await page.context().close();
-  });
-
-  it('shows figures and events of what happens, and takes text as text', async () => {
-    const page = await open();
-    const hostile = '<img src=x onerror=document.title=1>';
-    let sending = true;
-    const load = (async () => {
-      while (sending) await Promise.all([credit(7, hostile), credit(8), credit(-1_000_000)]);
-    })();
-    await until('it shows accepted updates', async () => Number((await text(page, 'accepted')).replace(',', '')) > 5);
-    expect(Number((await text(page, 'declined')).replace(',', ''))).toBeGreaterThan(2);
-    expect(Number(await text(page, 'p99'))).toBeGreaterThan(0);
-    expect(await text(page, 'database')).toBe('ready');
-    expect(await text(page, 'broker')).toBe('connected');
-    await page.locator('#events tr', { hasText: hostile }).first().waitFor();
-    await page
-      .locator('#events tr', { hasText: /^alice[\d,]+balance\.credited\+7/ })
-      .first()
-      .waitFor();
-    expect(await cellsOf(page, 'events')).toEqual(await headingsOf(page, 'events'));
-    await until('it shows the newest twenty', async () => (await page.locator('#events tr').count()) === 20);
-    expect(await page.title()).toBe('highload-balance console');
-    expect(await page.locator('#rate-plot canvas').count()).toBe(1);
-    sending = false;
-    await load;
-    await page.context().close();
-  });
-
-  it('finds an account, and shows its balance, entries, proof and head', async () => {
-    await send(url, 'POST', '/v1/accounts', { id: 'bob-1', asset: 'POINTS' }, key);
-    for (const amount of [100, -30, 55]) await send(url, 'POST', UPDATES, { accountId: 'bob-1', amount }, key);
-    await drained(database);
-    const head = async () => (await send(url, 'GET', '/v1/accounts/bob-1/chain-head', undefined, key)).body;
-    await until('it has its hashes', async () => (await head()).version === 3);
-    const page = await open();
-    await page.getByLabel('Account id, or its beginning').pressSequentially('bob');
-    await page.locator('#found option[value="bob-1"]').waitFor({ state: 'attached' });
-    await page.getByLabel('Account id, or its beginning').fill('bob-1');
-    await page.keyboard.press('Enter');
-    await page.locator('#account-balance', { hasText: '125' }).waitFor();
-    expect(await page.locator('#entries tr').count()).toBe(4);
-    expect(await cellsOf(page, 'entries')).toBe(await headingsOf(page, 'entries'));
-    const entries = await page.locator('#entries tr').allInnerTexts();
-    expect(entries[0]).toMatch(/^3\s+balance\.credited\s+\+55\s+125\s+0\s+operator/);
-    expect(entries[1]).toMatch(/^2\s+balance\.debited\s+-30\s+70\s+0\s+operator/);
-    expect(entries[3]).toMatch(/^0\s+account\.opened\s+0\s+0\s+0\s+operator/);
-    expect(await text(page, 'account-asset')).toBe('POINTS');
-    expect(await text(page, 'account-ledger')).toBe('3 in the ledger');
-    await page.locator('#verified', { hasText: 'yes' }).waitFor();
-    expect(await text(page, 'head')).toBe(`version 3: ${(await head()).hash}`);
-    expect(await text(page, 'plot-note')).toBe('all 4 entries');
-    expect(await page.locator('#holds-view').isVisible()).toBe(false);
-    const hold = { holdId: 'ticket', amount: 25, expiresInSeconds: 3600 };
-    await send(url, 'POST', '/v1/accounts/bob-1/holds', hold, key);
-    await page.getByRole('button', { name: 'Read again' }).click();
-    await page.locator('#account-available', { hasText: '100' }).waitFor();
-    expect(await text(page, 'account-held')).toBe('25 held');
-    expect(await text(page, 'holds-note')).toBe('Active holds');
-    expect(await cellsOf(page, 'holds')).toBe(await headingsOf(page, 'holds'));
-    expect(await page.locator('#holds tr').allInnerTexts()).toEqual([expect.stringMatching(/^ticket\s+25\s+0\s/)]);
-    await page.getByLabel('Account id, or its beginning').fill('nobody');
-    await page.keyboard.press('Enter');
-    await page.locator('#account-problem', { hasText: 'no such account' }).waitFor();
-    expect(await page.locator('#account-view').isVisible()).toBe(false);
-    await page.context().close();
-  });
-
-  it('shows the opening of an account as it happens, and an account without an entry yet', async () => {
-    const page = await open();
-    const blocker = await database.pool.connect();
-    await blocker.query('BEGIN; LOCK TABLE ledger IN EXCLUSIVE MODE'); // the worker has to wait
-    await send(url, 'POST', '/v1/accounts', { id: 'new-1', overdraftLimit: 50 }, key);
-    await page.locator('#events tr', { hasText: /^new-10account\.opened00/ }).waitFor();
-    await page.getByLabel('Account id, or its beginning').fill('new-1');
-    await page.keyboard.press('Enter');
-    await page.locator('#account-limit', { hasText: '50' }).waitFor();
-    expect(await text(page, 'account-ledger')).toBe('none in the ledger yet');
-    expect(await text(page, 'head')).toBe('none yet');
-    expect(await text(page, 'plot-note')).toBe('all 0 entries');
-    expect(await page.locator('#entries tr').count()).toBe(0);
-    await page.locator('#verified', { hasText: 'yes' }).waitFor();
-    await blocker.query('COMMIT');
-    blocker.release();
-    await send(url, 'PATCH', '/v1/accounts/new-1', { status: 'frozen' }, key);
-    await page.locator('#events tr', { hasText: /^new-11account\.changed00/ }).waitFor();
-    await drained(database);
-    await page.getByRole('button', { name: 'Read again' }).click();
-    await page.locator('#entries tr', { hasText: 'account.changed' }).waitFor();
-    expect([await text(page, 'account-status'), await text(page, 'account-version')]).toEqual(['frozen', '1']);
-    await page.context().close();
-  });
-
-  it('posts an update, and shows answer, event and entry of it', async () => {
-    const page = await open();
-    const form = page.getByRole('form', { name: 'Update' });
-    await form.getByRole('textbox', { name: 'Account', exact: true }).fill('alice');
-    await form.getByLabel('Amount, minor units').fill('42');
-    await form.getByRole('button', { name: 'Post' }).click();
-    const steps = page.locator('#steps > li');
-    await steps.filter({ hasText: 'Answer: 200' }).waitFor();
-    await steps.filter({ hasText: 'Event, as subscribers get it' }).waitFor();
-    await steps.filter({ hasText: 'recorded' }).waitFor();
-    const { version, balance } = (await send(url, 'GET', '/v1/accounts/alice', undefined, key)).body;
-    for (const step of ['Answer: 200', 'Event, as subscribers', 'Ledger entry']) {
-      const shown = JSON.parse(await steps.filter({ hasText: step }).locator('pre').innerText());
-      expect(shown.data ?? shown).toMatchObject({ version, balance, amount: 42 });
-    }
-    await form.getByLabel('Amount, minor units').fill('-99999999');
-    await form.getByRole('button', { name: 'Post' }).click();
-    await steps.filter({ hasText: 'insufficient_funds' }).waitFor();
-    expect(await steps.count()).toBe(2);
-    await page.context().close();
-  });
-
-  it('makes a transfer, with the keyboard alone, and follows each leg', async () => {
-    for (const id of ['try-a', 'try-b']) await send(url, 'POST', '/v1/accounts', { id }, key);
-    await send(url, 'POST', UPDATES, { accountId: 'try-a', amount: 500 }, key);
-    const page = await open();
-    const steps = page.locator('#steps > li');
-    const form = page.getByRole('form', { name: 'Transfer' });
-    await form.getByLabel('From').focus();
-    for (const typed of ['try-a', 'try-b', '120', 'rent']) {
-      await page.keyboard.press('ControlOrMeta+A');
-      await page.keyboard.type(typed);
-      await page.keyboard.press('Tab');
-    }
-    await page.keyboard.press('Enter'); // on the button that comes next
-    for (const done of ['Answer: 200', 'Event of try-a, as', 'Event of try-b, as']) {
-      await steps.filter({ hasText: done }).waitFor();
-    }
-    await until('both entries are there', async () => (await steps.filter({ hasText: 'recorded' }).count()) === 2);
-    const shown = async (step: string) => JSON.parse(await steps.filter({ hasText: step }).locator('pre').innerText());
-    const { transferId } = await shown('Answer: 200');
-    const both = { transferId, reference: 'rent' };
-    expect(await shown('Ledger entry of try-a')).toMatchObject({ ...both, amount: -120, balance: 380 });
-    expect(await shown('Ledger entry of try-b')).toMatchObject({ ...both, amount: 120, balance: 120 });
-    expect((await shown('Event of try-b')).data).toMatchObject({ ...both, amount: 120 });
-    expect(await steps.first().innerText()).toMatch(/POST \/v1\/transfers\s+Idempotency-Key: \S+/);
-    await form.getByLabel('To').fill('try-nobody');
-    await form.getByRole('button', { name: 'Transfer' }).click();
-    await steps.filter({ hasText: 'account_not_found' }).waitFor();
-    await page.context().close();
-  });
-
-  it('places a hold, captures a part of it for another account, and releases the rest', async () => {
-    for (const id of ['hold-a', 'hold-b']) await send(url, 'POST', '/v1/accounts', { id }, key);
-    await send(url, 'POST', UPDATES, { accountId: 'hold-a', amount: 500 }, key);
-    const page = await open();
-    const steps = page.locator('#steps > li');
-    const shown = async (step: string) => JSON.parse(await steps.filter({ hasText: step }).locator('pre').innerText());
-    const placing = page.getByRole('form', { name: 'Hold sets money aside' });
-    await placing.getByRole('textbox', { name: 'Account', exact: true }).fill('hold-a');
-    await placing.getByLabel('Hold id').fill('seat 12');
-    await placing.getByLabel('Amount').fill('200');
-    await placing.getByRole('button', { name: 'Place' }).click();
-    await steps.filter({ hasText: 'invalid_request' }).waitFor();
-    await placing.getByLabel('Hold id').fill('seat:12');
-    await placing.getByRole('button', { name: 'Place' }).click();
-    await steps.filter({ hasText: 'Answer: 201' }).waitFor();
-    await steps.filter({ hasText: 'Event, as subscribers get it' }).waitFor();
-    await steps.filter({ hasText: 'recorded' }).waitFor();
-    expect(await steps.first().innerText()).not.toContain('Idempotency-Key');
-    expect(await shown('Ledger entry')).toMatchObject({
-      type: 'hold.placed',
-      heldChange: 200,
-      hold: { id: 'seat:12' },
-    });
-    expect((await shown('Event, as')).data.hold.expiresAt).toBe((await shown('Answer: 201')).expiresAt);
-
-    await placing.getByRole('button', { name: 'Place' }).click(); // the same again
-    await steps.filter({ hasText: 'Answer: 200' }).waitFor();
-    expect(await steps.count()).toBe(2);
-
-    const ending = page.getByRole('form', { name: 'Capture or release this hold' });
-    await ending.getByLabel('Amount').fill('201');
-    await ending.getByRole('button', { name: 'Capture' }).click();
-    await steps.filter({ hasText: 'hold_amount_exceeded' }).waitFor();
-    await send(url, 'POST', '/v1/accounts/hold-a/holds/seat:12/capture', { amount: 20, final: false }, key);
-    await ending.getByLabel('Amount').fill('30');
-    await ending.getByRole('button', { name: 'Release' }).click();
-    await steps.filter({ hasText: 'Answer: 200' }).waitFor();
-    await steps.filter({ hasText: 'recorded' }).waitFor();
-    expect(await shown('Ledger entry')).toMatchObject({ type: 'hold.released', heldChange: -30, held: 150 });
-    await ending.getByLabel('Amount').fill('');
-    await ending.getByLabel('Capture to account').fill('hold-b');
-    await ending.getByRole('button', { name: 'Capture' }).click();
-    await until('both entries are there', async () => (await steps.filter({ hasText: 'recorded' }).count()) === 2);
-    expect(await shown('Ledger entry of hold-a')).toMatchObject({ amount: -150, balance: 330, held: 0 });
-    expect(await shown('Ledger entry of hold-b')).toMatchObject({ amount: 150, balance: 150 });
-    await ending.getByRole('button', { name: 'Release' }).click();
-    await steps.filter({ hasText: 'hold_closed' }).waitFor();
-    await page.context().close();
-  });
-
-  it('has a label for each field, also where it is tried', async () => {
-    const page = await open();
-    const unnamed = await page
-      .locator('#try input')
-      .evaluateAll((inputs) =>
-        (inputs as unknown as { labels: unknown[]; id: string }[])
-          .filter(({ labels }) => labels.length !== 1)
-          .map(({ id }) => id),
+      await page.locator('#account-balance', { hasText: /\d/ }).waitFor(); // what was asked for before
+      expect(await page.locator('#stale').isVisible()).toBe(false);
+      await page.getByRole('button', { name: 'API key' }).click();
+      expect(await text(page, 'caller')).toBe(
+        'In use: the key of operator, for read, write, and admin, of all accounts.',
       );
-    expect(unnamed).toEqual([]);
-    await page.context().close();
-  });
+      await page.getByRole('button', { name: 'Forget the present one' }).click();
+      await page.locator('#link', { hasText: 'no API key' }).waitFor();
+      await page.context().close();
+    });
 
-  it('fits a phone', async () => {
-    const page = await open();
-    await page.setViewportSize({ width: 360, height: 740 });
-    await page.getByLabel('Account id, or its beginning').fill('alice');
-    await page.keyboard.press('Enter');
-    await page.locator('#entries tr').first().waitFor();
-    const form = page.getByRole('form', { name: 'Transfer' });
-    await form.getByLabel('From').fill('alice');
-    await form.getByLabel('To').fill('x'.repeat(64));
-    await form.getByRole('button', { name: 'Transfer' }).click();
-    await page.locator('#steps > li', { hasText: 'account_not_found' }).waitFor();
-    const [content, screen] = (await page.evaluate('[document.documentElement.scrollWidth, innerWidth]')) as [
-      number,
-      number,
-    ];
-    expect(content).toBeLessThanOrEqual(screen);
-    await page.context().close();
-  });
+    it('shows no line of what does not happen, and the values of the lines in their legends', async () => {
+      const page = await open();
+      await until('it is idle', async () => (await text(page, 'accepted')) === '0');
+      await page.locator('#rate-plot + .legend', { hasText: 'accepted 0declined 0refused 0' }).waitFor();
+      await until('a line is drawn', async () => (await pixelsOf(page, 'rate-plot', 'accent')) > 0);
+      expect([await pixelsOf(page, 'rate-plot', 'bad'), await pixelsOf(page, 'rate-plot', 'second')]).toEqual([0, 0]);
+      for (let declined = 0; declined < 10; declined += 1) await credit(-1_000_000);
+      await until('the line of declined ones', async () => (await pixelsOf(page, 'rate-plot', 'second')) > 0);
+      expect(await pixelsOf(page, 'rate-plot', 'bad')).toBe(0);
+      await page.locator('#rate-plot .u-over').hover();
+      await page.locator('figure:has(#time-plot) .at', { hasText: /:/ }).waitFor(); // one pointer for all
+      await page.context().close();
+    });
 
-  it('says when what it shows is not live any more', async () => {
-    const { url: leaving, stop } = await startApiHere(database, broker, { RELAY: 'off' });
-    const page = await browser.newPage();
-    await page.goto(`${leaving}/console`);
-    await page.locator('#link', { hasText: /^connected$/ }).waitFor();
-    await stop();
-    await page.locator('#stale', { hasText: 'Disconnected since' }).waitFor();
-    expect(await text(page, 'link')).toBe('disconnected');
-    await page.close();
-  });
+    it('shows figures and events of what happens, and takes text as text', async () => {
+      const page = await open();
+      const hostile = '<img src=x onerror=document.title=1>';
+      let sending = true;
+      const load = (async () => {
+        while (sending) await Promise.all([credit(7, hostile), credit(8), credit(-1_000_000)]);
+      })();
+      onTestFinished(async () => {
+        sending = false;
+        await load;
+      });
+      await until('it shows accepted updates', async () => Number((await text(page, 'accepted')).replace(',', '')) > 5);
+      expect(Number((await text(page, 'declined')).replace(',', ''))).toBeGreaterThan(2);
+      expect(await text(page, 'p99')).toMatch(/^[\d.]+ m?s$/);
+      expect(await text(page, 'database')).toBe('ready');
+      expect(await text(page, 'broker')).toBe('connected');
+      await page.locator('#events tr', { hasText: hostile }).first().waitFor();
+      await page
+        .locator('#events tr', { hasText: /^alice[\d,]+balance\.credited\+7/ })
+        .first()
+        .waitFor();
+      expect(await cellsOf(page, 'events')).toEqual(await headingsOf(page, 'events'));
+      await until('it shows the newest twenty', async () => (await page.locator('#events tr').count()) === 20);
+      expect(await page.title()).toBe('highload-balance console');
+      expect(await page.locator('#rate-plot canvas').count()).toBe(1);
+      await page.locator('#events').hover(); // a link that moved away could not be followed
+      await page.locator('#events-held').waitFor();
+      const [held] = await page.locator('#events tr').allInnerTexts();
+      await delay(600);
+      expect((await page.locator('#events tr').allInnerTexts())[0]).toBe(held);
+      await page.context().close();
+    });
 
-  it('asks nobody else, and reports no error', () => {
-    expect(problems).toEqual([]);
-  });
-});
+    it('finds an account, and shows its balance, entries, proof and head', async () => {
+      await send(url, 'POST', '/v1/accounts', { id: 'bob-1', asset: 'POINTS' }, key);
+      for (const amount of [100, -30, 55]) await send(url, 'POST', UPDATES, { accountId: 'bob-1', amount }, key);
+      await drained(database);
+      const head = async () => (await send(url, 'GET', '/v1/accounts/bob-1/chain-head', undefined, key)).body;
+      await until('it has its hashes', async () => (await head()).version === 3);
+      const page = await open('#account=bob-1');
+      await page.locator('#account-balance', { hasText: '125' }).waitFor();
+      expect(await page.locator('#entries tr').count()).toBe(4);
+      expect(await cellsOf(page, 'entries')).toBe(await headingsOf(page, 'entries'));
+      const entries = await page.locator('#entries tr').allInnerTexts();
+      expect(entries[0]).toMatch(/^3\s+balance\.credited\s+\+55\s+125\s+0\s+operator/);
+      expect(entries[1]).toMatch(/^2\s+balance\.debited\s+-30\s+70\s+0\s+operator/);
+      expect(entries[3]).toMatch(/^0\s+account\.opened\s+0\s+0\s+0\s+operator/);
+      expect(await text(page, 'account-asset')).toBe('POINTS');
+      expect(await text(page, 'account-ledger')).toBe('3 in the ledger');
+      await page.locator('#verified', { hasText: 'yes' }).waitFor();
+      expect(await text(page, 'head')).toBe(`version 3: ${(await head()).hash}`);
+      expect(await text(page, 'plot-note')).toBe('all 4 entries');
+      expect(await page.locator('#holds-view').isVisible()).toBe(false);
+      const hold = { holdId: 'ticket', amount: 25, expiresInSeconds: 3600 };
+      await send(url, 'POST', '/v1/accounts/bob-1/holds', hold, key);
+      await page.getByRole('button', { name: 'Read again' }).click();
+      await page.locator('#account-available', { hasText: '100' }).waitFor();
+      expect(await text(page, 'account-held')).toBe('25 held');
+      expect(await cellsOf(page, 'holds')).toBe(await headingsOf(page, 'holds'));
+      expect(await page.locator('#holds tr').allInnerTexts()).toEqual([
+        expect.stringMatching(/^ticket\s+25\s+0\s.*in 1 hour/),
+      ]);
+      await page.goto(`${url}/console#account=nobody`);
+      await page.locator('#account-problem', { hasText: 'no such account' }).waitFor();
+      expect(await page.locator('#account-view').isVisible()).toBe(false);
+      await page.context().close();
+    });
+
+    it('shows the opening of an account as it happens, and an account without an entry yet', async () => {
+      const page = await open();
+      const blocker = await database.pool.connect();
+      await blocker.query('BEGIN; LOCK TABLE ledger IN EXCLUSIVE MODE'); // the worker has to wait
+      await send(url, 'POST', '/v1/accounts', { id: 'new-1', overdraftLimit: 50 }, key);
+      await page.locator('#events tr', { hasText: /^new-10account\.opened00/ }).waitFor();
+      await page.locator('#events a', { hasText: 'new-1' }).click();
+      await page.locator('#account-limit', { hasText: '50' }).waitFor();
+      expect(await text(page, 'account-ledger')).toBe('none in the ledger yet');
+      expect(await text(page, 'head')).toBe('none yet');
+      expect(await text(page, 'plot-note')).toBe('all 0 entries');
+      expect(await page.locator('#entries tr').count()).toBe(0);
+      expect(await text(page, 'entries-note')).toBe('No entry is in the ledger yet.');
+      await page.locator('#verified', { hasText: 'yes' }).waitFor();
+      await blocker.query('COMMIT');
+      blocker.release();
+      await send(url, 'PATCH', '/v1/accounts/new-1', { status: 'frozen' }, key);
+      await page.getByText('It has changed since it was read.').waitFor();
+      await drained(database);
+      await page.getByRole('button', { name: 'Read again' }).click();
+      await page.locator('#entries tr', { hasText: 'account.changed' }).waitFor();
+      expect([await text(page, 'account-status'), await text(page, 'account-version')]).toEqual(['frozen', '1']);
+      await page.context().close();
+    });
+
+    it('posts an update, and shows answer, event and entry of it', async () => {
+      const page = await open('#try');
+      const form = page.getByRole('form', { name: 'Update' });
+      await form.getByRole('textbox', { name: 'Account', exact: true }).fill('alice');
+      await form.getByLabel('Amount, minor units').fill('42');
+      await form.getByRole('button', { name: 'Post' }).click();
+      const steps = page.locator('#steps > li');
+      await steps.filter({ hasText: 'Answer: 200' }).waitFor();
+      await steps.filter({ hasText: 'Event, as subscribers get it' }).waitFor();
+      await steps.filter({ hasText: 'recorded' }).waitFor();
+      const { version, balance } = (await send(url, 'GET', '/v1/accounts/alice', undefined, key)).body;
+      for (const step of ['Answer: 200', 'Event, as subscribers', 'Ledger entry']) {
+        const shown = JSON.parse(await steps.filter({ hasText: step }).locator('pre').innerText());
+        expect(shown.data ?? shown).toMatchObject({ version, balance, amount: 42 });
+      }
+      await form.getByLabel('Amount, minor units').fill('-99999999');
+      await form.getByRole('button', { name: 'Post' }).click();
+      await steps.filter({ hasText: 'insufficient_funds' }).waitFor();
+      expect(await steps.count()).toBe(2);
+      await page.context().close();
+    });
+
+    it('makes a transfer, with the keyboard alone, and follows each leg', async () => {
+      for (const id of ['try-a', 'try-b']) await send(url, 'POST', '/v1/accounts', { id }, key);
+      await send(url, 'POST', UPDATES, { accountId: 'try-a', amount: 500 }, key);
+      const page = await open('#try');
+      const steps = page.locator('#steps > li');
+      const form = page.getByRole('form', { name: 'Transfer' });
+      await form.getByLabel('From').focus();
+      for (const typed of ['try-a', 'try-b', '120', 'rent']) {
+        await page.keyboard.press('ControlOrMeta+A');
+        await page.keyboard.type(typed);
+        await page.keyboard.press('Tab');
+      }
+      await page.keyboard.press('Enter'); // on the button that comes next
+      await page.getByRole('link', { name: 'Show try-b' }).waitFor();
+      for (const done of ['Answer: 200', 'Event of try-a, as', 'Event of try-b, as']) {
+        await steps.filter({ hasText: done }).waitFor();
+      }
+      await until('both entries are there', async () => (await steps.filter({ hasText: 'recorded' }).count()) === 2);
+      const shown = async (step: string) =>
+        JSON.parse(await steps.filter({ hasText: step }).locator('pre').innerText());
+      const { transferId } = await shown('Answer: 200');
+      const both = { transferId, reference: 'rent' };
+      expect(await shown('Ledger entry of try-a')).toMatchObject({ ...both, amount: -120, balance: 380 });
+      expect(await shown('Ledger entry of try-b')).toMatchObject({ ...both, amount: 120, balance: 120 });
+      expect((await shown('Event of try-b')).data).toMatchObject({ ...both, amount: 120 });
+      expect(await steps.first().innerText()).toMatch(/POST \/v1\/transfers\s+Idempotency-Key: \S+/);
+      await form.getByLabel('To').fill('try-nobody');
+      await form.getByRole('button', { name: 'Transfer' }).click();
+      await steps.filter({ hasText: 'account_not_found' }).waitFor();
+      await page.context().close();
+    });
+
+    it('places a hold, captures a part of it for another account, and releases the rest', async () => {
+      for (const id of ['hold-a', 'hold-b']) await send(url, 'POST', '/v1/accounts', { id }, key);
+      await send(url, 'POST', UPDATES, { accountId: 'hold-a', amount: 500 }, key);
+      const page = await open('#try');
+      const steps = page.locator('#steps > li');
+      const shown = async (step: string) =>
+        JSON.parse(await steps.filter({ hasText: step }).locator('pre').innerText());
+      const placing = page.getByRole('form', { name: 'Hold sets money aside' });
+      await placing.getByRole('textbox', { name: 'Account', exact: true }).fill('hold-a');
+      await placing.getByLabel('Hold id').fill('seat 12');
+      await placing.getByLabel('Amount').fill('200');
+      await placing.getByRole('button', { name: 'Place' }).click();
+      await steps.filter({ hasText: 'invalid_request' }).waitFor();
+      await placing.getByLabel('Hold id').fill('seat:12');
+      await placing.getByRole('button', { name: 'Place' }).click();
+      await steps.filter({ hasText: 'Answer: 201' }).waitFor();
+      await steps.filter({ hasText: 'Event, as subscribers get it' }).waitFor();
+      await steps.filter({ hasText: 'recorded' }).waitFor();
+      expect(await steps.first().innerText()).not.toContain('Idempotency-Key');
+      expect(await shown('Ledger entry')).toMatchObject({
+        type: 'hold.placed',
+        heldChange: 200,
+        hold: { id: 'seat:12' },
+      });
+      expect((await shown('Event, as')).data.hold.expiresAt).toBe((await shown('Answer: 201')).expiresAt);
+
+      await placing.getByRole('button', { name: 'Place' }).click(); // the same again
+      await steps.filter({ hasText: 'Answer: 200' }).waitFor();
+      expect(await steps.count()).toBe(2);
+
+      const ending = page.getByRole('form', { name: 'Capture or release this hold' });
+      await ending.getByLabel('Amount').fill('201');
+      await ending.getByRole('button', { name: 'Capture' }).click();
+      await steps.filter({ hasText: 'hold_amount_exceeded' }).waitFor();
+      await send(url, 'POST', '/v1/accounts/hold-a/holds/seat:12/capture', { amount: 20, final: false }, key);
+      await ending.getByLabel('Amount').fill('30');
+      await ending.getByRole('button', { name: 'Release' }).click();
+      await steps.filter({ hasText: 'Answer: 200' }).waitFor();
+      await steps.filter({ hasText: 'recorded' }).waitFor();
+      expect(await shown('Ledger entry')).toMatchObject({ type: 'hold.released', heldChange: -30, held: 150 });
+      await ending.getByLabel('Amount').fill('');
+      await ending.getByLabel('Capture to account').fill('hold-b');
+      await ending.getByRole('button', { name: 'Capture' }).click();
+      await until('both entries are there', async () => (await steps.filter({ hasText: 'recorded' }).count()) === 2);
+      expect(await shown('Ledger entry of hold-a')).toMatchObject({ amount: -150, balance: 330, held: 0 });
+      expect(await shown('Ledger entry of hold-b')).toMatchObject({ amount: 150, balance: 150 });
+      await ending.getByRole('button', { name: 'Release' }).click();
+      await steps.filter({ hasText: 'hold_closed' }).waitFor();
+      await page.context().close();
+    });
+
+    it('says when what it shows is not live any more', async () => {
+      const { url: leaving, stop } = await startApiHere(database, broker, { RELAY: 'off' });
+      const page = await browser.newPage();
+      await page.goto(`${leaving}/console`);
+      await page.locator('#link', { hasText: /^connected$/ }).waitFor();
+      await page.locator('#live', { hasText: 'ready' }).waitFor(); // something is shown that may get stale
+      await stop();
+      await page.locator('#stale', { hasText: 'Disconnected since' }).waitFor();
+      expect(await text(page, 'link')).toBe('disconnected');
+      expect(await text(page, 'stale')).toMatch(/^Disconnected since [\d:]+ \(.+\)\. What you see is from [\d:]+\. /);
+      await page.close();
+    });
+
+    it('asks nobody else, and reports no error', () => {
+      expect(pages.problems).toEqual([]);
+    });
+  },
+);

@@ -1,14 +1,14 @@
 // npm run dead-letters against the real queue: what it shows, what it moves, and that it loses nothing.
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { fileURLToPath } from 'node:url';
 import type { Channel, GetMessage } from 'amqplib';
 import { afterEach, beforeEach, expect, it } from 'vitest';
+import { describeDeadLetter } from '../../src/cli/dead-letter.ts';
 import { openDeadLetters } from '../../src/cli/dead-letter-queue.ts';
+import { takeMessages } from '../../src/cli/messages.ts';
 import { closeConnection, connect } from '../../src/shared/broker.ts';
 import type { Change } from '../../src/shared/change.ts';
 import { encodeEvent } from '../../src/shared/events.ts';
 import { declareTopology } from '../../src/shared/topology.ts';
+import { startCommand } from '../commands.ts';
 import {
   applyDirectly,
   type Broker,
@@ -20,7 +20,6 @@ import {
   insertAccounts,
   ledgerRows,
   makeChange,
-  onCleanUp,
   outboxChanges,
   recordDirectly,
   startWorkerHere,
@@ -28,7 +27,6 @@ import {
   until,
 } from '../harness.ts';
 
-const COMMAND = fileURLToPath(new URL('../../src/cli/dead-letters.ts', import.meta.url));
 /** More returns than the ledger queue's delivery limit. */
 const RETURNS = 1001;
 
@@ -46,26 +44,12 @@ beforeEach(async () => {
 });
 afterEach(cleanUp);
 
-interface Ended {
-  code: number | null;
-  stdout: string;
-  stderr: string;
-}
+/** It needs no database. */
+const start = (args: readonly string[], environment: Record<string, string> = {}) =>
+  startCommand(['dead-letters', ...args], { AMQP_URL: broker.url, AMQP_NAMESPACE: broker.namespace, ...environment });
 
-function start(args: string[], environment: Record<string, string> = {}) {
-  const child = spawn(process.execPath, [COMMAND, ...args], {
-    env: { PATH: process.env.PATH, AMQP_URL: broker.url, AMQP_NAMESPACE: broker.namespace, ...environment },
-  });
-  const ended: Ended = { code: null, stdout: '', stderr: '' };
-  child.stdout.on('data', (chunk) => (ended.stdout += chunk));
-  child.stderr.on('data', (chunk) => (ended.stderr += chunk));
-  const whenEnded = once(child, 'close').then(([code]): Ended => ({ ...ended, code }));
-  onCleanUp(async () => child.kill('SIGKILL'));
-  return { child, whenEnded };
-}
-
-const run = (args: string[], environment: Record<string, string> = {}) => start(args, environment).whenEnded;
-const runJson = async (...args: string[]) => JSON.parse((await run([...args, '--json'])).stdout);
+const run = (...call: Parameters<typeof start>) => start(...call).whenEnded;
+const runJson = async (...args: string[]) => JSON.parse((await run([...args, '--json'])).out);
 
 const messagesIn = async (queue: string) => (await channel.checkQueue(queue)).messageCount;
 const deadLetters = () => messagesIn(broker.topology.deadLetters);
@@ -78,7 +62,7 @@ async function acceptedEvent(): Promise<Buffer> {
 }
 
 function publish(content: Buffer): void {
-  channel.publish(broker.topology.eventsExchange, 'balance.credited', content, { messageId: 'a:1:1' });
+  channel.sendToQueue(broker.topology.ledgerQueue, content, { messageId: 'a:1:1' });
 }
 
 /** A good event, a forged one and something else, each dead as it would be in earnest. */
@@ -127,8 +111,8 @@ it('lists what is dead and why, without taking it, as often as one likes', async
   expect(Math.abs(Date.parse(look.letters[0].deadAt) - Date.now())).toBeLessThan(60_000);
 
   const text = await run(['list', '--reason', 'malformed']);
-  expect(text.stdout).toMatch(/^[0-9a-f]{12} {2}malformed .*\n.*: 3 dead letters, 1 shown\n$/);
-  expect(text).toMatchObject({ code: 0, stderr: '' });
+  expect(text.out).toMatch(/^[0-9a-f]{12} {2}malformed .*\n.*: 3 dead letters, 1 shown\n$/);
+  expect(text).toMatchObject({ code: 0, err: '' });
   expect((await runJson('list', '--limit', '2')).letters).toHaveLength(2);
 
   for (let looks = 0; looks < 30; looks += 1) {
@@ -143,8 +127,8 @@ it('lists what is dead and why, without taking it, as often as one likes', async
 it('puts back what was only returned too often, which is recorded, and leaves the rest', async () => {
   await threeKinds();
   const { consumer } = await startWorkerHere(database, broker);
-  const { code, stdout } = await run(['put-back', '--reason', 'delivery-limit']);
-  expect(stdout).toBe(`${broker.topology.deadLetters}: put back 1 dead letters (1 delivery-limit)\n`);
+  const { code, out } = await run(['put-back', '--reason', 'delivery-limit']);
+  expect(out).toBe(`${broker.topology.deadLetters}: put back 1 dead letters (1 delivery-limit)\n`);
   expect(code).toBe(0);
   await until('it is recorded', () => consumer.counts.recorded === 1);
   expect(await drained(database)).toMatchObject({ ledgerEntries: 2, offendingAccounts: 0 });
@@ -155,9 +139,9 @@ it('puts back forgeries as well, says that they return, shows them to no subscri
   await threeKinds();
   const received = await subscribe(broker);
   const { consumer } = await startWorkerHere(database, broker);
-  const { code, stdout } = await run(['put-back', '--all']);
-  expect(stdout).toContain('put back 3 dead letters (1 delivery-limit, 1 forged, 1 malformed)');
-  expect(stdout).toContain('refuses forged and malformed letters again');
+  const { code, out } = await run(['put-back', '--all']);
+  expect(out).toContain('put back 3 dead letters (1 delivery-limit, 1 forged, 1 malformed)');
+  expect(out).toContain('refuses forged and malformed letters again');
   expect(code).toBe(0);
   await until('they were judged again', () => consumer.counts.forged === 1 && consumer.counts.malformed === 1);
   await until('they are dead again', async () => (await deadLetters()) === 2);
@@ -173,8 +157,8 @@ it('discards only what it is told, and only with --yes', async () => {
   const which = ['--id', letters[0].id];
   expect(await run(['discard', ...which])).toMatchObject({
     code: 2,
-    stdout: '',
-    stderr: expect.stringMatching(/--yes/),
+    out: '',
+    err: expect.stringMatching(/--yes/),
   });
   await until('all are there', async () => (await deadLetters()) === 3);
   expect(await runJson('discard', ...which, '--yes')).toMatchObject({
@@ -188,7 +172,7 @@ it('discards only what it is told, and only with --yes', async () => {
   const again = await run(['discard', ...which, '--yes']);
   expect(again).toMatchObject({
     code: 1,
-    stdout: expect.stringContaining(`no dead letter has the id ${letters[0].id}`),
+    out: expect.stringContaining(`no dead letter has the id ${letters[0].id}`),
   });
   expect((await run(['discard', '--all', '--yes'])).code).toBe(0);
   expect(await deadLetters()).toBe(0);
@@ -234,41 +218,99 @@ it('stops in time and says that it is not done', async () => {
   const letters = 20_000;
   await plant(letters);
   const startedAt = performance.now();
-  const { code, stdout } = await run(['put-back', '--all', '--seconds', '1']);
+  const { code, out } = await run(['put-back', '--all', '--seconds', '1']);
   expect(performance.now() - startedAt).toBeLessThan(15_000);
-  expect(stdout).toContain('not all of them: there was no time');
+  expect(out).toContain('not all of them: there was no time');
   expect(code).toBe(1);
-  const putBack = Number(/put back (\d+)/.exec(stdout)?.[1]);
+  const putBack = Number(/put back (\d+)/.exec(out)?.[1]);
   expect(putBack).toBeGreaterThan(0);
   await until('the rest is back', async () => (await deadLetters()) === letters - putBack);
   expect(await messagesIn(broker.topology.ledgerQueue)).toBe(putBack);
 });
 
+it('tells what waited too long from what was refused, and what died elsewhere from both', async () => {
+  const { ledgerQueue, deadLetters: exchange } = broker.topology;
+  channel.sendToQueue(ledgerQueue, await acceptedEvent(), { expiration: 1 });
+  await until('it expired', async () => (await deadLetters()) === 1);
+  const theirs = `${exchange}-theirs`;
+  const options = { exclusive: true, deadLetterExchange: exchange };
+  await channel.assertQueue(theirs, { ...options, maxLength: 1, arguments: { 'x-overflow': 'drop-head' } });
+  for (let count = 0; count < 2; count += 1) channel.sendToQueue(theirs, forgery());
+  await until('one was too many', async () => (await deadLetters()) === 2);
+  channel.reject((await channel.get(theirs)) as GetMessage, false);
+  await until('the other was refused', async () => (await deadLetters()) === 3);
+  channel.publish(exchange, '', forgery());
+  await until('one was put there', async () => (await deadLetters()) === 4);
+  const { letters } = await runJson('list');
+  expect(letters.map(({ reason }: { reason: string }) => reason)).toEqual([
+    ...['expired', 'unknown', 'unknown', 'unknown'],
+  ]);
+  expect((await run(['put-back', '--reason', 'expired'])).out).toContain('put back 1 dead letters (1 expired)\n');
+  const { consumer } = await startWorkerHere(database, broker);
+  await until('it is recorded', () => consumer.counts.recorded === 1);
+});
+
+it('says of what RabbitMQ calls maxlen that the queue was too short for it', () => {
+  const death = { queue: 'q', reason: 'maxlen', time: { '!': 'timestamp', value: 1_795_463_036 } };
+  const letter = { content: forgery(), properties: { headers: { 'x-death': [death] } } as never };
+  expect(describeDeadLetter(letter, 'q')).toMatchObject({ reason: 'maxlen', deadAt: '2026-11-23T19:43:56.000Z' });
+  expect(describeDeadLetter(letter, 'another')).toMatchObject({ reason: 'unknown' });
+});
+
+it('goes through letters that are larger than its memory, a few at a time, and leaves each where it is to be', async () => {
+  const letters = 10;
+  const large = Buffer.alloc(9_000_000, ' ');
+  for (let count = 0; count < letters; count += 1) {
+    large.write(`[{},${count}`);
+    channel.publish(broker.topology.deadLetters, '', Buffer.from(large));
+  }
+  await until('they are there', async () => (await deadLetters()) === letters);
+  const pages = await takeMessages(channel, broker.topology.deadLetters, letters, 5000);
+  expect(pages).toHaveLength(7); // of 64 MiB
+  for (const message of pages) channel.nack(message, false, true);
+  await until('they are back', async () => (await deadLetters()) === letters);
+
+  const look = await runJson('list');
+  expect(look).toMatchObject({ messages: letters, complete: true });
+  expect(new Set(look.letters.map(({ id }: { id: string }) => id)).size).toBe(letters);
+  expect(look.letters[0]).toMatchObject({ bytes: large.length, reason: 'unknown', eventCount: 0 });
+  await until('they are back', async () => (await deadLetters()) === letters);
+
+  const { consumer } = await startWorkerHere(database, broker);
+  expect((await run(['put-back', '--all'])).out).toContain(`put back ${letters} dead letters`);
+  await until('they are refused again', async () => consumer.counts.malformed === letters);
+  await until('they are dead again', async () => (await deadLetters()) === letters);
+  expect(await runJson('list', '--reason', 'malformed')).toMatchObject({ messages: letters, complete: true });
+  await until('they are back', async () => (await deadLetters()) === letters);
+  expect(await runJson('discard', '--all', '--yes')).toMatchObject({ removed: letters, complete: true });
+  expect(await deadLetters()).toBe(0);
+});
+
 it('puts nothing back where there is no ledger queue', async () => {
   await plant(3);
   await channel.deleteQueue(broker.topology.ledgerQueue);
-  const { code, stderr } = await run(['put-back', '--all']);
-  expect(stderr).toMatch(/There is no queue .*\.ledger\. Start the worker/);
+  const { code, err } = await run(['put-back', '--all']);
+  expect(err).toMatch(/There is no queue .*\.ledger\. Start the worker/);
   expect(code).toBe(1);
   await until('they are back', async () => (await deadLetters()) === 3);
 });
 
 it('explains itself, and says in a sentence what is wrong with the broker', async () => {
   const help = await run(['--help']);
-  expect(help).toMatchObject({ code: 0, stderr: '', stdout: expect.stringContaining('exit code: 0 done') });
-  expect(await run(['purge'])).toMatchObject({ code: 2, stdout: '', stderr: expect.stringContaining('--help') });
+  expect(help).toMatchObject({ code: 0, err: '', out: expect.stringContaining('exit code: 0 done') });
+  expect(await run(['purge'])).toMatchObject({ code: 2, out: '', err: expect.stringContaining('--help') });
   for (const [environment, sentence] of [
     [
       { AMQP_URL: 'amqp://user:secret@127.0.0.1:1' },
-      /^RabbitMQ at amqp:\/\/user:\*\*\*@127.0.0.1:1 does not serve: .*ECONNREFUSED/,
+      /^RabbitMQ at amqp:\/\/user:\*\*\*@127.0.0.1:1 cannot be used: .*ECONNREFUSED/,
     ],
     [{ AMQP_URL: 'http://host' }, /^AMQP_URL must be an AMQP URL/],
-    [{ AMQP_NAMESPACE: 'nobody' }, /There is no queue nobody\.dead\. The worker makes it/],
+    [{ AMQP_NAMESPACE: 'nobody' }, /There is no queue nobody\.dead\. The worker creates it/],
   ] as const) {
-    const { code, stdout, stderr } = await run(['list'], environment);
-    expect(stderr).toMatch(sentence);
-    expect(stderr).not.toContain('secret');
-    expect(stderr.trim().split('\n')).toHaveLength(1); // no stack
-    expect([code, stdout]).toEqual([1, '']);
+    const { code, out, err } = await run(['list'], environment);
+    expect(err).toMatch(sentence);
+    expect(err).not.toContain('secret');
+    expect(err.trim().split('\n')).toHaveLength(1); // no stack
+    expect([code, out]).toEqual([1, '']);
   }
 });

@@ -1,30 +1,73 @@
-// The recipes of docs/concepts.md, sent one after the other to a new system: each is answered 200 or 201, and the books balance.
+// The recipes of docs/concepts.md, sent one after the other to a new system: each is answered 200 or 201, or refused where it says
+// so, and the books balance. The keys that it names are made by the commands that it shows.
+import { spawnSync } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
 import { afterAll, expect, it } from 'vitest';
-import { cleanUp, createAccount, createBroker, createDatabase, send, startApiHere, verified } from '../harness.ts';
+import {
+  cleanUp,
+  createAccount,
+  createApiKey,
+  createBroker,
+  createDatabase,
+  type Database,
+  send,
+  startApiHere,
+  verified,
+} from '../harness.ts';
 
 afterAll(cleanUp);
 
+/** `POST /v1/transfers as game1, forbidden`, and the body. */
+const RECIPE =
+  /^```json\n(?<method>GET|POST|PATCH) (?<path>\S+)(?: as (?<client>\w+))?(?:, (?<refusal>\w+))?\n(?:(?<body>[^`]+)\n)?```$/gm;
+const COMMAND = /^ {4}\$ npm run (keys) -- (create (\w+) .*)$/gm;
+
+/** The headers of the keys that the page makes, by client. */
+function keysOf(docs: string, { url }: Database): Map<string, Record<string, string>> {
+  const file = fileURLToPath(new URL('../../src/cli/keys.ts', import.meta.url));
+  const keys = new Map<string, Record<string, string>>();
+  for (const [, , command = '', client = ''] of docs.matchAll(COMMAND)) {
+    const env = { PATH: process.env.PATH, DATABASE_URL: url };
+    const { stdout, stderr } = spawnSync(process.execPath, [file, ...command.split(' ')], { env, encoding: 'utf8' });
+    expect(stdout, stderr).toMatch(/^hlb_/);
+    keys.set(client, { authorization: `Bearer ${stdout.trim()}` });
+  }
+  return keys;
+}
+
 it('does what docs/concepts.md says', async () => {
   const docs = await readFile(new URL('../../docs/concepts.md', import.meta.url), 'utf8');
-  const recipes = [...docs.matchAll(/^```json\n(POST|PATCH) (\S+)\n(.*?)\n```$/gms)];
-  expect(recipes.length).toBeGreaterThanOrEqual(8);
+  const recipes = [...docs.matchAll(RECIPE)].map(({ groups = {} }) => groups);
+  expect(recipes.length).toBe(docs.match(/^```json$/gm)?.length);
   const database = await createDatabase();
-  const { url } = await startApiHere(database, createBroker(), { RELAY: 'off' });
-  for (const id of ['seller', 'fees', 'user']) await createAccount(url, id);
-  for (const id of ['buyer', 'bank']) await createAccount(url, id, 10_000);
+  const { url } = await startApiHere(database, createBroker(), { RELAY: 'off', AUTH: 'required' });
+  const operator = (await createApiKey(database, 'operator')).headers;
+  const keys = keysOf(docs, database);
+  expect([...keys.keys()]).toEqual(['game1', 'game2']);
+  for (const id of ['seller', 'fees', 'user']) await createAccount(url, id, 0, operator);
+  for (const id of ['buyer', 'bank']) await createAccount(url, id, 10_000, operator);
   let transferId: string | undefined;
-  for (const [, method, path, body] of recipes) {
-    const sent = (body as string).replace('<transferId of order 1>', transferId ?? '');
-    const answer = await send(url, method as 'POST', path as string, sent);
+  let refused = 0;
+  for (const { method, path = '', client, refusal, body } of recipes) {
+    const sent = body?.replace('<transferId of order 1>', transferId ?? '');
+    const headers = client ? keys.get(client) : operator;
+    const answer = await send(url, method as 'POST', path, sent, headers);
+    if (refusal) {
+      expect(answer.body, `${method} ${path}`).toMatchObject({ code: refusal });
+      refused += 1;
+      continue;
+    }
     expect([200, 201], JSON.stringify(answer.body)).toContain(answer.status);
     for (const result of answer.body.results ?? []) expect(result.status).toBe(200);
     transferId ??= answer.body.transferId;
   }
+  expect(refused).toBe(3);
   const balances = await database.pool.query('SELECT account_id AS id, balance, held FROM account ORDER BY account_id');
   expect(Object.fromEntries(balances.rows.map(({ id, balance, held }) => [id, [balance, held]]))).toEqual({
     ...{ bank: [10_000 - 312 - 100, 0], buyer: [10_000 - 2700, 0], fees: [0, 0] },
     ...{ seller: [2700 + 40, 0], user: [60, 0] },
+    ...{ 'game1:alice': [500 - 120, 0], 'game1:shop': [120 - 20, 0], 'game2:bob': [20, 0] },
   });
   expect(await verified(database)).toMatchObject({ offenders: [] });
 });

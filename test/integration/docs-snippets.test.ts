@@ -1,17 +1,17 @@
 // The TypeScript in README and docs compiles as strictly as this project, runs, and prints what the page says.
 import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, expect, it } from 'vitest';
+import { follow } from '../commands.ts';
 import {
   applyDirectly,
   type Broker,
   cleanUp,
   createBroker,
   createDatabase,
+  createFolder,
   type Database,
   drained,
   insertAccounts,
@@ -22,7 +22,8 @@ import {
 } from '../harness.ts';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
-const PAGES = ['README.md', 'docs/api.md', 'docs/client.md', 'docs/events.md', 'docs/operations.md'];
+const OPERATING = ['docs/run.md', 'docs/secure.md', 'docs/observe.md', 'docs/recover.md'];
+const PAGES = ['README.md', 'docs/api.md', 'docs/client.md', 'docs/events.md', ...OPERATING];
 
 interface Snippet {
   page: string;
@@ -41,13 +42,17 @@ async function snippetsIn(page: string): Promise<Snippet[]> {
 }
 
 const snippets = (await Promise.all(PAGES.map(snippetsIn))).flat();
-const [updating, reading, subscribing] = snippets as [Snippet, Snippet, Snippet];
+const [shown, updating, reading, subscribing] = snippets as [Snippet, Snippet, Snippet, Snippet];
+
+/** What one of them writes. */
+let csv: string;
 
 let database: Database;
 let broker: Broker;
 let url: string;
 
 beforeEach(async () => {
+  csv = path.join(await createFolder(), 'carol.csv');
   database = await createDatabase();
   broker = createBroker();
   ({ url } = await startApiHere(database, broker));
@@ -60,24 +65,21 @@ function start({ code }: Snippet) {
   const here = code
     .replaceAll('http://localhost:3000', url)
     .replaceAll('postgres://billing:secret@postgres/billing', database.url)
+    .replaceAll('carol.csv', csv)
     .replaceAll('amqp://billing:secret@rabbitmq/', broker.url)
     .replace(`queue: 'billing'`, `queue: '${broker.namespace}-billing', namespace: '${broker.namespace}'`);
-  const child = spawn(process.execPath, ['--input-type=module-typescript', '-'], { cwd: ROOT });
-  const ended = { out: '', err: '' };
-  child.stdout.on('data', (chunk) => (ended.out += chunk));
-  child.stderr.on('data', (chunk) => (ended.err += chunk));
-  child.stdin.end(here);
-  onCleanUp(async () => child.kill('SIGKILL'));
-  return { child, ended, whenEnded: once(child, 'close').then(([code]) => ({ code, ...ended })) };
+  const args = ['--conditions=highload-balance-source', '--input-type=module-typescript', '-'];
+  const run = follow(spawn(process.execPath, args, { cwd: ROOT }));
+  run.child.stdin.end(here);
+  return run;
 }
 
 it('are those that are run below', () => {
-  expect(snippets.map(({ page }) => page)).toEqual(['docs/client.md', 'docs/client.md', 'docs/client.md']);
+  expect(snippets.map(({ page }) => page)).toEqual(['README.md', 'docs/client.md', 'docs/client.md', 'docs/client.md']);
 });
 
 it('compile', async () => {
-  const folder = await mkdtemp(path.join(tmpdir(), 'docs-snippets-'));
-  onCleanUp(() => rm(folder, { recursive: true }));
+  const folder = await createFolder();
   await mkdir(path.join(folder, 'node_modules'));
   for (const name of ['@types', 'pg', 'amqplib']) {
     await symlink(path.join(ROOT, 'node_modules', name), path.join(folder, 'node_modules', name));
@@ -88,17 +90,22 @@ it('compile', async () => {
   await writeFile(path.join(folder, 'package.json'), JSON.stringify({ type: 'module' }));
   await writeFile(path.join(folder, 'tsconfig.json'), JSON.stringify({ extends: extended, files, include: [] }));
   for (const [index, { code }] of snippets.entries()) await writeFile(path.join(folder, files[index] as string), code);
-  const compiler = spawn(path.join(ROOT, 'node_modules/.bin/tsc'), [], { cwd: folder });
-  let output = '';
-  compiler.stdout.on('data', (chunk) => (output += chunk));
-  const [code] = await once(compiler, 'close');
-  expect({ code, output }).toEqual({ code: 0, output: '' });
+  const compiler = follow(spawn(path.join(ROOT, 'node_modules/.bin/tsc'), [], { cwd: folder }));
+  expect(await compiler.whenEnded).toMatchObject({ code: 0, out: '' });
+});
+
+it('show the client in the README', async () => {
+  await insertAccounts(database, 'alice');
+  await applyDirectly(database.pool, 'alice', 7);
+  await drained(database);
+  expect(await start(shown).whenEnded).toMatchObject({ code: 0, out: expect.stringMatching(/^257\n(2 250\n)?1 7\n$/) });
 });
 
 it('update and read balances', async () => {
   expect(await start(updating).whenEnded).toEqual({ code: 0, out: updating.output, err: '' });
   await drained(database);
   expect(await start(reading).whenEnded).toEqual({ code: 0, out: '400 500\n100\n', err: '' });
+  expect(await readFile(csv, 'utf8')).toMatch(/^eventId,type,version.*\r\n(carol:\d+:\w+,.*\r\n){3}$/);
 });
 
 it('subscribe, handle each event once, and end at SIGTERM', async () => {
@@ -122,8 +129,8 @@ it('subscribe, handle each event once, and end at SIGTERM', async () => {
   const second = start(subscribing);
   await until('it has handled that too', async () => (await payments()).length === 2);
   expect(await payments()).toEqual([
-    { event_id: expect.stringMatching(/^alice:1:/), amount: 7 },
-    { event_id: expect.stringMatching(/^alice:2:/), amount: 8 },
+    { account_id: 'alice', version: 1, amount: 7 },
+    { account_id: 'alice', version: 2, amount: 8 },
   ]);
   second.child.kill('SIGTERM');
   expect(await second.whenEnded).toMatchObject({ code: 0 });

@@ -1,12 +1,12 @@
 // The whole path, from an empty database to the proof, where the database, the role or the server has the most hostile
 // defaults that it can have: every setting that a session may change is turned away from what the service needs.
-import { spawnSync } from 'node:child_process';
 import pg from 'pg';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { freePort } from '../../src/local/free-port.ts';
 import { openClient, openPool } from '../../src/shared/database.ts';
 import { type SessionUse, settingsFor } from '../../src/shared/session-settings.ts';
 import { type DisposablePostgres, startDisposablePostgres } from '../backends.ts';
+import { runCommand } from '../commands.ts';
 import {
   cleanUp,
   createBroker,
@@ -127,19 +127,12 @@ async function createOwned(role: string): Promise<{ database: Database; name: st
   };
 }
 
-function command(name: 'migrate' | 'verify', { url }: Database): { status: number | null; output: string } {
-  const { status, stdout, stderr } = spawnSync(process.execPath, [`src/cli/${name}.ts`], {
-    env: { PATH: process.env.PATH, ...SHELL, DATABASE_URL: url },
-    encoding: 'utf8',
-    timeout: 60_000,
-  });
-  return { status, output: stdout + stderr };
-}
+const run = (command: 'migrate' | 'verify', { url }: Database) =>
+  runCommand([command], { ...SHELL, DATABASE_URL: url });
 
 /** The core of what the service does, each answer looked at. */
 async function exercise(database: Database): Promise<void> {
-  const migrated = command('migrate', database);
-  expect(migrated, migrated.output).toMatchObject({ status: 0 });
+  expect(await run('migrate', database)).toMatchObject({ code: 0 });
   const broker = createBroker();
   const environment = environmentOf(database, broker, { ...SHELL, LOG_LEVEL: 'warn', LANES: '2', HEALTH_PORT: '0' });
   const port = await freePort();
@@ -189,8 +182,7 @@ async function exercise(database: Database): Promise<void> {
   ]);
   await until('every event arrived', () => new Set(events.map(({ body }) => body.id)).size >= version);
   expect(events.filter(({ body }) => body.id.includes('undefined'))).toEqual([]);
-  const verified = command('verify', database);
-  expect(verified, verified.output).toMatchObject({ status: 0 });
+  expect(await run('verify', database)).toMatchObject({ code: 0 });
   await Promise.all([api.kill(), worker.kill()]);
 }
 

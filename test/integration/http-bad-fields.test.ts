@@ -1,7 +1,8 @@
 // Field values that are not as the contract wants them: each gets its problem document, and changes nothing.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { calls } from '../../src/api/calls/table.ts';
 import { cleanUp, createAccount, createBroker, createDatabase, type Database, send, startApiHere } from '../harness.ts';
-import { expectInvalid, type Message, post } from '../http-client.ts';
+import { expectInvalid, type Message, post, stateOf } from '../http-client.ts';
 
 const UPDATES = '/v1/balance-updates';
 const ACCOUNTS = '/v1/accounts';
@@ -94,7 +95,10 @@ describe('reference', () => {
 
   it.each([
     ['255 characters', 'x'.repeat(255)],
+    ['255 characters of two UTF-16 units each', '\u{1f600}'.repeat(255)],
     ['one space', ' '],
+    ['Persian with a joiner', 'می\u200cخواهم'],
+    ['a heart, in colour by a variation selector', '\u2764\ufe0f'],
     ['accents, composed and not', 'é é'],
     ['emoji', '👩‍👩‍👧 order'],
     ['quotes, braces and what looks like two equal names', '","amount":1,"amount":2,{}[]\\'],
@@ -106,6 +110,53 @@ describe('reference', () => {
     const { body } = await send(url, 'POST', UPDATES, { accountId: 'alice', amount: 1, reference });
     const { rows } = await database.pool.query('SELECT reference FROM outbox WHERE version = $1', [body.version]);
     expect(rows).toEqual([{ reference }]);
+  });
+});
+
+describe('text with characters that are not seen', () => {
+  // All that Unicode calls bidirectional controls, and some of each other kind: nobody should have to know the list.
+  const bidirectional = [
+    0x61c,
+    0x200e,
+    0x200f,
+    ...[0, 1, 2, 3, 4].map((more) => 0x202a + more),
+    0x2066,
+    0x2067,
+    0x2068,
+    0x2069,
+  ];
+  const others = [0xad, 0x34f, 0x115f, 0x180e, 0x200b, 0x2028, 0x2029, 0x2060, 0x2064, 0x3164, 0xfeff, 0xfff9, 0xe0020];
+
+  it('is refused in references and metadata, and the character is named', async () => {
+    const before = await stateOf(database);
+    for (const code of [...bidirectional, ...others]) {
+      const text = `order ${String.fromCodePoint(code)}1001`;
+      const name = `U+${code.toString(16).toUpperCase().padStart(4, '0')}`;
+      for (const [notes, where] of [
+        [{ reference: text }, '/reference'],
+        [{ metadata: { order: text } }, '/metadata/order'],
+      ] as const) {
+        const { body } = await send(url, 'POST', UPDATES, { accountId: 'alice', amount: 1, ...notes });
+        expect(body, name).toMatchObject({ code: 'invalid_request', errors: [{ where }] });
+        expect(body.errors[0].what).toContain(`${name}:`);
+      }
+    }
+    expect(await stateOf(database)).toBe(before);
+  });
+
+  it('is refused wherever a call takes a reference', async () => {
+    const reference = 'order \u202e1001';
+    const moving = calls.filter(({ path, body }) => body && !['/v1/accounts', '/v1/accounts/:id'].includes(path));
+    for (const { method, path, body } of moving) {
+      const isBulk = path.endsWith('/bulk');
+      const [example] = Object.values(body?.examples ?? {}) as [Record<string, object[]>];
+      const [list] = Object.keys(example);
+      const sent = isBulk
+        ? { [list as string]: example[list as string]?.map((one) => ({ ...one, reference })) }
+        : { ...example, reference };
+      const message = { ...post(path.replace(/:\w+/g, 'alice'), sent), method: method.toUpperCase() };
+      await isRefused(message, isBulk ? `/${list}/0/reference` : '/reference');
+    }
   });
 });
 

@@ -1,6 +1,7 @@
 // The error catalogue: each code is really answered, with its status and a problem document.
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { startServer } from '../../src/api/http/server.ts';
+import { ANSWER_HEADERS } from '../../src/shared/answer-headers.ts';
 import { type ProblemCode, problems } from '../../src/shared/problems.ts';
 import {
   type Answer,
@@ -86,6 +87,7 @@ const refusalOf: Record<ProblemCode, () => Promise<Answer>> = {
     return parseAnswers(received())[0] as Answer;
   },
   misdirected: () => deliver(url, { path: '/v1/accounts/alice', headers: [['Host', 'evil.example:3000']] }),
+  cross_origin: () => deliver(url, { path: '/v1/accounts/alice', headers: [['Sec-Fetch-Site', 'cross-site']] }),
   unauthorized: () => send(guardedUrl, 'GET', '/v1/accounts/alice'),
   async forbidden() {
     const { headers } = await createApiKey(database, 'writer', ['write']);
@@ -218,7 +220,9 @@ const refusalOf: Record<ProblemCode, () => Promise<Answer>> = {
     expect(body.results[1]).toMatchObject({ status: 404, code: 'account_not_found', accountId: 'nobody' });
     expect(headers.get('content-type')).toMatch(/^application\/json/);
     const [one] = body.results; // a part of an answer: only what it says is that of a problem document
-    return { status: one.status, headers: new Headers({ 'content-type': 'application/problem+json' }), body: one };
+    const ofDocument = new Headers(headers);
+    ofDocument.set('content-type', 'application/problem+json');
+    return { status: one.status, headers: ofDocument, body: one };
   },
   async outcome_unknown() {
     await createAccount(url, 'cut', 10);
@@ -248,6 +252,7 @@ it.each(Object.keys(problems) as ProblemCode[])('answers %s with its status and 
   });
   expect(status).toBe(problem.status);
   expect(headers.get('content-type')).toBe('application/problem+json');
+  for (const [name, value] of Object.entries(ANSWER_HEADERS)) expect(headers.get(name), name).toBe(value);
   if (code === 'rate_limited') expect(headers.get('retry-after')).toMatch(/^[3-6]\d$/);
   else expect(headers.get('retry-after')).toBe(problem.retryAfterS?.toString() ?? null);
 });
@@ -275,7 +280,7 @@ it('does not send an update again whose key may have gone meanwhile', async () =
 it('says of an update of unknown outcome what a repeat would do', async () => {
   await createAccount(url, 'unsure', 10);
   const { body } = await cutWhileWaiting('unsure', () => update('unsure', -1));
-  expect(body.detail).toMatch(/repeat may double/);
+  expect(body.detail).toMatch(/retry may apply it twice/);
 });
 
 it('does not claim that nothing was changed when the connection died under a change of an account', async () => {
@@ -284,7 +289,7 @@ it('does not claim that nothing was changed when the connection died under a cha
   const { body } = await cutWhileWaiting('changing', () => send(url, 'PATCH', '/v1/accounts/changing', change));
   expect(body.code).toBe('unavailable');
   expect(JSON.stringify(body)).not.toMatch(/nothing was changed/i);
-  expect(body.detail).toMatch(/repeat/i);
+  expect(body.detail).toMatch(/retry/i);
   const repeated = await send(url, 'PATCH', '/v1/accounts/changing', change);
   expect(repeated).toMatchObject({ status: 200, body: change });
 });

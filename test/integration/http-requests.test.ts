@@ -1,4 +1,5 @@
 // Paths, methods, queries and what is hardly HTTP any more: each gets its problem document, and changes nothing.
+import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
   cleanUp,
@@ -6,7 +7,9 @@ import {
   createBroker,
   createDatabase,
   type Database,
+  environmentOf,
   send,
+  spawnProcess,
   startApiHere,
   until,
 } from '../harness.ts';
@@ -38,7 +41,6 @@ afterAll(cleanUp);
 
 describe('a path', () => {
   it.each([
-    '/',
     '/v1',
     '/v1/accounts/',
     '/v1/accounts/alice/',
@@ -190,6 +192,7 @@ describe('a query of entries', () => {
 describe('what is hardly HTTP', () => {
   const head = `POST ${UPDATES} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n`;
   const length = `Content-Length: ${GOOD.length}\r\n`;
+  const CHUNKS = `${GOOD.length.toString(16)}\r\n${GOOD}\r\n0\r\n\r\n`;
 
   it.each([
     ['binary rubbish', Buffer.from([0, 1, 2, 254, 255, 13, 10, 13, 10])],
@@ -207,12 +210,64 @@ describe('what is hardly HTTP', () => {
     ['a negative length', `${head}Content-Length: -5\r\n\r\n${GOOD}`],
     ['a length in hexadecimal', `${head}Content-Length: 0x20\r\n\r\n${GOOD}`],
     ['rubbish behind the last chunk but one', `${head}Transfer-Encoding: chunked\r\n\r\n20\r\n${GOOD}\r\nzz\r\n`],
+    ['two hosts', `${head}Host: evil.example\r\n${length}\r\n${GOOD}`],
+    ['the same host twice', `${head}host: localhost\r\n${length}\r\n${GOOD}`],
+    ['two hosts in one', `${head.replace('localhost', 'localhost, evil.example')}${length}\r\n${GOOD}`],
+    ['a host with a user', `${head.replace('localhost', 'me@localhost')}${length}\r\n${GOOD}`],
+    ['a host with a path', `${head.replace('localhost', 'localhost/a')}${length}\r\n${GOOD}`],
+    ['a host with a fragment', `${head.replace('localhost', 'evil.example#localhost')}${length}\r\n${GOOD}`],
+    ['the same length twice', `${head}${length}${length}\r\n${GOOD}`],
+    ['a list of lengths', `${head}Content-Length: ${GOOD.length}, ${GOOD.length}\r\n\r\n${GOOD}`],
+    ['a length with a sign', `${head}Content-Length: +${GOOD.length}\r\n\r\n${GOOD}`],
+    ['a length that no number holds', `${head}Content-Length: 18446744073709551648\r\n\r\n${GOOD}`],
+    ['a space before a colon', `${head}Content-Length : ${GOOD.length}\r\n\r\n${GOOD}`],
+    ['gzip, in chunks', `${head}Transfer-Encoding: gzip, chunked\r\n\r\n${CHUNKS}`],
+    ['two codings, a header each', `${head}Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n${CHUNKS}`],
+    ['chunks in chunks', `${head}Transfer-Encoding: chunked, chunked\r\n\r\n${CHUNKS}`],
+    ['a coding after chunks', `${head}Transfer-Encoding: chunked, gzip\r\n\r\n${CHUNKS}`],
+    ['a coding of its own', `${head}Transfer-Encoding: xchunked\r\n\r\n${CHUNKS}`],
+    ['the coding identity', `${head}Transfer-Encoding: identity\r\n${length}\r\n${GOOD}`],
+    ['a folded coding', `${head}Transfer-Encoding:\r\n chunked\r\n\r\n${CHUNKS}`],
+    ['chunks in HTTP/1.0', `${head.replace('1.1', '1.0')}Transfer-Encoding: chunked\r\n\r\n${CHUNKS}`],
+    ['a size of a chunk in 0x', `${head}Transfer-Encoding: chunked\r\n\r\n0x${CHUNKS}`],
+    ['chunks that end in LF', `${head}Transfer-Encoding: chunked\r\n\r\n${CHUNKS.replaceAll('\r\n', '\n')}`],
+    ['an extension that ends in LF', `${head}Transfer-Encoding: chunked\r\n\r\n${CHUNKS.replace('\r\n', ';a\n')}`],
+    ['lines that end in LF', `${head}${length}\r\n${GOOD}`.replaceAll('\r\n', '\n')],
+    ['one line that ends in LF', `${head}A: b\n${length}\r\n${GOOD}`],
+    ['a head that ends in LF', `${head}${length}\n${GOOD}`],
+    ['a CR in a line', `${head}A: b\rc\r\n${length}\r\n${GOOD}`],
+    ['HTTP/2.0 in the form of HTTP/1.1', `${head.replace('1.1', '2.0')}${length}\r\n${GOOD}`],
+    ['HTTP/0.9', `POST ${UPDATES}\r\n\r\n`],
   ])('is refused when it is or has %s', async (_, bytes) => {
     const before = await stateOf(database);
     const [answer] = await exchange(url, bytes);
     expect(answer).toMatchObject({ status: 400, body: { code: 'invalid_request' } });
     expect(answer?.headers.get('content-type')).toBe('application/problem+json');
     expect(await stateOf(database)).toBe(before);
+  });
+
+  it('is refused though Node was told to read it leniently', async () => {
+    const environment = environmentOf(database, createBroker(), { RELAY: 'off' });
+    const { output } = await spawnProcess('api', { ...environment, NODE_OPTIONS: '--insecure-http-parser' });
+    const before = await stateOf(database);
+    const bytes = `${head}${length}Transfer-Encoding: chunked\r\n\r\n${CHUNKS}`;
+    const [answer] = await exchange(`http://127.0.0.1:${/"port":(\d+)/.exec(output())?.[1]}`, bytes);
+    expect(answer).toMatchObject({ status: 400, body: { code: 'invalid_request' } });
+    expect(await stateOf(database)).toBe(before);
+  });
+
+  it('names the header that could be read in two ways', async () => {
+    for (const [headers, errors] of [
+      ['Host: localhost\r\n', [{ where: 'header Host', what: 'is sent more than once' }]],
+      [
+        'Transfer-Encoding: gzip, chunked\r\n',
+        [{ where: 'header Transfer-Encoding', what: 'must be chunked, and nothing else' }],
+      ],
+    ] as const) {
+      const [answer] = await exchange(url, `GET /livez HTTP/1.1\r\nHost: localhost\r\n${headers}\r\n0\r\n\r\n`);
+      expect(answer?.body).toMatchObject({ code: 'invalid_request', errors });
+      expect(answer?.headers.get('connection')).toBe('close');
+    }
   });
 
   it('changes nothing when the body ends early, and says so', async () => {
@@ -254,6 +309,30 @@ describe('what is hardly HTTP', () => {
     ).toMatchObject({
       status: 200,
     });
+  });
+
+  // Java's HttpClient offers HTTP/2 with each request until an answer says that the server speaks it.
+  it.each([
+    ['in one piece', (offer: string) => [`${head}${offer}${length}\r\n${GOOD}`]],
+    ['head and body apart', (offer: string) => [`${head}${offer}${length}\r\n`, GOOD]],
+    ['in pieces', (offer: string) => [`${head}${offer}${length}`, `\r\n${GOOD.slice(0, 9)}`, GOOD.slice(9)]],
+    ['in chunks', (offer: string) => [`${head}${offer}Transfer-Encoding: chunked\r\n\r\n`, CHUNKS]],
+  ])('answers an offer of HTTP/2 (Upgrade: h2c) by HTTP/1.1, %s', async (_, parts) => {
+    const offer = 'Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAAA\r\n';
+    const { version } = (await send(url, 'GET', '/v1/accounts/alice')).body;
+    const { socket, received } = open(url);
+    for (let count = 1; count <= 3; count += 1) {
+      for (const part of parts(offer)) {
+        socket.write(part);
+        await delay(20); // each in a packet of its own
+      }
+      await until('it is answered', () => parseable(received()) === count);
+    }
+    socket.destroy();
+    const answers = parseAnswers(received());
+    expect(answers.map(({ status }) => status)).toEqual([200, 200, 200]);
+    expect(answers.map(({ body }) => body.version)).toEqual([version + 1, version + 2, version + 3]);
+    expect(answers.map(({ headers }) => headers.get('connection'))).not.toContain('close');
   });
 
   it('answers pipelined requests in their order', async () => {

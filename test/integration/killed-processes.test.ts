@@ -34,11 +34,9 @@ it('keeps the sum of balances, and answers each key in one way', { timeout: 120_
     await send(url, 'POST', '/v1/accounts', { id });
     await send(url, 'POST', '/v1/balance-updates', { accountId: id, amount: START });
   }
-  const processes: (Spawned & { url: string })[] = [];
+  const processes: Spawned[] = [];
   const start = async (slot: number) => {
-    const spawned = await spawnProcess('api', environmentOf(database, broker, { RELAY: 'off', LANES: '4' }));
-    const port = /"port":(\d+)/.exec(spawned.output())?.[1];
-    processes[slot] = { ...spawned, url: `http://127.0.0.1:${port}` };
+    processes[slot] = await spawnProcess('api', environmentOf(database, broker, { RELAY: 'off', LANES: '4' }));
   };
   await Promise.all([start(0), start(1)]);
 
@@ -50,9 +48,9 @@ it('keeps the sum of balances, and answers each key in one way', { timeout: 120_
   /** Until an answer says what became of it. */
   async function settled(path: string, body: object, key?: string): Promise<Answer> {
     for (;;) {
-      const to = processes[random(2)] as (typeof processes)[0];
+      const to = processes[random(2)] as Spawned;
       try {
-        const answer = await send(to.url, 'POST', path, body, key === undefined ? {} : { 'idempotency-key': key });
+        const answer = await send(to.url(), 'POST', path, body, key === undefined ? {} : { 'idempotency-key': key });
         if (answer.status !== 503) return answer;
       } catch {
         // The connection broke: nobody knows.

@@ -1,4 +1,4 @@
-import { mkdtempSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
@@ -6,9 +6,13 @@ import amqp from 'amqplib';
 import { afterEach, beforeEach, describe, expect, inject, it } from 'vitest';
 import { probeBroker } from '../../src/local/amqp-probe.ts';
 import { startDockerBroker } from '../../src/local/docker-broker.ts';
+import { installRabbitmqServer } from '../../src/local/install-broker.ts';
 import { findRabbitmqServer } from '../../src/local/machine-broker.ts';
-import { startPrivateBroker } from '../../src/local/private-broker.ts';
+import { deletePrivateBroker, startPrivateBroker } from '../../src/local/private-broker.ts';
+import { isAlive } from '../../src/local/process-end.ts';
 import { findBroker } from '../../src/local/rabbitmq.ts';
+import type { KnownProcess } from '../../src/shared/runtime.ts';
+import { needing } from '../needing.ts';
 import { type Reaper, startReaper } from '../reaper.ts';
 
 let reaper: Reaper;
@@ -30,10 +34,16 @@ describe('finding a broker', () => {
   });
 
   it.each([
-    ['nonsense', /has to look like amqp:/],
+    ['nonsense', /^AMQP_URL must be an AMQP URL, starting with amqp:/],
+    ['amqp://one:5672,two:5672', /^AMQP_URL names several hosts in one URL: give a whole URL for each/],
+    [
+      'amqp://127.0.0.1:1,amqp://127.0.0.1:2',
+      /127\.0\.0\.1:1 .* does not answer: .*\n.*127\.0\.0\.1:2 .* does not answer/,
+    ],
+    ['amqp://host:99999', /^AMQP_URL is not a correct URL/],
     ['amqp://127.0.0.1:1', /does not answer: connect ECONNREFUSED/],
-    ['wrong password', /refuses us: .*ACCESS_REFUSED/],
-    ['wrong virtual host', /refuses us: NOT_ALLOWED/],
+    ['wrong password', /refuses the connection: .*ACCESS_REFUSED/],
+    ['wrong virtual host', /refuses the connection: NOT_ALLOWED/],
   ])('says in one sentence what is wrong with AMQP_URL: %s', async (what, sentence) => {
     const url = new URL(inject('amqpUrl'));
     if (what === 'wrong password') url.password = 'wrong';
@@ -63,7 +73,7 @@ describe('finding a broker', () => {
   });
 });
 
-describe.skipIf(!findRabbitmqServer())('a private node', () => {
+needing('the package rabbitmq-server', findRabbitmqServer() !== undefined).describe('a private node', () => {
   const start = () => startPrivateBroker({ dir, onSpawn: (process) => reaper.add({ process }) });
 
   it('keeps messages over SIGKILL and adoption, loses them with its data, and keeps its port', async () => {
@@ -84,6 +94,56 @@ describe.skipIf(!findRabbitmqServer())('a private node', () => {
     await broker.stop();
     await broker.stop();
     expect(await probeBroker(broker.url, 1_000)).toMatchObject({ answer: 'unreachable' });
+  });
+
+  it('ends and leaves nothing when its folder is deleted, or its start is interrupted', async () => {
+    const broker = await start();
+    await deletePrivateBroker(dir);
+    expect(broker.isRunning).toBe(false);
+    expect(existsSync(dir)).toBe(false);
+
+    const interrupted = new AbortController();
+    const started: KnownProcess[] = [];
+    const onSpawn = (process: KnownProcess) => {
+      reaper.add({ process });
+      started.push(process);
+      if (started.length > 1) interrupted.abort(); // the port mapper comes first
+    };
+    const starting = startPrivateBroker({ dir, onSpawn, interrupted: interrupted.signal });
+    await expect(starting).rejects.toThrow('aborted');
+    expect(started.filter(isAlive)).toEqual([]);
+  });
+});
+
+needing('root', process.getuid?.() === 0).describe('the package rabbitmq-server', () => {
+  /** What it says, and which commands were run by an apt-get that only notes them. */
+  async function install(confirm?: (question: string, enter: 'yes' | 'no') => Promise<boolean>) {
+    const calls = path.join(dir, 'calls');
+    writeFileSync(calls, '');
+    writeFileSync(path.join(dir, 'apt-get'), `#!/bin/sh\necho "$1" >> '${calls}'\n`, { mode: 0o755 });
+    const before = process.env.PATH;
+    process.env.PATH = `${dir}${path.delimiter}${before}`;
+    try {
+      const reason = await installRabbitmqServer({}, () => undefined, confirm);
+      return { reason, calls: readFileSync(calls, 'utf8') };
+    } finally {
+      process.env.PATH = before;
+    }
+  }
+
+  it('is installed when the person agrees, for which Enter will do, or when nobody is there', async () => {
+    const asked: unknown[] = [];
+    const agree = async (...question: unknown[]) => {
+      asked.push(question);
+      return true;
+    };
+    expect((await install(agree)).calls).toBe('update\ninstall\n');
+    expect(asked).toEqual([[expect.stringMatching(/^There is no RabbitMQ .* with apt-get\?$/), 'yes']]);
+    expect((await install()).calls).toBe('update\ninstall\n');
+  });
+
+  it('is not installed when the person declines', async () => {
+    expect(await install(async () => false)).toEqual({ reason: 'you declined to install it', calls: '' });
   });
 });
 

@@ -66,10 +66,13 @@ it('counts requests, updates, batches and events', async () => {
     'http_request_duration_seconds_count{method="POST",route="/v1/balance-updates",status="400"}': 1,
     'http_request_duration_seconds_count{method="GET",route="none",status="404"}': 1,
     relay_active: 1,
-    relay_in_flight_events: 0,
-    'relay_events_total{outcome="confirmed"}': 3,
-    'rabbitmq_link{state="connected"}': 1,
-    'rabbitmq_link{state="disconnected"}': 0,
+    'relay_in_flight_events{track="ledger"}': 0,
+    'relay_events_total{track="ledger",outcome="confirmed"}': 3,
+    'relay_events_total{track="subscribers",outcome="unrouted"}': 3,
+    'rabbitmq_link{track="ledger",state="connected"}': 1,
+    'rabbitmq_link{track="subscribers",state="connected"}': 1,
+    'rabbitmq_link{track="ledger",state="disconnected"}': 0,
+    subscribers_waiting_seconds: 0,
     outbox_oldest_age_seconds: 0,
   });
   expect(api.outbox_size_bytes).toBeGreaterThan(0);
@@ -77,12 +80,13 @@ it('counts requests, updates, batches and events', async () => {
 
   const health = `http://127.0.0.1:${worker.healthPort}`;
   const channel = await (await broker.connect()).createChannel();
-  channel.publish(broker.topology.eventsExchange, 'balance.credited', Buffer.from('no event'));
+  channel.sendToQueue(broker.topology.ledgerQueue, Buffer.from('no event'));
   await until('the dead letter is counted', async () => (await scrape(health)).dead_letters === 1);
   expect(await scrape(health)).toMatchObject({
     'ledger_events_total{outcome="recorded"}': 3,
     'ledger_events_total{outcome="malformed"}': 1,
     'ledger_events_total{outcome="forged"}': 0,
+    'ledger_events_total{outcome="superseded"}': 0,
     ledger_batch_entries_sum: 3,
     ledger_write_failures_total: 0,
     'rabbitmq_link{state="connected"}': 1,
@@ -122,9 +126,7 @@ it('shows how far the ledger is behind, and leaves out what cannot be read', asy
 
 it('adds up what all processes behind the port count', async () => {
   const cluster = await spawnProcess('api', environmentOf(database, broker, { API_PROCESSES: '2', RELAY: 'off' }));
-  const port = () => /"port":(\d+)/.exec(cluster.output())?.[1];
-  await until('it listens', () => port() !== undefined);
-  const url = `http://127.0.0.1:${port()}`;
+  const url = cluster.url();
   await createAccount(url, 'a');
   const { rows } = await database.pool.query('SELECT count(*) FROM account');
   expect(rows[0].count).toBe(1);

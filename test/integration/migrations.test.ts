@@ -101,7 +101,7 @@ describe('numbered scripts', () => {
     const database = await createDatabase();
     const folder = await scripts({ '001.do.tables.sql': 'CREATE TABLE account (balance float);' });
     await expect(migrateFrom(folder, database)).rejects.toThrow(
-      /script 1 is not the one that made this database .*MD5/,
+      /script 1 is not the one that created this database .*MD5/,
     );
   });
 
@@ -174,7 +174,7 @@ describe('function files', () => {
     const sql = (await textOf(FILE)).replace('ceiling bigint)', 'ceiling bigint, more bigint)');
     const folder = await scripts({ [FILE]: sql });
     await expect(migrateFrom(folder, database)).rejects.toThrow(
-      /money_verdict\.sql makes a second function beside an old one: money_verdict\(.*\), money_verdict\(.*\)\. Nothing was changed\. Drop/,
+      /money_verdict\.sql creates a second function next to an old one: money_verdict\(.*\), money_verdict\(.*\)\. Nothing was changed\. Drop/,
     );
     await writeFile(join(folder, script(1, 'verdict')), 'DROP FUNCTION money_verdict(bigint, bigint, bigint, bigint);');
     expect(await migrateFrom(folder, database)).toMatchObject({ applied: ['verdict'], changed: [FILE] });
@@ -247,7 +247,7 @@ describe('what was lost', () => {
     await expect(applyDirectly(database.pool, 'a', 1)).rejects.toThrow(/outbox_even_position_unique/);
     const { rows } = await database.pool.query('SELECT max(position) AS position FROM outbox');
     expect(await migrate(database.url)).toMatchObject({
-      repaired: [`outbox_position would have given positions again: set to ${rows[0].position}`],
+      repaired: [`outbox_position would have repeated positions: set to ${rows[0].position}`],
     });
     await applyDirectly(database.pool, 'a', 1);
     expect(await migrate(database.url)).toMatchObject({ repaired: [] });
@@ -288,7 +288,7 @@ describe('a database that does not fit', () => {
     const refused = migrate(database.url);
     await expect(refused).rejects.toBeInstanceOf(UnreleasedDatabase);
     await expect(refused).rejects.toThrow(
-      /made by an unreleased version of highload-balance and cannot be migrated\. Nothing was changed\. Use an empty database/,
+      /created by an unreleased version of highload-balance and cannot be migrated\. Nothing was changed\. Use an empty database/,
     );
     expect(await pictureOf(database)).toBe(before);
   });
@@ -405,7 +405,7 @@ describe('locks', () => {
     await withTraffic(async (database) => {
       const folder = await scripts({ [script(1, 'note')]: 'ALTER TABLE account ADD COLUMN note text;' });
       await expect(migrateFrom(folder, database, 500)).rejects.toThrow(
-        /^a lock could not be had within 0\.5 s\. The oldest holders of locks: process \d+ \(.*test.*\), in a transaction since .* UTC, on account/,
+        /^a lock could not be acquired within 0\.5 s\. The oldest holders of locks: process \d+ \(.*test.*\), in a transaction since .* UTC, on account/,
       );
       expect(await versionOf(database)).toBe(newest);
     });

@@ -8,7 +8,7 @@ import { afterEach, beforeEach, expect, inject, it } from 'vitest';
 import { freePort } from '../../src/local/free-port.ts';
 import { start } from '../../src/local/local-system.ts';
 import { startPostgres } from '../../src/local/postgres.ts';
-import type { KnownProcess } from '../../src/local/process-end.ts';
+import type { KnownProcess } from '../../src/shared/runtime.ts';
 import { type Reaper, startReaper } from '../reaper.ts';
 
 const OLD_SCHEMA = `

@@ -3,7 +3,10 @@ import type { RequestListener } from 'node:http';
 import { connect } from 'node:net';
 import { setTimeout as delay, setImmediate as turn } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, it } from 'vitest';
+import { startAccessLog } from '../../src/api/access/access-log.ts';
+import { createHealthApp } from '../../src/api/app.ts';
 import { startServer } from '../../src/api/http/server.ts';
+import { createLogger } from '../../src/shared/logging.ts';
 import {
   type Answer,
   cleanUp,
@@ -18,6 +21,7 @@ import {
   verified,
 } from '../harness.ts';
 import { lockAccount, waitingBackends } from '../http-client.ts';
+import { needing } from '../needing.ts';
 
 const UPDATES = '/v1/balance-updates';
 
@@ -86,7 +90,62 @@ it('refuses at once what the event loop cannot serve, but not the question for i
   expect((await send(url, 'POST', UPDATES, { accountId: 'a', amount: 1 })).status).toBe(200);
 });
 
-it.skipIf(process.platform !== 'linux')(
+it('tells its health a hundred times a second at any load, and refuses the rest of a flood of such questions', async () => {
+  const server = await startServer(
+    (_request, response) => {
+      for (const end = performance.now() + 2; performance.now() < end; );
+      response.end('{}');
+    },
+    '127.0.0.1',
+    0,
+  );
+  onCleanUp(() => server.stop());
+  const url = `http://127.0.0.1:${server.port}`;
+  let sending = true;
+  const statuses: number[] = [];
+  const clients = Array.from({ length: 100 }, async () => {
+    while (sending) statuses.push((await send(url, 'GET', '/livez')).status);
+  });
+  await until('many are refused', () => statuses.filter((status) => status === 503).length > 300);
+  sending = false;
+  await Promise.all(clients);
+  const told = statuses.filter((status) => status === 200).length;
+  expect(told).toBeGreaterThan(50);
+  expect(server.refused()).toBeGreaterThan(300);
+});
+
+it('asks the database and the parts of the process a few times a second at most, however many want to know', async () => {
+  let [readings, looks] = [0, 0];
+  const accessLog = startAccessLog(createLogger('test', 'silent'));
+  onCleanUp(() => accessLog.stop());
+  const options = {
+    ...{ healthPool: database.pool, schemaVersion: 1, relayState: () => ({}), laneCounts: () => ({}) },
+    async partProblems() {
+      looks += 1;
+      return [];
+    },
+    isStopping: () => false,
+    async readMetrics() {
+      readings += 1;
+      return { contentType: 'text/plain', text: 'metrics' };
+    },
+    ...{ onRequestEnd() {}, accessLog, tracing: undefined },
+  };
+  const server = await startServer(createHealthApp(options), '127.0.0.1', 0);
+  onCleanUp(() => server.stop());
+  const startedAtMs = performance.now();
+  for (let round = 0; round < 10; round += 1) {
+    const paths = Array.from({ length: 50 }, () => ['/metrics', '/readyz', '/livez']).flat();
+    await Promise.all(paths.map((path) => fetch(`http://127.0.0.1:${server.port}${path}`).then((one) => one.text())));
+  }
+  const seconds = Math.ceil((performance.now() - startedAtMs) / 1000) + 1; // as many at once as in a second
+  expect(readings).toBeLessThanOrEqual(5 * seconds);
+  expect(looks).toBeLessThanOrEqual(10 * seconds);
+  expect(readings).toBeGreaterThan(0);
+  expect(looks).toBeGreaterThan(0);
+});
+
+needing('Linux', process.platform === 'linux').it(
   'lets newcomers in by the dozen while a turn of the event loop is long',
   async () => {
     const server = await startServer((_request, response) => response.end('{}'), '127.0.0.1', 0);

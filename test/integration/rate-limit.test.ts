@@ -100,6 +100,46 @@ it('counts the updates of a bulk request, and nothing for one that is refused be
   expect((await credit(headers)).status).toBe(429);
 });
 
+it('counts the bytes of a bulk request, whatever turns out to be in it', async () => {
+  const { headers } = await createApiKey(database, 'wordy', ['write']);
+  const wrong = (bytes: number) => send(url, 'POST', BULK, '{"updates":[{}]}'.padEnd(bytes), headers);
+  const invalid = await wrong(2 * 4096 + 1);
+  expect(invalid).toMatchObject({ status: 400, body: { code: 'invalid_request' } });
+  expect(rateOf(invalid)).toEqual([LIMIT, LIMIT - 3]);
+  const refused = await wrong(3 * 4096);
+  expect(refused).toMatchObject({ status: 429, body: { code: 'rate_limited' } });
+  expect(refused.body.detail).toContain('this request counts 3');
+  expect(rateOf(await wrong(100))).toEqual([LIMIT, 0]); // what was refused counts 1 as before
+});
+
+it('counts updates or bytes of a bulk request, whichever is more', async () => {
+  const { headers } = await createApiKey(database, 'measured', ['write']);
+  const update = { accountId: 'alice', amount: 1 };
+  const few = await send(url, 'POST', BULK, JSON.stringify({ updates: [update] }).padEnd(2 * 4096), headers);
+  expect(rateOf(few)).toEqual([LIMIT, LIMIT - 2]);
+  const many = await send(
+    url,
+    'POST',
+    BULK,
+    JSON.stringify({ updates: [update, update, update] }).padEnd(4097),
+    headers,
+  );
+  expect(rateOf(many)).toEqual([LIMIT, 0]);
+});
+
+it('refuses a bulk request that is larger than the limit before it is read, in chunks after that', async () => {
+  const { headers } = await createApiKey(database, 'huge', ['write']);
+  const all: [string, string][] = [...Object.entries(headers), ['Content-Type', 'application/json']];
+  const bytes = 5 * 4096 + 1;
+  const announced: Message = { method: 'POST', path: BULK, headers: [...all, ['Content-Length', String(bytes)]] };
+  expect((await deliver(url, announced)).body).toMatchObject({ code: 'rate_limited' }); // and nothing of it was sent
+  const chunked: Message = {
+    ...{ method: 'POST', path: BULK, headers: [...all, ['Transfer-Encoding', 'chunked']] },
+    body: `${bytes.toString(16)}\r\n${' '.repeat(bytes)}\r\n0\r\n\r\n`,
+  };
+  expect((await deliver(url, chunked)).body).toMatchObject({ code: 'rate_limited' });
+});
+
 it('says that a request above the whole limit cannot be repeated', async () => {
   const { headers } = await createApiKey(database, 'oversize', ['write']);
   const refused = await bulk(LIMIT + 1, headers);
@@ -152,14 +192,7 @@ async function startCluster(limit: number) {
       RATE_LIMIT_WINDOW_S: '60',
     }),
   );
-  const started = () =>
-    cluster
-      .output()
-      .split('\n')
-      .filter((line) => line.includes('"api started"'))
-      .map((line) => JSON.parse(line) as { pid: number; port: number });
-  await until('all processes listen', () => started().length === 3);
-  return { ...cluster, started, url: `http://127.0.0.1:${started()[0]?.port}` };
+  return { ...cluster, started: () => cluster.lines('api started'), url: cluster.url() };
 }
 
 /** A crowd, with a connection each, so that it is spread over the processes. What is refused as overloaded does not count. */

@@ -3,7 +3,6 @@
 import { createRequire } from 'node:module';
 import { Validator } from '@seriousme/openapi-schema-validator';
 import { Ajv } from 'ajv';
-import { Ajv2020 } from 'ajv/dist/2020.js';
 import addFormats from 'ajv-formats';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
@@ -21,12 +20,7 @@ import {
   subscribe,
   until,
 } from '../harness.ts';
-
-interface ResponseObject {
-  headers?: Record<string, { required?: boolean }>;
-  content?: Record<string, { schema: object; examples?: Record<string, { value: { code: string } }> }>;
-}
-type Methods = Record<string, { operationId: string; responses: Record<string, ResponseObject> }>;
+import { type Call, readDocument } from '../openapi/document.ts';
 
 let database: Database;
 let url: string;
@@ -35,7 +29,7 @@ let events: Received[];
 let openApi: any;
 // biome-ignore lint/suspicious/noExplicitAny: the same
 let asyncApi: any;
-let ajv: Ajv2020;
+let document: ReturnType<typeof readDocument>;
 let everything: Record<string, string>;
 let reader: Record<string, string>;
 
@@ -49,35 +43,14 @@ beforeAll(async () => {
   reader = (await createApiKey(database, 'reader', ['read'], 1000)).headers;
   openApi = (await send(url, 'GET', '/openapi.json')).body;
   asyncApi = (await send(url, 'GET', '/asyncapi.json')).body;
-  ajv = new Ajv2020({ strict: false, allErrors: true });
-  addFormats.default(ajv);
-  ajv.addSchema(openApi, 'openapi');
+  document = readDocument(openApi);
 });
 afterAll(cleanUp);
 
-const escaped = (part: string) => part.replaceAll('~', '~0').replaceAll('/', '~1');
-const documented = (): [string, string, Methods[string]][] =>
-  Object.entries(openApi.paths as Record<string, Methods>).flatMap(([path, methods]) =>
-    Object.entries(methods).map(([method, operation]): [string, string, Methods[string]] => [path, method, operation]),
-  );
+const documented = (): [string, string, Call][] => document.calls.map((call) => [call.path, call.method, call]);
 
-/** Compares an answer with what the document says about it. */
-function check(path: string, method: string, { status, headers, body }: Answer): void {
-  const where = `${method} ${path} ${status}`;
-  const response = openApi.paths[path][method].responses[status] as ResponseObject | undefined;
-  expect(response, `${where} is documented`).toBeDefined();
-  for (const [name, { required }] of Object.entries(response?.headers ?? {})) {
-    if (required) expect(headers.has(name), `${where} has the header ${name}`).toBe(true);
-  }
-  const type = headers.get('content-type') as string;
-  expect(Object.keys(response?.content ?? {}), where).toContain(type);
-  const validate = ajv.compile({
-    $ref: `openapi#/paths/${escaped(path)}/${method}/responses/${status}/content/${escaped(type)}/schema`,
-  });
-  expect({ valid: validate(body), errors: validate.errors }, where).toEqual({ valid: true, errors: null });
-  if (status < 400) return;
-  expect(Object.keys(response?.content?.[type]?.examples ?? {}), where).toContain(body.code);
-}
+const callOf = (method: string, path: string) =>
+  document.calls.find((call) => call.method === method && call.path === path) as Call;
 
 /** An id that no transfer has. */
 const NO_TRANSFER = 'alice:99:mwtowow0';
@@ -129,7 +102,7 @@ describe('the API answers as the document says', () => {
     const path = template.replace('{id}', id).replace('{holdId}', options.holdId ?? 'h') + (options.query ?? '');
     const headers = { ...(options.as ?? everything), ...options.headers };
     const answer = await send(url, method.toUpperCase() as 'GET', path, options.body, headers);
-    check(template, method, answer);
+    document.checkAnswer(callOf(method, template), answer);
     const operation = `${method} ${template}`;
     covered.set(operation, (covered.get(operation) ?? new Set()).add(answer.status));
     return answer;
@@ -189,7 +162,8 @@ describe('the API answers as the document says', () => {
     for (const format of ['csv', 'jsonl']) {
       const response = await fetch(`${url}/v1/accounts/alice/entries/export?format=${format}`, { headers: everything });
       const { status: exported, headers } = response;
-      check('/v1/accounts/{id}/entries/export', 'get', { status: exported, headers, body: await response.text() });
+      const call = callOf('get', '/v1/accounts/{id}/entries/export');
+      document.checkAnswer(call, { status: exported, headers, body: await response.text() });
       covered.set('get /v1/accounts/{id}/entries/export', new Set([200]));
     }
     const succeeded = [...covered]
@@ -260,6 +234,11 @@ describe('the API answers as the document says', () => {
       const answer = await call('get', '/v1/accounts/{id}', { as: headers });
       return answer.status === 429;
     });
+    // More than the limit in one request: no wait helps, so there is no Retry-After.
+    const writer = await createApiKey(database, 'limited.writer', ['write'], 1);
+    const updates = [1, 2].map((amount) => ({ accountId: 'alice', amount }));
+    const bulk = await call('post', '/v1/balance-updates/bulk', { as: writer.headers, body: { updates } });
+    expect([bulk.status, bulk.headers.get('retry-after')]).toEqual([429, null]);
   });
 });
 

@@ -1,81 +1,99 @@
-// What a new relay does first, and what it does not leave behind: on a database alone, without a broker.
-import { setTimeout as delay } from 'node:timers/promises';
-import type pg from 'pg';
+// What a new relay does first: it goes on where the last one was, at any size of the outbox, and finds what was never seen.
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { startPosition, truncateRecorded } from '../../src/api/relay/outbox.ts';
-import { openClient } from '../../src/shared/database.ts';
 import {
   applyDirectly,
+  type Broker,
   cleanUp,
+  createBroker,
   createDatabase,
   type Database,
+  drained,
   insertAccounts,
-  onCleanUp,
   recordDirectly,
+  startApiHere,
+  startWorkerHere,
+  subscribe,
   until,
+  verified,
 } from '../harness.ts';
 
-/** After the opening. More than are looked up in one statement, and enough for a partition to be worth truncating. */
-const CHANGES = 40_000;
-
 let database: Database;
-let client: pg.Client;
-const signal = new AbortController().signal;
+let broker: Broker;
 
 beforeEach(async () => {
   database = await createDatabase();
-  client = await openClient(database.url, 'test', { plans: 'indexed plans' });
-  onCleanUp(() => client.end());
+  broker = createBroker();
   await insertAccounts(database, 'a');
-  await applyDirectly(database.pool, 'a', 1, CHANGES);
-  await recordDirectly(database, 'a', 0, CHANGES - 1);
-  await database.pool.query(`INSERT INTO relay_progress (track, position) SELECT 'ledger', max(position) FROM outbox`);
 });
 afterEach(cleanUp);
 
-const last = async () => (await database.pool.query('SELECT max(position) AS position FROM outbox')).rows[0].position;
-
-it('begins at what was noted when the ledger has all below, and at the beginning when it lacks the last', async () => {
-  expect(await startPosition(client, signal)).toBe(0);
-  await recordDirectly(database, 'a', CHANGES, CHANGES);
-  expect(await startPosition(client, signal)).toBe(await last());
+const noteAll = () =>
+  database.pool.query(
+    `INSERT INTO relay_progress (track, position)
+     SELECT track, max(position) FROM outbox CROSS JOIN unnest(ARRAY['ledger', 'subscribers']) AS track GROUP BY track`,
+  );
+it('publishes at once what is new, before it has looked through what a long backup has kept in the outbox', async () => {
+  const KEPT = 100;
+  await applyDirectly(database.pool, 'a', 1, KEPT);
+  await recordDirectly(database, 'a', 0, KEPT);
+  await noteAll();
+  await applyDirectly(database.pool, 'a', 1);
+  const received = await subscribe(broker);
+  const lock = await database.pool.connect();
+  try {
+    await lock.query('BEGIN; LOCK TABLE ledger IN ACCESS EXCLUSIVE MODE'); // no look can end
+    await startApiHere(database, broker);
+    await until('it arrived', () => received.length > 0, 8000);
+  } finally {
+    await lock.query('ROLLBACK');
+    lock.release();
+  }
+  expect(received.map(({ body }) => body.data.version)).toEqual([KEPT + 1]);
+  await startWorkerHere(database, broker);
+  expect(await drained(database)).toMatchObject({ ledgerEntries: KEPT + 2, offendingAccounts: 0 });
 });
 
-it('looks up in small statements what a long backup has kept in the outbox', async () => {
-  await recordDirectly(database, 'a', CHANGES, CHANGES);
-  const examined: number[] = [];
-  const query = client.query;
-  client.query = (async (...parameters: unknown[]) => {
-    const result = await (query as (...parameters: unknown[]) => Promise<pg.QueryResult>).apply(client, parameters);
-    if (result.rows[0]?.examined !== undefined) examined.push(result.rows[0].examined);
-    return result;
-  }) as typeof query;
-  expect(await startPosition(client, signal)).toBe(await last());
-  expect(Math.max(...examined)).toBeLessThanOrEqual(5000);
-  expect(examined.reduce((sum, rows) => sum + rows, 0)).toBe(CHANGES + 1);
-});
-
-it('holds up nobody for long when it freezes with the lock of a truncation', async () => {
-  await database.pool.query('DELETE FROM relay_progress');
-  const query = client.query;
-  let isFrozen = false;
-  client.query = (async (...parameters: unknown[]) => {
-    if (String(parameters[0]).startsWith('TRUNCATE')) {
-      isFrozen = true;
-      await delay(8000);
-    }
-    return (query as (...parameters: unknown[]) => Promise<unknown>).apply(client, parameters);
-  }) as typeof query;
-  const truncating = truncateRecorded(client, await last()).catch(() => 'its connection was ended');
-  await until('it is frozen', () => isFrozen);
-  const startedAtMs = performance.now();
-  await database.pool.query('SELECT count(*) FROM outbox'); // waits for the lock
-  expect(performance.now() - startedAtMs).toBeLessThan(5000);
-  expect(await truncating).toBe('its connection was ended');
-});
-
-it('has the server look whether its machine is still there', async () => {
-  const { rows } = await client.query(`SELECT current_setting('tcp_keepalives_idle') AS idle,
-    current_setting('tcp_keepalives_count') AS count, current_setting('tcp_user_timeout') AS timeout`);
-  expect(rows).toEqual([{ idle: '10', count: '4', timeout: '30000' }]);
+// As after a move by logical replication, which copies no sequence: the new server gives positions again.
+it.each([
+  ['while nothing relays', false],
+  ['under an active relay', true],
+])('loses nothing where the sequence falls behind the outbox %s', async (_when, isActive) => {
+  const CHANGES = 30_000;
+  const received = new Set<string>();
+  const all = await subscribe(broker);
+  let first: Awaited<ReturnType<typeof startApiHere>> | undefined;
+  if (isActive) {
+    first = await startApiHere(database, broker, { SNAPSHOT_PATIENCE_MS: '1000' });
+    await startWorkerHere(database, broker);
+  }
+  await applyDirectly(database.pool, 'a', 1, 100);
+  if (isActive) await drained(database);
+  else {
+    await recordDirectly(database, 'a', 0, 100);
+    await noteAll();
+  }
+  await database.pool.query(`SELECT setval('outbox_position', 1000000)`);
+  await applyDirectly(database.pool, 'a', 1, 50);
+  if (isActive) await drained(database);
+  else {
+    await recordDirectly(database, 'a', 101, 150);
+    await noteAll();
+  }
+  await database.pool.query(`SELECT setval('outbox_position', 200)`);
+  for (let done = 0; done < CHANGES; done += 10_000) await applyDirectly(database.pool, 'a', 1, 10_000);
+  if (!isActive) {
+    await startApiHere(database, broker, { SNAPSHOT_PATIENCE_MS: '1000' });
+    await startWorkerHere(database, broker);
+  }
+  expect(await drained(database)).toMatchObject({ ledgerEntries: CHANGES + 151, offendingAccounts: 0 });
+  await until('the subscriber has them', () => {
+    for (const { messageId } of all.splice(0)) received.add(messageId);
+    return received.size >= CHANGES;
+  });
+  await until('the outbox was truncated', async () => {
+    const { rows } = await database.pool.query('SELECT count(*) AS count FROM outbox');
+    return rows[0].count < CHANGES;
+  });
+  expect(await verified(database)).toMatchObject({ ledgerEntries: CHANGES + 151, offendingAccounts: 0 });
+  await first?.stop();
 });

@@ -1,18 +1,18 @@
 // highload-balance replay on real servers: what it publishes, to whom, and that a new subscriber who gets the past and then the
 // present misses nothing in between.
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { fileURLToPath } from 'node:url';
 import type { Channel, GetMessage } from 'amqplib';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { readChanges } from '../../src/cli/replay/changes.ts';
 import { parseRequest, type ReplayRequest } from '../../src/cli/replay/request.ts';
-import { type Delivery, subscribe as subscribeClient } from '../../src/client/events.ts';
+import { createClient } from '../../src/client/client.ts';
+import { type Delivery, type Handled, subscribe as subscribeClient } from '../../src/client/events.ts';
 import type { BalanceEvent } from '../../src/shared/contract.ts';
 import { openClient } from '../../src/shared/database.ts';
 import { ALL_EVENTS, declareTopology } from '../../src/shared/topology.ts';
 import { startProxy } from '../chaos/proxy.ts';
+import { startCommand } from '../commands.ts';
 import {
+  addressesOf,
   applyDirectly,
   type Broker,
   cleanUp,
@@ -22,6 +22,7 @@ import {
   drained,
   eventIds,
   insertAccounts,
+  ONLY_PROGRESS,
   onCleanUp,
   send,
   startApiHere,
@@ -29,8 +30,6 @@ import {
   subscribe,
   until,
 } from '../harness.ts';
-
-const COMMAND = fileURLToPath(new URL('../../src/cli/highload-balance.mjs', import.meta.url));
 
 let database: Database;
 let broker: Broker;
@@ -53,33 +52,16 @@ beforeEach(async () => {
 });
 afterEach(cleanUp);
 
-const start = (...args: string[]) => startWith({}, ...args);
-
-function startWith(environment: Record<string, string>, ...args: string[]) {
-  const child = spawn(process.execPath, [COMMAND, 'replay', ...args], {
-    env: {
-      PATH: process.env.PATH,
-      DATABASE_URL: database.url,
-      AMQP_URL: broker.url,
-      AMQP_NAMESPACE: broker.namespace,
-      ...environment,
-    },
-  });
-  const ended = { code: null as number | null, out: '', err: '' };
-  child.stdout.on('data', (chunk) => (ended.out += chunk));
-  child.stderr.on('data', (chunk) => (ended.err += chunk));
-  const whenEnded = once(child, 'close').then(([code]) => ({ ...ended, code: code as number | null }));
-  onCleanUp(async () => child.kill('SIGKILL'));
-  return { child, ended, whenEnded };
-}
-
+const environment = () => addressesOf(database, broker);
+const start = (...args: string[]) => startCommand(['replay', ...args], environment());
 const run = (...args: string[]) => start(...args).whenEnded;
 
 /** Accounts with their opening and a number of credits, recorded in the ledger without the events that told of them. */
 async function pastOf(accounts: readonly string[], credits: number): Promise<void> {
   await database.pool.query(
     `INSERT INTO account (account_id, balance, version, epoch, created_at, updated_at)
-     SELECT id, $2::bigint * 5, $2, current_epoch(), '2026-01-01', '2026-01-01' FROM unnest($1::text[]) AS id`,
+     SELECT id, $2::bigint * 5, $2, current_epoch(), '2026-01-01Z', timestamptz '2026-01-01Z' + $2 * interval '1 minute'
+     FROM unnest($1::text[]) AS id`,
     [accounts, credits],
   );
   await database.pool.query(
@@ -131,7 +113,7 @@ it('publishes to one queue what the events of the past told, marked as replayed'
   expect(live).toHaveLength(3); // nobody else was told
 });
 
-it('publishes to all subscribers, and the worker takes it for what it has', async () => {
+it('publishes to all subscribers, and not to the worker', async () => {
   await startApiHere(database, broker);
   const worker = await startWorkerHere(database, broker);
   await pastOf(['a', 'b'], 3);
@@ -149,10 +131,7 @@ it('publishes to all subscribers, and the worker takes it for what it has', asyn
     'account.opened',
     ...Array.from({ length: 3 }, () => 'balance.credited'),
   ]);
-  await until('the worker has them', () => worker.consumer.counts.duplicates === 4);
-  await worker.stop(); // has acknowledged by then
-  expect(await channel.checkQueue(broker.topology.ledgerQueue)).toMatchObject({ messageCount: 0 });
-  expect(await channel.checkQueue(broker.topology.deadLetters)).toMatchObject({ messageCount: 0 });
+  expect(worker.consumer.counts).toMatchObject({ duplicates: 0, forged: 0 });
   expect((await database.pool.query('SELECT count(*) AS rows FROM ledger')).rows[0].rows).toBe(8);
 });
 
@@ -191,6 +170,52 @@ it('takes each option for what it says', async () => {
   }
 });
 
+it('publishes to all where nobody is bound for some types, or at all', async () => {
+  await pastOf(['a'], 3);
+  await declareTopology(channel, broker.topology);
+  expect(await run('--exchange', '--all')).toMatchObject({ code: 0, err: expect.stringMatching(ONLY_PROGRESS) });
+  const opened = await subscribe(broker, 'account.*');
+  expect(await run('--exchange', '--all')).toMatchObject({ code: 0, err: expect.stringMatching(ONLY_PROGRESS) });
+  await until('it came', () => opened.length === 1);
+});
+
+it('reads what was created since a moment without what was before, and nothing less', async () => {
+  await pastOf(['a', 'b', 'd'], 3);
+  await pastOf(['c'], 5000);
+  const many = Array.from({ length: 1500 }, (_, index) => `many-${index}`);
+  await pastOf(many, 2);
+  await insertAccounts(database, 'e', 'f'); // now, and in the outbox alone
+  await applyDirectly(database.pool, 'a', 1, 3);
+  const client = await openClient(database.url, 'test');
+  onCleanUp(() => client.end());
+  const read = async (...options: string[]) => {
+    const { selection, after } = parseRequest(['--queue', 'q', ...options]) as ReplayRequest;
+    const found: string[] = [];
+    let scanned = 0;
+    for await (const page of readChanges(client, selection, after)) {
+      expect(page.scanned).toBeLessThanOrEqual(2000);
+      scanned += page.scanned;
+      found.push(...page.changes.map(({ accountId, version, createdAt }) => `${+createdAt} ${accountId}:${version}`));
+    }
+    return { found, scanned };
+  };
+  const { found: all } = await read('--all');
+  expect(all).toHaveLength(3 * 4 + 5001 + 1500 * 3 + 2 + 3);
+  const at = (index: number) => new Date(Date.parse('2026-01-01Z') + index * 60_000).toISOString();
+  for (const from of [at(0), at(1), at(2), at(3), at(4), at(4000), at(1_000_000)]) {
+    const due = all.filter((each) => Number(each.split(' ')[0]) >= Date.parse(from));
+    const { found, scanned } = await read('--from', from);
+    expect([from, found]).toEqual([from, due]);
+    expect(scanned - due.length, from).toBeLessThanOrEqual(3); // what the ledger lacks of an account, its past is searched without
+    for (const after of ['a:4', 'a:9', 'b:2', 'c:4200', 'many-77:1', 'f:0']) {
+      const [, position] = due.find((each) => each.endsWith(` ${after}`))?.split(' ') ?? [];
+      if (!position) continue;
+      const rest = due.slice(due.findIndex((each) => each.endsWith(` ${after}`)) + 1);
+      expect([after, (await read('--from', from, '--after', after)).found]).toEqual([after, rest]);
+    }
+  }
+});
+
 it('goes from page to page', async () => {
   await pastOf(['a', 'b', 'c'], 1500);
   await channel.assertQueue(queue, { durable: true });
@@ -216,7 +241,7 @@ it('says what is missing, and publishes nothing then', async () => {
   });
   expect(await names('--queue', broker.topology.ledgerQueue, '--all')).toEqual({
     code: 2,
-    err: expect.stringContaining("service's own"),
+    err: expect.stringContaining('belong to the service'),
   });
   expect(await idsIn(queue)).toEqual([]);
 });
@@ -260,7 +285,7 @@ it('says whose failure it was when the database goes away, and where to go on', 
   expect(await slow.whenEnded).toMatchObject({
     code: 1,
     out: '',
-    err: expect.stringMatching(/^PostgreSQL: .*Go on with --after a:\d+\.$/m),
+    err: expect.stringMatching(/^PostgreSQL: .*Continue with --after a:\d+\.$/m),
   });
 });
 
@@ -271,13 +296,14 @@ it('says so when the connection to RabbitMQ is lost, and where to go on', async 
   onCleanUp(() => proxy.close());
   const through = new URL(broker.url);
   through.port = String(proxy.port);
-  const slow = startWith({ AMQP_URL: through.href }, '--queue', queue, '--all', '--rate', '1000');
+  const args = ['replay', '--queue', queue, '--all', '--rate', '1000'];
+  const slow = startCommand(args, { ...environment(), AMQP_URL: through.href });
   await until('some are there', async () => (await channel.checkQueue(queue)).messageCount >= 500);
   for (const connection of proxy.connections()) connection.cut();
   expect(await slow.whenEnded).toMatchObject({
     code: 1,
     out: '',
-    err: expect.stringMatching(/^RabbitMQ at .* does not serve: .+ Go on with --after a:\d+\.$/m),
+    err: expect.stringMatching(/^RabbitMQ at .* cannot be used: .+ Continue with --after a:\d+\.$/m),
   });
 });
 
@@ -334,7 +360,7 @@ it('hands over to no queue of another kind, and touches none', async () => {
   channel.sendToQueue(queue, Buffer.from('mine'));
   await until('it is there', async () => (await channel.checkQueue(queue)).messageCount === 1);
   const { code, err } = await run('--queue', queue, '--all', '--hand-over');
-  expect({ code, err }).toEqual({ code: 1, err: expect.stringContaining(`There is a queue ${queue} of another kind`) });
+  expect({ code, err }).toEqual({ code: 1, err: expect.stringContaining(`The queue ${queue} is of another kind`) });
   expect(err).not.toContain('delete');
   expect(await messagesOf(queue)).toHaveLength(1);
 });
@@ -366,7 +392,7 @@ it('hands over from the past to the present without a gap, under traffic', { tim
 
   const replaying = start('--queue', queue, '--all', '--hand-over', '--rate', '1500', '--json');
   // A subscriber that may hold little: the present before the past would stop it for good.
-  const seen = new Map<string, { version: number; balance: number }>();
+  const seen = new Map<string, Handled>();
   const gaps: string[] = [];
   let replays = 0;
   await until('the queue is there', () => queueExists());
@@ -377,14 +403,18 @@ it('hands over from the past to the present without a gap, under traffic', { tim
     declareQueue: false,
     prefetch: 50,
     gapTimeoutMs: 2000,
-    lastVersion: (accountId) => seen.get(accountId)?.version ?? -1,
+    client: createClient({ url }),
+    lastHandled: (accountId) => seen.get(accountId),
     handle({ data }: BalanceEvent, delivery: Delivery) {
       if (delivery.replayed) replays += 1;
-      seen.set(data.accountId, { version: data.version, balance: data.balance });
+      seen.set(data.accountId, delivery.handled);
     },
     onGap({ accountId, firstMissing }) {
       gaps.push(`${accountId}:${firstMissing}`);
       return 'wait';
+    },
+    onRewind({ accountId, event }) {
+      gaps.push(`${accountId} was cut at ${event.id}`);
     },
   });
   onCleanUp(() => subscription.stop());
@@ -401,7 +431,10 @@ it('hands over from the past to the present without a gap, under traffic', { tim
     'SELECT account_id AS id, version, balance FROM account ORDER BY account_id',
   );
   const truth = rows.map(({ id, version, balance }) => [id, { version, balance }]);
-  const copy = () => [...seen].sort(([one], [other]) => (one < other ? -1 : 1));
+  const copy = () =>
+    [...seen]
+      .map(([id, { version, balance }]) => [id, { version, balance }] as const)
+      .sort(([one], [other]) => (one < other ? -1 : 1));
   await until('the copy is whole', () => JSON.stringify(copy()) === JSON.stringify(truth)).catch(() => {});
   expect(copy()).toEqual(truth);
   expect(gaps).toEqual([]);

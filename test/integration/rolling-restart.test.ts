@@ -21,6 +21,7 @@ import {
   until,
 } from '../harness.ts';
 import { exchange } from '../http-client.ts';
+import { needing } from '../needing.ts';
 
 const RATE = 1000;
 const TICK_MS = 10;
@@ -122,19 +123,14 @@ function startLoad(url: string) {
   };
 }
 
+const withHaproxy = needing('HAProxy: apt-get install haproxy', haproxy !== undefined);
 const balancers = [
-  { balancer: 'a balancer of connections', start: startBalancer, isThere: true },
-  { balancer: 'HAProxy as docs/haproxy.cfg sets it', start: startHaproxy, isThere: haproxy !== undefined },
+  { balancer: 'a balancer of connections', start: startBalancer, it },
+  { balancer: 'HAProxy as docs/haproxy.cfg sets it', start: startHaproxy, it: withHaproxy.it },
 ];
 
-it.for(balancers)(
-  'replaces API processes and worker one after the other behind $balancer under up to 1,000 updates a second, and no request fails',
-  {
-    timeout: 300_000,
-  },
-  async ({ balancer, start, isThere }, { skip }) => {
-    if (!isThere) console.warn(`Skipped: ${balancer} is not installed`);
-    skip(!isThere);
+for (const { balancer, start, it } of balancers) {
+  it(`replaces API processes and worker one after the other behind ${balancer} under up to 1,000 updates a second, and no request fails`, async () => {
     const first = await freePort();
     const ports = [first, await freePort(first + 1)];
     const apis = await Promise.all(ports.map(startApi));
@@ -174,44 +170,44 @@ it.for(balancers)(
     };
     await until('one relay is active', async () => (await active()) === 1);
     expect(await drained(database)).toMatchObject({ ledgerEntries: sent + 1, offendingAccounts: 0 });
+  }, 300_000);
+}
+
+withHaproxy.it(
+  'HAProxy as docs/haproxy.cfg sets it keeps the inside inside, and refuses in the words of the service',
+  async () => {
+    const first = await freePort();
+    const ports = [first, await freePort(first + 1)];
+    const apis = await Promise.all(ports.map(startApi));
+    const url = await startHaproxy(ports);
+    for (const path of [
+      '/metrics',
+      '/readyz',
+      '/livez',
+      '/metrics#x',
+      '//metrics',
+      '/v1/../metrics',
+      '/',
+      '/elsewhere',
+    ]) {
+      const [answer] = await exchange(url, `GET ${path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n`);
+      expect([400, 404], path).toContain(answer?.status);
+    }
+    for (const path of ['/docs', '/console', '/openapi.json', '/asyncapi.json']) {
+      expect((await fetch(url + path)).status, path).toBe(200);
+    }
+    await createAccount(url, 'alice');
+    for (const { child } of apis) child.kill('SIGKILL');
+    // A request that is under way just then is not answered.
+    const reading = () => send(url, 'GET', '/v1/accounts/alice').catch(() => undefined);
+    await until('both are out', async () => (await reading())?.status === 503);
+    const { status, headers, body } = await send(url, 'POST', '/v1/balance-updates', { accountId: 'alice', amount: 1 });
+    expect([status, headers.get('content-type'), headers.get('retry-after')]).toEqual([
+      ...[503, 'application/problem+json', '1'],
+    ]);
+    expect(body).toEqual({
+      type: 'urn:highload-balance:problem:overloaded',
+      ...{ title: problems.overloaded.title, status: 503, code: 'overloaded' },
+    });
   },
 );
-
-it('HAProxy as docs/haproxy.cfg sets it keeps the inside inside, and refuses in the words of the service', async ({
-  skip,
-}) => {
-  skip(haproxy === undefined);
-  const first = await freePort();
-  const ports = [first, await freePort(first + 1)];
-  const apis = await Promise.all(ports.map(startApi));
-  const url = await startHaproxy(ports);
-  for (const path of [
-    '/metrics',
-    '/readyz',
-    '/livez',
-    '/metrics#x',
-    '//metrics',
-    '/v1/../metrics',
-    '/',
-    '/elsewhere',
-  ]) {
-    const [answer] = await exchange(url, `GET ${path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n`);
-    expect([400, 404], path).toContain(answer?.status);
-  }
-  for (const path of ['/docs', '/console', '/openapi.json', '/asyncapi.json']) {
-    expect((await fetch(url + path)).status, path).toBe(200);
-  }
-  await createAccount(url, 'alice');
-  for (const { child } of apis) child.kill('SIGKILL');
-  // A request that is under way just then is not answered.
-  const reading = () => send(url, 'GET', '/v1/accounts/alice').catch(() => undefined);
-  await until('both are out', async () => (await reading())?.status === 503);
-  const { status, headers, body } = await send(url, 'POST', '/v1/balance-updates', { accountId: 'alice', amount: 1 });
-  expect([status, headers.get('content-type'), headers.get('retry-after')]).toEqual([
-    ...[503, 'application/problem+json', '1'],
-  ]);
-  expect(body).toEqual({
-    type: 'urn:highload-balance:problem:overloaded',
-    ...{ title: problems.overloaded.title, status: 503, code: 'overloaded' },
-  });
-});

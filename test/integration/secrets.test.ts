@@ -1,9 +1,8 @@
 // Tokens and passwords stay where they belong: neither logs nor answers carry one, whatever goes wrong.
-import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { createToken } from '../../src/shared/api-key.ts';
+import { startScript } from '../commands.ts';
 import {
   type Broker,
   cleanUp,
@@ -71,9 +70,7 @@ it('shows no token and no password in logs or answers, also when everything fail
   const api = await spawnProcess('api', environment);
   const worker = await spawnProcess('worker', environment);
   const lines = () => api.output() + worker.output();
-  await until('it listens', () => lines().includes('"api started"'));
-  const port = /"port":(\d+)/.exec(api.output())?.[1];
-  const base = `http://127.0.0.1:${port}`;
+  const base = api.url();
 
   await call(base, 'GET', '/v1/accounts/alice', undefined, unknown);
   await call(base, 'GET', '/v1/accounts/alice', undefined, `${token}x`);
@@ -120,12 +117,10 @@ it('says what is wrong with a URL without repeating it', async () => {
   ];
   for (const settings of extra) {
     const environment = environmentOf(database, broker, { LOG_LEVEL: 'trace', ...settings });
-    const file = fileURLToPath(new URL('../../src/api/main.ts', import.meta.url));
-    const env = { PATH: process.env.PATH, ...environment };
-    const { stdout, stderr, status } = spawnSync(process.execPath, [file], { env, encoding: 'utf8', timeout: 20_000 });
-    expect(status).toBe(1);
-    expect(stdout + stderr).toMatch(/^(DATABASE_URL|AMQP_URL) (is|must)/);
-    expect(stdout + stderr).not.toContain(databasePassword);
-    expect(stdout + stderr).not.toContain(brokerPassword);
+    const { code, out, err } = await startScript('api/main.ts', [], environment).whenEnded;
+    expect(code).toBe(1);
+    expect(out + err).toMatch(/^(DATABASE_URL|AMQP_URL) (is|must)/);
+    expect(out + err).not.toContain(databasePassword);
+    expect(out + err).not.toContain(brokerPassword);
   }
 });

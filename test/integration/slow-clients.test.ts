@@ -3,6 +3,7 @@ import type { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { createBodyReader } from '../../src/api/http/json-body.ts';
+import { createPieces } from '../../src/api/http/pieces.ts';
 import { type HttpServer, startServer } from '../../src/api/http/server.ts';
 import { residentBytes } from '../bench/cpu.ts';
 import {
@@ -184,14 +185,17 @@ it('applies an update that was sent whole, though its client is gone before the 
 
 it('answers thousands of requests on one connection in their order, and applies what it answered 200', async () => {
   await createAccount(url, 'pipelined');
-  const count = 5000;
+  const [count, ahead] = [5000, 50];
   const { socket, received } = open(url);
   const one = bytesOf(credit('pipelined'));
-  for (let sent = 1; sent < count; sent += 1) socket.write(one);
-  socket.write(bytesOf(post(UPDATES, { accountId: 'pipelined', amount: 1 }))); // asks to close behind it
-  await closed(socket);
+  const answered = () => received().toString().split('HTTP/1.1 ').length - 1;
+  for (let sent = 0; sent < count; sent += ahead) {
+    await until('half of what is under way is answered', () => answered() >= sent - ahead / 2);
+    socket.write(Buffer.concat(Array.from({ length: ahead }, () => one)));
+  }
+  await until('all are answered', () => answered() === count);
+  socket.destroy();
   const answers = parseAnswers(received());
-  expect(answers).toHaveLength(count);
   const applied = answers.filter(({ status }) => status === 200);
   expect(applied.length).toBeGreaterThan(100);
   expect(applied.map(({ body }) => body.version)).toEqual(applied.map((_, index) => index + 1));
@@ -200,8 +204,22 @@ it('answers thousands of requests on one connection in their order, and applies 
   expect(await versionOf('pipelined')).toBe(applied.length);
 });
 
+it('answers a hundred requests that are sent ahead, refuses the next one and takes none behind it', async () => {
+  await createAccount(url, 'ahead');
+  const { socket, received } = open(url);
+  socket.write(Buffer.concat(Array.from({ length: 1000 }, () => bytesOf(credit('ahead')))));
+  await closed(socket);
+  const answers = parseAnswers(received());
+  expect(answers.slice(0, -1).map(({ body }) => body.version)).toEqual(
+    Array.from({ length: 100 }, (_, index) => index + 1),
+  );
+  expect(answers.at(-1)).toMatchObject({ status: 503, body: { code: 'overloaded' } });
+  expect(answers.at(-1)?.headers.get('connection')).toBe('close');
+  expect(await versionOf('ahead')).toBe(100);
+});
+
 it('refuses bodies that come in pieces when too much of that kind is under way, and takes whole ones', async () => {
-  const readJsonBody = createBodyReader(10_000);
+  const { readJsonBody } = createBodyReader(createPieces(), () => '', 10_000);
   const server = await startServer(
     async (request, response) => {
       await readJsonBody(request, 8000).then(
@@ -255,8 +273,7 @@ it.each([
     'api',
     environmentOf(database, createBroker(), { RELAY: 'off', LOG_LEVEL: 'info' }),
   );
-  await until('it listens', () => /"port":\d+/.test(spawned.output()));
-  const own = `http://127.0.0.1:${/"port":(\d+)/.exec(spawned.output())?.[1]}`;
+  const own = spawned.url();
   const sockets = Array.from({ length: connections }, () => open(own).socket);
   onCleanUp(async () => {
     for (const socket of sockets) socket.destroy();

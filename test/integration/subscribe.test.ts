@@ -1,12 +1,13 @@
 // The subscription of the client on a real RabbitMQ: whatever is shuffled, doubled, lost or cut, each account's events are
-// handled in order, each at least once, and what is missing is told.
+// handled in order, each at least once, and what is missing is reported. The ledger that it asks is a real one.
 import { setTimeout as delay } from 'node:timers/promises';
 import type { ConfirmChannel } from 'amqplib';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { createClient } from '../../src/client/client.ts';
 import {
-  type BalanceEvent,
-  type Delivery,
+  type EntriesReader,
   type Gap,
+  type Handled,
   type Problem,
   type SubscribeOptions,
   type Subscription,
@@ -22,6 +23,7 @@ import {
   cleanUp,
   createBroker,
   createDatabase,
+  type Database,
   drained,
   insertAccounts,
   makeChange,
@@ -31,8 +33,12 @@ import {
   startWorkerHere,
   until,
 } from '../harness.ts';
+import { change, record, startSubscriber } from '../subscriber.ts';
 
 let broker: Broker;
+/** Its ledger holds what record() puts there. */
+let database: Database;
+let client: EntriesReader;
 let channel: ConfirmChannel;
 let queues = 0;
 /** Name of the present test's queue. */
@@ -42,6 +48,8 @@ const running: Subscription[] = [];
 
 beforeAll(async () => {
   broker = createBroker();
+  database = await createDatabase();
+  client = createClient({ url: (await startApiHere(database, broker, { RELAY: 'off' })).url });
   channel = await (await broker.connect()).createConfirmChannel();
   await declareTopology(channel, broker.topology);
   await channel.unbindQueue(broker.topology.ledgerQueue, broker.topology.eventsExchange, ALL_EVENTS);
@@ -58,10 +66,11 @@ afterAll(cleanUp);
 
 const range = (first: number, last: number) => Array.from({ length: last - first + 1 }, (_, index) => first + index);
 
-/** Of an account that is credited and debited after its opening. */
-function change(accountId: string, version: number) {
-  return makeChange({ accountId, version, ...(version === 0 ? {} : { amount: version % 3 === 0 ? -1 : 2 }) });
-}
+const recordUpTo = (accountId: string, last: number) =>
+  record(
+    database,
+    range(0, last).map((version) => change(accountId, version)),
+  );
 
 async function publishChanges(changes: readonly Change[], headers?: Record<string, unknown>) {
   for (const one of changes) {
@@ -79,34 +88,16 @@ const publish = (accountId: string, versions: readonly number[], headers?: Recor
 
 const ready = async (name = queue) => (await channel.checkQueue(name)).messageCount;
 
-/** A subscriber whose database is a map, and what it saw. */
-async function subscriber(options: Partial<SubscribeOptions> = {}, stored = new Map<string, number>()) {
-  const handled: (Delivery & { event: BalanceEvent })[] = [];
-  const gaps: Gap[] = [];
-  const problems: Problem[] = [];
-  const subscription = subscribe({
-    url: broker.url,
-    namespace: broker.namespace,
-    queue,
-    lastVersion: (accountId) => stored.get(accountId) ?? -1,
-    onGap: (gap) => {
-      gaps.push(gap);
-      return 'wait';
-    },
-    onProblem: (problem) => problems.push(problem),
-    ...options,
-    async handle(event, delivery) {
-      await options.handle?.(event, delivery);
-      handled.push({ event, ...delivery });
-      stored.set(event.data.accountId, event.data.version);
-    },
-  });
-  running.push(subscription);
-  await until('it consumes', () => subscription.isConsuming);
-  const versionsOf = (accountId: string) =>
-    handled.filter(({ event }) => event.data.accountId === accountId).map(({ event }) => event.data.version);
-  return { subscription, handled, gaps, problems, stored, versionsOf };
+/** At the present test's queue. */
+async function subscriber(options: Partial<SubscribeOptions> = {}, stored?: Map<string, Handled>) {
+  const started = startSubscriber({ url: broker.url, namespace: broker.namespace, queue, client, ...options }, stored);
+  running.push(started.subscription);
+  await until('it consumes', () => started.subscription.isConsuming);
+  return started;
 }
+
+/** What is stored of an account in one epoch, as a subscriber might have it that stores no more than it must. */
+const upTo = (version: number, epoch = 1): Handled => ({ version, epoch });
 
 function shuffled<T>(items: readonly T[]): T[] {
   return items
@@ -120,12 +111,16 @@ describe('order', () => {
     const accounts = range(1, 12).map((number) => `account-${number}`);
     const busy = new Set<string>();
     let busyMax = 0;
+    const areFour = Promise.withResolvers<void>();
     const { versionsOf, handled, problems } = await subscriber({
       concurrency: 4,
       async handle({ data }) {
         expect(busy).not.toContain(data.accountId);
         busy.add(data.accountId);
         busyMax = Math.max(busyMax, busy.size);
+        if (busy.size === 4) areFour.resolve();
+        // Until four have been at it at once; no longer, where fewer accounts have anything to do.
+        await Promise.race([areFour.promise, delay(20)]);
         await new Promise((resolve) => setImmediate(resolve));
         busy.delete(data.accountId);
       },
@@ -148,10 +143,10 @@ describe('order', () => {
   it('begins after the version that the subscriber has stored, and asks again when the look-up failed', async () => {
     let asked = 0;
     const { versionsOf, problems } = await subscriber({
-      async lastVersion() {
+      async lastHandled() {
         asked += 1;
         if (asked === 1) throw new Error('the database is away');
-        return 3;
+        return upTo(3);
       },
     });
     await publish('stored', [2, 5, 3, 4]);
@@ -159,16 +154,18 @@ describe('order', () => {
     expect(versionsOf('stored')).toEqual([4, 5]);
     expect(asked).toBe(2);
     expect(problems).toMatchObject([
-      { kind: 'last_version_failed', accountId: 'stored', message: 'last version failed: the database is away' },
+      { kind: 'last_handled_failed', accountId: 'stored', message: 'last handled failed: the database is away' },
     ]);
   });
 
   it.each([
-    ['-1: none was handled', -1, [0, 1, 2]],
-    ['0: the opening was', 0, [1, 2]],
-    ['unknown', undefined, [0, 1, 2]],
-  ])('begins with the opening where the last version is %s', async (_, last, versions) => {
-    const { versionsOf, problems, gaps } = await subscriber({ lastVersion: () => last });
+    ['nothing is stored', () => undefined, [0, 1, 2]],
+    ['no row of it is stored', () => null, [0, 1, 2]],
+    ['it is stored that nothing was handled', () => ({ version: -1, epoch: 0 }), [0, 1, 2]],
+    ['the opening was handled', () => upTo(0), [1, 2]],
+    ['the subscriber stores nothing', undefined, [0, 1, 2]],
+  ])('begins with what comes first where %s', async (_, lastHandled, versions) => {
+    const { versionsOf, problems, gaps } = await subscriber({ lastHandled });
     await publish('new', [0, 2, 0, 1]);
     await until('all are handled', () => versionsOf('new').length === versions.length);
     await until('all is acknowledged', async () => (await ready()) === 0);
@@ -176,50 +173,38 @@ describe('order', () => {
     expect([...problems, ...gaps]).toEqual([]);
   });
 
-  it.each([-2, 0.5, Number.NaN])('asks again where the last version is %d, which is none', async (wrong) => {
+  it.each([
+    { version: -2, epoch: 1 },
+    { version: '3', epoch: 1 },
+    { version: 3 },
+    { version: 3, epoch: 1, earlier: [[1, '1']] },
+    3,
+  ])('asks again where %j is stored, which says nothing', async (wrong) => {
     let asked = 0;
     const { versionsOf, problems } = await subscriber({
-      lastVersion() {
+      lastHandled() {
         asked += 1;
-        return asked === 1 ? wrong : -1;
+        return asked === 1 ? (wrong as Handled) : undefined;
       },
     });
     await publish('wrong', [0]);
     await until('it is handled', () => versionsOf('wrong').length === 1);
-    const message = expect.stringContaining('a whole number, -1 where no version was handled, or undefined');
-    expect(problems).toMatchObject([{ kind: 'last_version_failed', accountId: 'wrong', message }]);
+    const message = expect.stringContaining('with version and epoch as numbers, or undefined');
+    expect(problems).toMatchObject([{ kind: 'last_handled_failed', accountId: 'wrong', message }]);
   });
 
   it('is that of the versions, whatever the types: none of them leaves a gap', async () => {
     const { handled, gaps } = await subscriber({ gapTimeoutMs: 100 });
     const changes = CHANGE_TYPES.map((type, version) => {
       const amount = type === 'balance.credited' ? 1 : type === 'balance.debited' ? -1 : 0;
-      return makeChange({ accountId: 'typed', version, type, amount });
+      const balance = type === 'balance.credited' ? 1 : 0;
+      return makeChange({ accountId: 'typed', version, type, amount, balance });
     });
     await publishChanges(changes.toReversed());
     await until('all are handled', () => handled.length === changes.length);
     expect(handled.map(({ event }) => event.type)).toEqual(CHANGE_TYPES);
     expect(handled[0]?.event.data.limits).toEqual({ overdraftLimit: 0, status: 'open' });
     expect(gaps).toEqual([]);
-  });
-
-  // The subscription ignores epochs for now: it does not notice that a history was cut.
-  it('is that of the versions alone, even where the epoch changes', async () => {
-    const { handled, gaps, problems } = await subscriber();
-    const later = { epoch: 2, previousEpoch: 1 };
-    await publish('restored', [0, 1]);
-    await publishChanges([
-      makeChange({ accountId: 'restored', version: 2, ...later }),
-      makeChange({ accountId: 'restored', version: 1, ...later, amount: 9, balance: 9 }), // another history's: dropped as a duplicate
-      makeChange({ accountId: 'restored', version: 3, epoch: 3, previousEpoch: 2 }),
-      makeChange({ accountId: 'restored', version: 4, epoch: 3, previousEpoch: 1 }), // names another epoch than that of version 3
-    ]);
-    await until('all are handled', () => handled.length === 5);
-    await until('all is acknowledged', async () => (await ready()) === 0);
-    expect(handled.map(({ event }) => event.id)).toEqual([
-      ...['restored:0:1', 'restored:1:1', 'restored:2:2', 'restored:3:3', 'restored:4:3'],
-    ]);
-    expect([...problems, ...gaps]).toEqual([]);
   });
 
   it('waits for a handler that rejects, without holding up other accounts', async () => {
@@ -243,24 +228,24 @@ describe('order', () => {
   });
 
   it('holds with what the service publishes, in batches too', async () => {
-    const database = await createDatabase();
+    const itsDatabase = await createDatabase();
     const own = createBroker();
-    const { url } = await startApiHere(database, own, { EVENTS_PER_MESSAGE_MAX: '50' });
-    await startWorkerHere(database, own);
-    const { versionsOf, handled } = await subscriber({ namespace: own.namespace });
-    await insertAccounts(database, 'real');
+    const { url } = await startApiHere(itsDatabase, own, { EVENTS_PER_MESSAGE_MAX: '50' });
+    await startWorkerHere(itsDatabase, own);
+    const { versionsOf, handled } = await subscriber({ namespace: own.namespace, client: createClient({ url }) });
+    await insertAccounts(itsDatabase, 'real');
     const traceparent = '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01';
     const update = { accountId: 'real', amount: 1 };
-    const answers = await Promise.all(
-      range(1, 300).map(() => send(url, 'POST', '/v1/balance-updates', update, { traceparent })),
-    );
-    expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([200]));
+    const headers = (number: number) => ({ traceparent, 'idempotency-key': `update ${number}` });
+    const isAccepted = async (number: number) =>
+      (await send(url, 'POST', '/v1/balance-updates', update, headers(number))).status === 200; // else 503 on a busy machine
+    await Promise.all(range(1, 300).map((number) => until('it is accepted', () => isAccepted(number))));
     await until('all are handled', () => handled.length >= 301);
     expect(versionsOf('real')).toEqual(range(0, 300));
     const [opening, ...updates] = handled.map(({ event }) => event);
     expect([opening?.type, opening?.traceparent]).toEqual(['account.opened', undefined]);
     for (const event of updates) expect(event.traceparent).toContain('4bf92f3577b34da6a3ce929d0e0e4736');
-    await drained(database);
+    await drained(itsDatabase);
   });
 });
 
@@ -271,17 +256,18 @@ it('asks about as many accounts at a time as it handles, however many arrive at 
   const question = async <T>(kind: keyof typeof most, answer: T): Promise<T> => {
     underWay[kind] += 1;
     most[kind] = Math.max(most[kind], underWay[kind]);
-    await delay(10);
+    await delay(50);
     underWay[kind] -= 1;
     return answer;
   };
+  for (const account of accounts) await recordUpTo(account, 2);
   const { handled } = await subscriber({
     concurrency: 4,
     gapTimeoutMs: 100,
-    lastVersion: () => question('lookUps', 0),
+    lastHandled: () => question('lookUps', upTo(0)),
     onGap: () => question('gaps', 'skip' as const),
   });
-  for (const account of accounts) await publish(account, [2]);
+  await publishChanges(accounts.map((account) => change(account, 2)));
   await until('all are handled', () => handled.length === accounts.length);
   expect(handled.map(({ event }) => event.data.accountId).sort()).toEqual(accounts.sort());
   expect(most).toEqual({ lookUps: 4, gaps: 4 });
@@ -291,7 +277,7 @@ it('acknowledges repeats of many accounts, one look-up at a time', async () => {
   const accounts = range(1, 20).map((number) => `stored-${number}`);
   await subscriber().then(({ subscription }) => subscription.stop()); // makes the queue
   for (const account of accounts) await publish(account, [1]);
-  const stored = new Map(accounts.map((account) => [account, 1]));
+  const stored = new Map(accounts.map((account) => [account, upTo(1)]));
   const { handled, subscription } = await subscriber({}, stored);
   await until('all are delivered', async () => (await ready()) === 0);
   await delay(500);
@@ -302,9 +288,13 @@ it('acknowledges repeats of many accounts, one look-up at a time', async () => {
 describe('a gap', () => {
   it('is reported when it stays, and again while the answer is to wait; a replay fills it', async () => {
     const { versionsOf, gaps, handled } = await subscriber({ gapTimeoutMs: 150 });
+    await recordUpTo('gap', 6);
     await publish('gap', [0, 1, 4, 5]);
     await until('it is reported twice', () => gaps.length >= 2);
-    expect(gaps[0]).toEqual({ accountId: 'gap', firstMissing: 2, lastMissing: 3, held: 2, isFull: false });
+    expect(gaps[0]).toEqual({
+      ...{ accountId: 'gap', firstMissing: 2, lastMissing: 3, held: 2, isFull: false },
+      handled: { ...upTo(3), balance: 3, held: 0, earlier: [[-1, 0]] },
+    });
     expect(versionsOf('gap')).toEqual([0, 1]);
     await publish('gap', range(0, 6), { 'x-replayed': true });
     await until('it is filled', () => versionsOf('gap').length === 7);
@@ -322,6 +312,7 @@ describe('a gap', () => {
         return 'skip';
       },
     });
+    await recordUpTo('skipped', 7);
     await publish('skipped', [0, 1, 3, 6]);
     await until('it goes on', () => versionsOf('skipped').length === 4);
     await publish('skipped', [2, 4, 5, 7]);
@@ -347,6 +338,7 @@ describe('a gap', () => {
       },
       handle: ({ data }) => void effects.push(`event ${data.version}`),
     });
+    await recordUpTo('filled', 4);
     await publish('filled', [3, 4]);
     await until('it is asked', () => fill.name !== 'fill');
     await publish('filled', [0, 1, 2]); // they come after all
@@ -369,9 +361,10 @@ describe('a gap', () => {
         return answer;
       },
     });
+    await recordUpTo('full', 60);
     await publish('full', range(2, 60));
     await until('it is reported', () => gaps.length > 0);
-    expect(gaps).toEqual([{ accountId: 'full', firstMissing: 0, lastMissing: 1, held: 10, isFull: true }]);
+    expect(gaps).toMatchObject([{ accountId: 'full', firstMissing: 0, lastMissing: 1, held: 10, isFull: true }]);
     expect(await ready()).toBe(49); // all others stay at RabbitMQ
     answer = 'skip';
     await until('it is asked again, and goes on', () => handled.length === 59);
@@ -382,6 +375,7 @@ describe('a gap', () => {
 
 it('tells of a full hand an account too that was told to wait before', async () => {
   const { gaps } = await subscriber({ prefetch: 4, gapTimeoutMs: 200 });
+  await recordUpTo('patient', 5);
   await publish('patient', [2]);
   await until('it is told to wait', () => gaps.length > 0);
   expect(gaps[0]).toMatchObject({ accountId: 'patient', isFull: false });
@@ -422,7 +416,7 @@ describe('a lost connection', () => {
   });
 
   it('brings what another consumer handled meanwhile as a repeat, not as a gap', async () => {
-    const stored = new Map<string, number>();
+    const stored = new Map<string, Handled>();
     const first = await subscriber({ gapTimeoutMs: 50 }, stored);
     await publish('turns', [0, 1, 2]);
     await until('the first handles', () => first.handled.length === 3);
@@ -459,7 +453,7 @@ describe('a lost connection', () => {
 describe('a stop', () => {
   it('waits for the handlers under way, acknowledges them, and leaves the rest in the queue', async () => {
     let finish = () => {};
-    const stored = new Map<string, number>();
+    const stored = new Map<string, Handled>();
     const first = await subscriber(
       {
         async handle({ data }) {
@@ -494,9 +488,10 @@ describe('a stop', () => {
     const problems: Problem[] = [];
     const subscription = subscribe({
       url: 'amqp://127.0.0.1:1',
-      lastVersion: () => -1,
+      client,
       handle() {},
       onGap: () => 'wait',
+      onRewind() {},
       onProblem: (problem) => problems.push(problem),
       signal: controller.signal,
     });
@@ -523,6 +518,11 @@ it('rejects what is no event, and says so', async () => {
     JSON.stringify({ ...one, type: undefined }),
     JSON.stringify({ ...one, data: { ...one.data, version: -1 } }),
     JSON.stringify({ ...one, data: { ...one.data, epoch: undefined } }),
+    `[${'{},'.repeat(5_000_000)}{}]`, // parsed, it would take 280 MB
+    JSON.stringify(Array.from({ length: 101 }, () => one)),
+    JSON.stringify({ ...one, data: { ...one.data, previousEpoch: undefined } }),
+    JSON.stringify({ ...one, data: { ...one.data, previousEpoch: 2 } }),
+    JSON.stringify({ ...one, data: { ...one.data, held: undefined } }),
   ];
   for (const body of foreign) channel.publish(broker.topology.eventsExchange, 'balance.credited', Buffer.from(body));
   await publish('a', [0]);
@@ -532,7 +532,7 @@ it('rejects what is no event, and says so', async () => {
 });
 
 it('needs no queue of its own name: one that lives as long as the connection', async () => {
-  const { handled } = await subscriber({ queue: undefined, lastVersion: () => undefined });
+  const { handled } = await subscriber({ queue: undefined, lastHandled: undefined });
   await publish('temporary', [41, 42]);
   await until('they are handled', () => handled.length === 2);
 });
@@ -544,7 +544,9 @@ it.each([
   [{ gapTimeoutMs: 0.5 }, /gapTimeoutMs must be/],
   [{ queue: 'balance.mine' }, /queue must not begin with "balance\."/],
   [{ declareQueue: false }, /needs the name of a queue/],
+  [{ client: {} as EntriesReader }, /client must be what createClient\(\) returns/],
 ])('refuses the options %j with a sentence', (options, message) => {
-  const required = { url: 'amqp://localhost', lastVersion: () => -1, handle() {}, onGap: () => 'wait' as const };
+  const callbacks = { handle() {}, onGap: () => 'wait' as const, onRewind() {} };
+  const required = { url: 'amqp://localhost', client: createClient({ url: 'http://localhost' }), ...callbacks };
   expect(() => subscribe({ ...required, ...options })).toThrow(message);
 });

@@ -1,21 +1,20 @@
 // What somebody changes who may do everything in the database, verify finds and names: with the hash chains alone, or, where
 // they were rewritten too, with heads that were kept elsewhere.
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { type ChainHead, findBrokenHeads, listChainHeads } from '../../src/shared/chain-head.ts';
+import { listChainHeads } from '../../src/shared/chain-head.ts';
 import { CHANGE_COLUMNS, type Change, eventId } from '../../src/shared/change.ts';
+import type { ChainHead } from '../../src/shared/contract.ts';
+import { findBrokenHeads } from '../../src/shared/kept-heads.ts';
 import { verifyAccount } from '../../src/shared/verification.ts';
+import { runCommand } from '../commands.ts';
 import {
   cleanUp,
   createBroker,
   createDatabase,
+  createFolder,
   type Database,
-  onCleanUp,
   send,
   startApiHere,
   verified,
@@ -111,10 +110,10 @@ const setSegment = (version: number, change: string) => `UPDATE ledger_chain SET
 const move = (from: number, to: number) => set(from, `version = ${to}`);
 
 const MISSING = (version: number) => `version ${version} is missing`;
-const SHORT = 'the balance is 50, the amounts of the entries add up to 40';
-const CHANGED = (versions: string) => `the entries are not what was hashed: ${versions}`;
+const SHORT = 'the balance is 50, but the amounts of the entries add up to 40';
+const CHANGED = (versions: string) => `the entries do not match the hash: ${versions}`;
 const REMOVED = (versions: string) => `entries were removed: ${versions}`;
-const HASH_CHANGED = (versions: string) => `the hash was changed, the entries are intact: ${versions}`;
+const HASH_CHANGED = (versions: string) => `the hash was changed, but the entries are intact: ${versions}`;
 const HASH_REMOVED = (versions: string) => `the hash was removed: ${versions}`;
 const OVERLAP = (versions: string) => `the segment overlaps the one before: ${versions}`;
 const ALL = 'versions 0 to 2, versions 3 to 5, version 6';
@@ -275,7 +274,7 @@ describe('is found, and nothing but it named', () => {
     [
       'a segment that is longer than any',
       `INSERT INTO ledger_chain VALUES ('bad', 7, 2007, sha256('forged'))`,
-      ['the segment is too long to be one: versions 7 to 2007'],
+      ['the segment is longer than allowed: versions 7 to 2007'],
     ],
     [
       'an entry of the tail hashed by someone else',
@@ -304,7 +303,7 @@ describe('is found, and nothing but it named', () => {
     await database.pool.query(`UPDATE ledger SET account_id = 'good', version = 8 WHERE ${inBad(4)}`);
     await expectFound({
       bad: expect.arrayContaining([MISSING(4), REMOVED('versions 3 to 5')]),
-      good: expect.arrayContaining(['the account is at version 7, its last entry at 8']),
+      good: expect.arrayContaining(['the account is at version 7, but its last entry at 8']),
     });
   });
 });
@@ -318,16 +317,16 @@ describe('of holds, transfers and reversals is found, also of an account alone,'
       `UPDATE hold SET remaining = 4 WHERE account_id = 'bad'`,
       {
         bad: [
-          'the account holds 5, its active holds have 4 left',
-          'hold h is active with 4 left, by its last entry active with 5',
-          'hold h has 4 left, the changes of its entries add up to 5',
+          'the account holds 5, but its active holds have 4 left',
+          'hold h is active with 4 left, but its last entry says active with 5',
+          'hold h has 4 left, but its entries add up to 5',
         ],
       },
     ],
     [
       'a hold removed',
       `DELETE FROM hold WHERE account_id = 'bad'`,
-      { bad: ['the account holds 5, its active holds have 0 left', 'hold h has entries but no row'] },
+      { bad: ['the account holds 5, but its active holds have 0 left', 'hold h has entries but no row'] },
     ],
     [
       'a leg removed with its account',
@@ -336,21 +335,21 @@ describe('of holds, transfers and reversals is found, also of an account alone,'
         x: [
           `transfer ${idOf('x', 2)} has a single leg`,
           `the legs of transfer ${idOf('x', 2)} add up to -5`,
-          `version 3 is of transfer ${idOf('y', 3)}, which has no leg with that event id`,
-          'the reversal of version 2 is noted as of 5, and it moved 0',
-          'version 2 moved 0, what reverses it adds up to 5',
+          `version 3 belongs to transfer ${idOf('y', 3)}, which has no leg with that event id`,
+          'the reversal of version 2 records an original amount of 5, but the change moved 0',
+          'version 2 moved 0, but its reversals add up to 5',
         ],
       },
     ],
     [
       'a reversal forgotten, so that there can be another',
       'DELETE FROM reversal',
-      { x: [`version 3 reverses ${idOf('x', 2)}, of which no reversal is noted`] },
+      { x: [`version 3 reverses ${idOf('x', 2)}, but no reversal is recorded for it`] },
     ],
     [
       'a reversal noted as less, so that there can be more',
       'UPDATE reversal SET reversed = 1',
-      { x: ['of version 2 1 is noted as reversed, what reverses it adds up to 5'] },
+      { x: ['version 2 has 1 recorded as reversed, but its reversals add up to 5'] },
     ],
   ])('%s', async (_, damage, problems) => {
     await database.pool.query(damage);
@@ -470,32 +469,33 @@ describe('with heads kept elsewhere', () => {
     [
       'an entry and all hashes behind it rewritten',
       REWRITE,
-      /^the hash of version 6 is [0-9a-f]{64}, and was [0-9a-f]{64} when it was kept$/,
+      /^the hash of version 6 is [0-9a-f]{64}, and was [0-9a-f]{64} when it was kept, in epoch \d+$/,
     ],
     [
       'an entry rewritten and all hashed again in other segments',
       REWRITE_TO_THE_END,
-      /^the kept head is of version 6, where no segment ends; the chain ends at 7$/,
+      /^the kept head has version 6 in epoch \d+, where no segment ends; the chain ends at 7$/,
     ],
     [
       'the newest entries cut off with their hashes',
       CUT,
-      /^the kept head is of version 6, where no segment ends; the chain ends at 2$/,
+      /^the kept head has version 6 in epoch \d+, where no segment ends; the chain ends at 2$/,
     ],
-    ['an account erased', ERASE, /^the kept head is of version 6, where there is no chain$/],
+    ['an account erased', ERASE, /^the kept head has version 6 in epoch \d+, where there is no chain$/],
   ])('finds what the chains alone cannot show: %s', async (_, damage, problem) => {
     await database.pool.query(damage);
     expect(await verified(database)).toMatchObject({ offendingAccounts: 0 });
     const broken = await findBrokenHeads(database.pool as never, kept);
-    expect(broken).toEqual([{ ...kept[0], problem: expect.stringMatching(problem) }]);
+    expect(broken).toEqual([{ ...kept[0], problem: expect.stringMatching(problem), cutEpoch: undefined }]);
   });
 
   it('holds however far the chains have grown, for each head ever kept', async () => {
     await database.pool.query(`SELECT extend_ledger_chain('{bad,good}', 100)`);
     const { rows: older } = await database.pool.query(
-      `SELECT account_id AS "accountId", last_version AS version, encode(hash, 'hex') AS hash FROM ledger_chain`,
+      `SELECT account_id AS "accountId", last_version AS version, epoch, encode(hash, 'hex') AS hash
+       FROM ledger_chain JOIN ledger USING (account_id) WHERE ledger.version = last_version`,
     );
-    const empty = { accountId: 'bad', version: null, hash: '0'.repeat(64) };
+    const empty = { accountId: 'bad', version: null, epoch: null, hash: '0'.repeat(64) };
     expect(older).toHaveLength(8);
     expect(await findBrokenHeads(database.pool as never, [...kept, ...older, empty])).toEqual([]);
     for (const wrong of [
@@ -511,23 +511,10 @@ describe('with heads kept elsewhere', () => {
     let folder: string;
 
     beforeAll(async () => {
-      folder = await mkdtemp(join(tmpdir(), 'heads-'));
-      onCleanUp(() => rm(folder, { recursive: true }));
+      folder = await createFolder();
     });
 
-    async function run(command: 'verify' | 'heads', ...args: string[]) {
-      const file = fileURLToPath(new URL(`../../src/cli/${command}.ts`, import.meta.url));
-      const child = spawn(process.execPath, [file, ...args], { env: { DATABASE_URL: database.url } });
-      let [output, errors] = ['', ''];
-      child.stdout.on('data', (chunk) => {
-        output += chunk;
-      });
-      child.stderr.on('data', (chunk) => {
-        errors += chunk;
-      });
-      const [exitCode] = await once(child, 'close');
-      return { output, errors, exitCode };
-    }
+    const run = (...args: string[]) => runCommand(args, { DATABASE_URL: database.url });
 
     async function fileWith(text: string): Promise<string> {
       const file = join(folder, 'heads.jsonl');
@@ -536,49 +523,49 @@ describe('with heads kept elsewhere', () => {
     }
 
     it('prints the heads as lines that verify takes', async () => {
-      const { output, exitCode } = await run('heads');
-      expect(exitCode).toBe(0);
-      expect(output).toBe(kept.map((head) => `${JSON.stringify(head)}\n`).join(''));
-      const file = await fileWith(`${output}\n`);
+      const { out, code } = await run('heads');
+      expect(code).toBe(0);
+      expect(out).toBe(kept.map((head) => `${JSON.stringify(head)}\n`).join(''));
+      const file = await fileWith(`${out}\n`);
       const right = await run('verify', '--heads', file);
-      expect(right).toMatchObject({ exitCode: 0, output: expect.stringMatching(/kept heads +│ 2 .*\nverified\n$/s) });
+      expect(right).toMatchObject({ code: 0, out: expect.stringMatching(/kept heads +2\n.*\nverified\n$/s) });
       await database.pool.query(CUT);
-      expect(await run('verify')).toMatchObject({ exitCode: 0 });
+      expect(await run('verify')).toMatchObject({ code: 0 });
       const wrong = await run('verify', '--heads', file);
-      expect(wrong.output).toMatch(
-        /\nbad: the kept head is of version 6, where no segment ends; the chain ends at 2\nNOT verified\n$/,
+      expect(wrong.out).toMatch(
+        /\nbad: the kept head has version 6 in epoch \d+, where no segment ends; the chain ends at 2\nNOT verified\n$/,
       );
-      expect(wrong.exitCode).toBe(1);
+      expect(wrong.code).toBe(1);
     });
 
     it.each([
-      ['{"accountId":"bad","version":6}', /heads\.jsonl line 1 is not a head: hash /],
+      ['{"accountId":"bad","version":6,"epoch":1}', /heads\.jsonl line 1 is not a head: hash /],
       [
-        '\n{"accountId":"bad","version":6,"hash":"12"}',
+        '\n{"accountId":"bad","version":6,"epoch":1,"hash":"12"}',
         /line 2 is not a head: hash must be 64 hexadecimal digits in lower case/,
       ],
       ['version 6', /line 1 is not JSON: each line has to be a head such as \{"accountId"/],
     ])('refuses a line that is no head: %s', async (text, message) => {
       expect(await run('verify', '--heads', await fileWith(text))).toMatchObject({
-        exitCode: 1,
-        errors: expect.stringMatching(message),
-        output: '',
+        code: 1,
+        err: expect.stringMatching(message),
+        out: '',
       });
     });
 
     it('says how it is called, and what it cannot read', async () => {
       expect(await run('verify', '--haeds', 'x')).toMatchObject({
-        exitCode: 2,
-        errors: expect.stringContaining('[--heads FILE]'),
+        code: 2,
+        err: expect.stringContaining('[--heads FILE '),
       });
       expect(await run('heads', 'x')).toMatchObject({
-        exitCode: 2,
-        output: '',
-        errors: expect.stringContaining('npm run'),
+        code: 2,
+        out: '',
+        err: expect.stringContaining('usage: highload-balance'),
       });
       expect(await run('verify', '--heads', join(folder, 'absent'))).toMatchObject({
-        exitCode: 1,
-        errors: expect.stringMatching(/^the file of heads cannot be read: ENOENT/),
+        code: 1,
+        err: expect.stringMatching(/absent cannot be read: ENOENT/),
       });
     });
   });

@@ -43,7 +43,7 @@ beforeAll(async () => {
   onCleanUp(() => postgres.stop());
   plainDatabaseUrl = postgres.url;
   await demandTls(postgres.url);
-  broker = await startDisposableBroker(tls);
+  broker = await startDisposableBroker({ tls });
   onCleanUp(() => broker.stop());
 });
 afterAll(cleanUp);

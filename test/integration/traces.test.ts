@@ -65,7 +65,7 @@ it('shows an update from the request to the ledger entry as one trace', async ()
   const { status } = await send(traced, 'POST', '/v1/balance-updates', update, { traceparent: TRACEPARENT });
   expect(status).toBe(200);
   const isIn = (span: CollectedSpan) => span.traceId === TRACE_ID;
-  const spans = await traceWith({ POST: 1, apply_changes: 1, publish: 1, process: 1, INSERT: 1 }, isIn);
+  const spans = await traceWith({ POST: 1, apply_changes: 1, publish: 2, process: 1, INSERT: 1 }, isIn);
   const server = one(spans, 'POST /v1/balance-updates');
   expect(server).toMatchObject({
     service: 'highload-balance-api',
@@ -78,18 +78,21 @@ it('shows an update from the request to the ledger entry as one trace', async ()
   });
   const batch = one(spans, 'apply_changes');
   expect(batch).toMatchObject({ parentId: server.spanId, links: [], attributes: { 'db.operation.batch.size': 1 } });
-  const publish = one(spans, 'publish');
-  expect(publish).toMatchObject({
-    parentId: server.spanId,
-    attributes: { 'messaging.system': 'rabbitmq', 'messaging.destination.name': broker.topology.eventsExchange },
+  const [toLedger, toSubscribers] = [broker.topology.ledgerQueue, broker.topology.eventsExchange].map((name) => {
+    const publish = one(spans, `publish ${name}`);
+    expect(publish).toMatchObject({
+      parentId: server.spanId,
+      attributes: { 'messaging.system': 'rabbitmq', 'messaging.destination.name': name },
+    });
+    return publish;
   });
   const consume = one(spans, 'process');
-  expect(consume).toMatchObject({ service: 'highload-balance-worker', parentId: publish.spanId });
+  expect(consume).toMatchObject({ service: 'highload-balance-worker', parentId: toLedger?.spanId });
   expect(one(spans, 'INSERT ledger').parentId).toBe(consume.spanId);
   const id = (await eventIds(database))('alice', 1);
   await until('the event arrived', () => events.some(({ messageId }) => messageId === id));
   const event = events.find(({ messageId }) => messageId === id);
-  expect(event?.headers.traceparent).toBe(`00-${TRACE_ID}-${publish.spanId}-01`);
+  expect(event?.headers.traceparent).toBe(`00-${TRACE_ID}-${toSubscribers?.spanId}-01`);
 });
 
 it('begins a trace for a bulk request that comes without one, and publishes each of its changes in it', async () => {
@@ -99,11 +102,18 @@ it('begins a trace for a bulk request that comes without one, and publishes each
   await until('the request arrived', () => collector.spans.some(root));
   const server = one(collector.spans, 'POST /v1/balance-updates/bulk');
   expect(server.parentId).toBe('');
-  const spans = await traceWith({ publish: 3, process: 3 }, (span) => span.traceId === server.traceId);
-  const published = spans.filter((span) => span.name.startsWith('publish'));
-  expect(published.map((span) => span.parentId)).toEqual([server.spanId, server.spanId, server.spanId]);
-  const consumed = spans.filter((span) => span.name.startsWith('process'));
-  expect(new Set(consumed.map((span) => span.parentId))).toEqual(new Set(published.map((span) => span.spanId)));
+  const { eventsExchange, ledgerQueue } = broker.topology;
+  const toSubscribers = `publish ${eventsExchange}`;
+  const toLedger = `publish ${ledgerQueue}`;
+  const counts = { [toSubscribers]: 3, [toLedger]: 1, process: 1 };
+  const spans = await traceWith(counts, (span) => span.traceId === server.traceId);
+  const parentsOf = (name: string) =>
+    spans.filter((span) => span.name.startsWith(name)).map(({ parentId }) => parentId);
+  expect(parentsOf(toSubscribers)).toEqual([server.spanId, server.spanId, server.spanId]);
+  // Several events in one message to the ledger have each their own context.
+  expect(new Set(parentsOf(toLedger))).toEqual(new Set([server.spanId]));
+  const parents = [server.spanId, ...spans.filter(({ name }) => name === toLedger).map(({ spanId }) => spanId)];
+  for (const parent of parentsOf('process')) expect(parents).toContain(parent);
 });
 
 it('links a batch with each of the requests in it', async () => {
@@ -153,12 +163,12 @@ it('exports nothing where traces are off, and hands on the header of the client 
   );
   expect(rows).toEqual([{ traceparent: null }, { traceparent }]); // the opening came without one
   // The relay, which traces, sends its span after any that this API could have sent.
-  await traceWith({ publish: 1 }, (span) => span.traceId === 'c'.repeat(32));
+  await traceWith({ publish: 2 }, (span) => span.traceId === 'c'.repeat(32));
   expect(
     collector.spans
       .filter((span) => span.traceId === 'c'.repeat(32) && span.service.endsWith('api'))
       .map(({ name }) => name.split(' ')[0]),
-  ).toEqual(['publish']);
+  ).toEqual(['publish', 'publish']);
 });
 
 it('answers and stops in time while the collector takes spans and never answers', async () => {

@@ -1,6 +1,7 @@
 // What the load test runs against and how hard: from the environment, else the running `npm start` of this clone.
-import { readRuntime } from '../../src/local/runtime.ts';
+
 import { SetupProblem } from '../../src/local/setup-problem.ts';
+import { readRuntime } from '../../src/shared/runtime.ts';
 
 /** Taken off by each request. The account opens with half of what all of them together take. */
 export const DEBIT = 2;
@@ -26,6 +27,7 @@ export function readLoadSettings(env: NodeJS.ProcessEnv): LoadSettings {
   const isOfRuntime = runtime !== undefined && new URL(runtime.url).origin === url.origin;
   const databaseUrl = env.DATABASE_URL || (isOfRuntime ? runtime.databaseUrl : undefined);
   if (!databaseUrl) {
+    if (!env.BASE_URL && runtime === undefined) throw new SetupProblem('Nothing is running here: npm start.');
     throw new SetupProblem(
       `DATABASE_URL is not set: give the PostgreSQL URL of the system at ${url.origin}, such as postgres://user:password@localhost:5432/balance.`,
     );

@@ -14,8 +14,24 @@ function eventLoop(cost: { takenMs: number; refusedMs: number }) {
     },
   });
   return {
+    /** One turn with requests of several parties. @returns how many of each were taken, and how long it took. */
+    turnOf(requests: readonly string[], costOfParty: Record<string, number> = {}) {
+      const startedAtMs = nowMs;
+      const taken: Record<string, number> = {};
+      for (const party of requests) {
+        const claimed = costOfParty[party] ?? 1;
+        const isTaken = admit({ party: () => party, cost: () => claimed });
+        if (isTaken) taken[party] = (taken[party] ?? 0) + 1;
+        const costMs = isTaken ? cost.takenMs * claimed : cost.refusedMs;
+        cpuMs += costMs;
+        nowMs += costMs;
+      }
+      endTurn();
+      return { taken, tookMs: nowMs - startedAtMs };
+    },
     /** @param pauseMs in the middle of which the process does not get the CPU. */
-    turn(requests: number, pauseMs = 0) {
+    turn(requests: number, pauseMs = 0, idleMs = 0) {
+      nowMs += idleMs;
       const startedAtMs = nowMs;
       let taken = 0;
       for (let index = 0; index < requests; index += 1) {
@@ -87,5 +103,62 @@ describe('admission', () => {
     for (let turn = 0; turn < 20; turn += 1) loop.turn(20_000);
     for (let elapsedMs = 0; elapsedMs < 1000; ) elapsedMs += loop.turn(20).tookMs;
     expect(loop.turn(190).refused).toBe(0);
+  });
+
+  it('takes everything again after ten seconds with few requests or none', () => {
+    for (const everyMs of [500, 10_000]) {
+      const loop = eventLoop(COST);
+      for (let turn = 0; turn < 200; turn += 1) loop.turn(3000);
+      expect(loop.turn(100).refused).toBeGreaterThan(50);
+      for (let elapsedMs = 0; elapsedMs < 10_000; elapsedMs += everyMs) loop.turn(1, 0, everyMs);
+      expect(loop.turn(100).refused).toBe(0);
+    }
+  });
+
+  it('takes all of a party within its share, however much others send before it in each turn', () => {
+    const loop = eventLoop(COST);
+    const requests = [...Array(300).fill('greedy'), ...Array(200).fill('greedier'), ...Array(10).fill('within')];
+    for (let turn = 0; turn < 20; turn += 1) loop.turnOf(requests);
+    let within = 0;
+    let longestMs = 0;
+    for (let turn = 0; turn < 200; turn += 1) {
+      const { taken, tookMs } = loop.turnOf(requests);
+      within += taken.within ?? 0;
+      longestMs = Math.max(longestMs, tookMs);
+    }
+    expect(within).toBe(200 * 10);
+    expect(longestMs).toBeLessThan(60);
+  });
+
+  it('takes all of a party within its share even when refusing the others is too much work', () => {
+    const loop = eventLoop(COST);
+    const requests = [...Array(5000).fill('greedy'), ...Array(10).fill('within')];
+    for (let turn = 0; turn < 20; turn += 1) loop.turnOf(requests);
+    let within = 0;
+    for (let turn = 0; turn < 100; turn += 1) within += loop.turnOf(requests).taken.within ?? 0;
+    expect(within).toBe(100 * 10);
+  });
+
+  it('gives the same to each of those who want more', () => {
+    const loop = eventLoop(COST);
+    const requests = [...Array(300).fill('greedy'), ...Array(200).fill('greedier')];
+    const taken: Record<string, number> = { greedy: 0, greedier: 0 };
+    for (let turn = 0; turn < 500; turn += 1) {
+      for (const [party, count] of Object.entries(loop.turnOf(requests).taken))
+        taken[party] = (taken[party] ?? 0) + count;
+    }
+    expect((taken.greedy as number) / (taken.greedier as number)).toBeCloseTo(1, 0);
+  });
+
+  it('counts what a request is known to cost', () => {
+    const loop = eventLoop(COST);
+    const requests = [...Array(20).fill('bulk'), ...Array(200).fill('single')];
+    const taken: Record<string, number> = { bulk: 0, single: 0 };
+    for (let turn = 0; turn < 500; turn += 1) {
+      const now = loop.turnOf(requests, { bulk: 50 }).taken;
+      if (turn < 20) continue;
+      for (const [party, count] of Object.entries(now)) taken[party] = (taken[party] ?? 0) + count;
+    }
+    expect((50 * (taken.bulk as number)) / (taken.single as number)).toBeLessThan(2);
   });
 });

@@ -1,21 +1,5 @@
 import { expect, it } from 'vitest';
-import { backOffMs } from '../../src/shared/broker.ts';
 import { brokerAdvice, describeBrokerFailure } from '../../src/shared/broker-failure.ts';
-
-it('backs off further with each attempt, up to 5 s, and never twice alike', () => {
-  const pausesOf = (attempt: number) => Array.from({ length: 200 }, () => backOffMs(attempt));
-  for (const [attempt, ceilingMs] of [
-    [1, 200],
-    [3, 800],
-    [6, 5000],
-    [1_000_000, 5000],
-  ] as const) {
-    const pauses = pausesOf(attempt);
-    expect(Math.min(...pauses)).toBeGreaterThanOrEqual(ceilingMs / 2);
-    expect(Math.max(...pauses)).toBeLessThanOrEqual(ceilingMs);
-    expect(new Set(pauses).size).toBeGreaterThan(50); // a fleet spreads over the half of it
-  }
-});
 
 it('has no advice where waiting is the cure', () => {
   for (const message of [

@@ -1,19 +1,19 @@
 import { expect, it } from 'vitest';
-import { UsageError } from '../../src/cli/command.ts';
+import { UsageError } from '../../src/cli/arguments.ts';
 import { parseRequest } from '../../src/cli/dead-letter-request.ts';
 
 it.each([
   [[], 'Give one command'],
   [['list', 'put-back'], 'Give one command'],
   [['purge'], 'Give one command'],
-  [['put-back'], 'say which letters'],
-  [['discard', '--yes'], 'say which letters'],
+  [['put-back'], 'specify which letters'],
+  [['discard', '--yes'], 'specify which letters'],
   [['discard', '--all'], 'add --yes'],
   [['put-back', '--all', '--id', 'x'], 'not both'],
-  [['put-back', '--all', '--yes'], '--yes belongs to discard'],
-  [['put-back', '--all', '--limit', '5'], '--limit belongs to list'],
-  [['list', '--reason', 'bad'], '--reason bad: it is one of delivery-limit, forged, malformed'],
-  [['list', '--limit', '0'], '--limit 0: it is a whole number from 1 to 1000'],
+  [['put-back', '--all', '--yes'], '--yes is only for discard'],
+  [['put-back', '--all', '--limit', '5'], '--limit is only for list'],
+  [['list', '--reason', 'bad'], '--reason bad: it must be one of delivery-limit, expired, maxlen, forged'],
+  [['list', '--limit', '0'], '--limit 0: it must be a whole number from 1 to 1000'],
   [['list', '--seconds', '1e9'], '--seconds 1e9'],
   [['list', '--everything'], '--everything'],
 ])('the command line %j is refused with what is wrong', (args, what) => {

@@ -58,11 +58,11 @@ describe('OutboxCursor', () => {
     fc.assert(
       fc.property(actions, (plan) => {
         const outbox = new SimulatedOutbox();
-        const cursor = new OutboxCursor();
+        let cursor = new OutboxCursor();
         const yielded: number[] = [];
         const read = () => {
           const page = outbox.read(cursor);
-          cursor.advance(page, LIMIT);
+          cursor = cursor.advance(page, LIMIT);
           yielded.push(...page.map((row) => row.position));
           return page.length;
         };
@@ -71,16 +71,16 @@ describe('OutboxCursor', () => {
           const one = running[choice % Math.max(1, running.length)];
           if (action === 'read') read();
           else if (action === 'ask')
-            cursor.noteWriters(outbox.writers()); // others commit between asking and reading
+            cursor = cursor.noteWriters(outbox.writers()); // others commit between asking and reading
           else if (action === 'begin') outbox.begin();
           else if (!one) continue;
           else if (action === 'insert') outbox.insert(one);
           else one.state = action === 'commit' ? 'committed' : 'rolled back';
         }
         for (const one of outbox.transactions) if (one.state === 'running') one.state = 'committed';
-        do cursor.noteWriters(outbox.writers());
+        do cursor = cursor.noteWriters(outbox.writers());
         while (read() > 0);
-        cursor.noteWriters(outbox.writers());
+        cursor = cursor.noteWriters(outbox.writers());
         read();
         expect(yielded.sort((a, b) => a - b)).toEqual(outbox.committed());
         expect(cursor.gaps).toEqual([]); // nothing is running: nothing is waited for
@@ -90,13 +90,10 @@ describe('OutboxCursor', () => {
   });
 
   it('forgets a rolled-back position although a transaction of nobody here stays open', () => {
-    const cursor = new OutboxCursor();
-    cursor.advance([{ position: 2 } as OutboxRow], LIMIT); // position 1 is missing
-    cursor.noteWriters(['a']);
-    cursor.advance([], LIMIT);
+    let cursor = new OutboxCursor().advance([{ position: 2 } as OutboxRow], LIMIT); // position 1 is missing
+    cursor = cursor.noteWriters(['a']).advance([], LIMIT);
     expect(cursor.gaps).toMatchObject([{ first: 1, last: 1 }]);
-    cursor.noteWriters(['b']); // another writer, which began later
-    cursor.advance([], LIMIT);
+    cursor = cursor.noteWriters(['b']).advance([], LIMIT); // another writer, which began later
     expect(cursor.gaps).toEqual([]);
   });
 });

@@ -1,6 +1,6 @@
 // The command line of replay: what it takes, and that it says what is wrong with the rest.
 import { expect, it } from 'vitest';
-import { UsageError } from '../../src/cli/command.ts';
+import { UsageError } from '../../src/cli/arguments.ts';
 import { parseRequest } from '../../src/cli/replay/request.ts';
 
 it('takes what it says it takes', () => {
@@ -28,10 +28,14 @@ it('takes what it says it takes', () => {
 });
 
 it.each([
-  ['', 'Say where to'],
-  ['--queue q --exchange --all', 'Say where to'],
-  ['--queue q', 'Say what'],
+  ['', 'Specify the destination'],
+  ['--queue q --exchange --all', 'Specify the destination'],
+  ['--queue q', 'Specify a selection'],
   ['--queue q --all --account a', 'not both'],
+  ['--exchange --missed 0', '--missed 0'],
+  ['--queue q --missed 3', 'needs --exchange'],
+  ['--exchange --missed 3 --all', 'is a selection of its own'],
+  ['--exchange --missed 3 --account a', 'is a selection of its own'],
   ['--queue q --account a/b', '--account a/b'],
   ['--queue q --from-version -1', '--from-version'],
   ['--queue q --from-version 0.5', '--from-version 0.5'],
@@ -40,9 +44,9 @@ it.each([
   ['--queue q --from yesterday', '--from yesterday'],
   ['--queue q --all --rate 0', '--rate 0'],
   ['--queue q --all --after a', '--after a'],
-  ['--exchange --all --hand-over', '--hand-over goes with'],
-  ['--queue q --account a --hand-over', '--hand-over goes with'],
-  ['--queue q --all --hand-over --after a:1', '--hand-over begins anew'],
+  ['--exchange --all --hand-over', '--hand-over needs'],
+  ['--queue q --account a --hand-over', '--hand-over needs'],
+  ['--queue q --all --hand-over --after a:1', '--hand-over starts from the beginning'],
   ['--queue q --all --fast', '--fast'],
 ])('refuses %j', (options, what) => {
   const parse = () => parseRequest(options.split(' ').filter(Boolean));

@@ -1,8 +1,9 @@
-import type { ClientBase } from 'pg';
 import { describe, expect, it } from 'vitest';
-import { prepareSession, type SessionUse, UnfitServer } from '../../src/shared/session-settings.ts';
+import { type FreshClient, prepareSession, type SessionUse, UnfitServer } from '../../src/shared/session-settings.ts';
 
+const PID = 7;
 const HEALTHY = {
+  backendPid: PID,
   versionNumber: 180_004,
   version: '18.4',
   serverEncoding: 'UTF8',
@@ -13,13 +14,18 @@ const HEALTHY = {
   fullPageWrites: true,
 };
 
-async function prepare(server: Partial<typeof HEALTHY>, use: SessionUse = {}): Promise<number> {
+/** @param isLent there is no pooler, unless it is given. */
+async function prepare(
+  server: Partial<typeof HEALTHY>,
+  use: SessionUse = {},
+  isLent: () => Promise<boolean> = () => Promise.reject(new Error('nothing is in between')),
+): Promise<number> {
   let statements = 0;
   const query = async () => {
     statements += 1;
     return { rows: [{ ...HEALTHY, ...server }] };
   };
-  await prepareSession({ query } as unknown as ClientBase, use);
+  await prepareSession({ query, processID: PID } as unknown as FreshClient, use, undefined, isLent);
   return statements;
 }
 
@@ -27,6 +33,11 @@ describe('a session', () => {
   it('is prepared by one statement', async () => {
     expect(await prepare({})).toBe(1);
     expect(await prepare({ replicationRole: 'local' })).toBe(1);
+  });
+
+  it('behind a pooler is prepared once it is known to last', async () => {
+    expect(await prepare({ backendPid: 8 }, {}, async () => false)).toBe(2);
+    await expect(prepare({ backendPid: 8 }, {}, async () => true)).rejects.toThrow(/^it is behind a pooler that gives/);
   });
 
   it.each<[Partial<typeof HEALTHY>, RegExp]>([

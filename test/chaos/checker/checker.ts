@@ -9,6 +9,7 @@ import { checkEffects } from './effects.ts';
 import { checkEpochs } from './epochs.ts';
 import { checkEvents } from './events.ts';
 import { type CheckInput, casesOf, type Violation } from './evidence.ts';
+import { checkHistories } from './histories.ts';
 import { checkHoldAnswers } from './hold-answers.ts';
 import { holdLivesOf } from './hold-lives.ts';
 import { checkHoldRequests } from './hold-requests.ts';
@@ -39,6 +40,7 @@ export function check(input: CheckInput): Violation[] {
     ...checkEpochs(input, cases),
     ...checkOrder(input, cases),
     ...checkEvents(input, cases),
+    ...checkHistories(input),
     ...checkRecovery(input),
   ];
 }

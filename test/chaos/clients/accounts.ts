@@ -1,5 +1,5 @@
 // Clients that read, open, close and change accounts, and use them meanwhile.
-import { changeAccount, openAccount, readAccount, type WantedChange } from '../account-requests.ts';
+import { changeAccount, openAccount, readAccount, readPage, type WantedChange } from '../account-requests.ts';
 import { POLICY_LIMITS, pickAccount, pickPeers, type WantedAccount } from '../accounts.ts';
 import { attempt } from '../attempts.ts';
 import type { Operation } from '../history.ts';
@@ -16,6 +16,7 @@ export async function read(client: Client): Promise<void> {
   while (!winding.aborted) {
     await readAccount(client, random.pick(targets), actor, pickAccount(random));
     if (holds.length > 0 && random.chance(0.5)) await readHold(client, random.pick(holds));
+    if (random.chance(0.5)) await readPage(client, random.pick(targets), actor, pickAccount(random), random);
     await pause(client);
   }
 }

@@ -70,7 +70,7 @@ export async function holds(condition: () => Promise<boolean> | boolean, timeout
 
 export interface RelayState {
   active: boolean;
-  broker?: 'connected' | 'disconnected' | 'blocked';
+  ledger: { broker?: 'connected' | 'disconnected' | 'blocked' };
 }
 
 /** Of one API process; undefined when it does not answer. */

@@ -120,7 +120,8 @@ export const ofAccounts: readonly Mutant[] = [
     edits: [
       edit(APPLY, 'newest.timeline = substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)', 'true', 2),
       edit(APPLY, 'newest.server_started_at = pg_postmaster_start_time()', 'true', 2),
-      edit(EPOCH, 'newest.timeline = v_timeline AND newest.server_started_at = pg_postmaster_start_time()', 'true'),
+      edit(EPOCH, 'newest.timeline = substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)', 'true'),
+      edit(EPOCH, 'newest.server_started_at = pg_postmaster_start_time()', 'true'),
     ],
     faults: ['database-stop'],
     expected: ['epochs'],

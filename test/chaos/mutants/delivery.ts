@@ -2,7 +2,8 @@
 import { edit, type Mutant, QUIET } from './mutant.ts';
 
 const OUTBOX = 'src/api/relay/outbox.ts';
-const PUMP = 'src/api/relay/pump.ts';
+const TRACK = 'src/api/relay/track.ts';
+const TRUNCATION = 'src/api/relay/truncation.ts';
 const DELIVERIES = 'src/worker/deliveries.ts';
 const LEDGER = 'src/worker/ledger.ts';
 const QUEUE_LOSS = ['queue-deleted', 'queue-purged'];
@@ -20,35 +21,45 @@ export const ofDelivery: readonly Mutant[] = [
     breaks: 'the outbox is truncated while changes in it are not in the ledger',
     edits: [
       edit(
-        OUTBOX,
-        `const needed = \`EXISTS (SELECT FROM \${table} WHERE position > \${upTo})\`;`,
-        `const needed = \`(\${upTo} = -1 AND EXISTS (SELECT FROM \${table}))\`;`,
+        TRUNCATION,
+        'if (recording.floor < last || Math.min(ledger.done(), subscribers.done()) < last) return false;',
+        '',
       ),
-      edit(OUTBOX, 'const PARTITION_BYTES_MIN = 2 * 1024 * 1024;', 'const PARTITION_BYTES_MIN = 1;'),
+      edit(
+        TRUNCATION,
+        'if (!(await this.#isCounted(left)) && !(await this.#isRecorded(left))) {',
+        'if (left.bytes < 0) {',
+      ),
+      edit(TRUNCATION, 'const PARTITION_BYTES_MIN = 2 * 1024 * 1024;', 'const PARTITION_BYTES_MIN = 1;'),
     ],
-    faults: QUIET,
+    faults: ['broker-alarm', 'broker-kill'], // otherwise the ledger has everything before a partition can be emptied
     expected: ['conserved', 'never lost', 'stuck'],
   },
   {
     name: 'never-published-again',
     breaks: 'what the ledger lacks is not published again',
-    edits: [edit(PUMP, 'lostPass = await findLost(nowMs);', 'lostPass = undefined;')],
+    edits: [edit('src/api/relay/lost.ts', 'this.#pass ??= await this.#find(nowMs);', '')],
     faults: QUEUE_LOSS,
     expected: ['stuck', 'never lost'],
   },
   {
+    name: 'holes-shown',
+    breaks: 'a page shows entries above one that the ledger lacks',
+    edits: [edit('src/api/calls/ledger-version.ts', 'WHEN newest = proven.version + entries', 'WHEN true')],
+    faults: QUEUE_LOSS,
+    expected: ['histories'],
+  },
+  {
     name: 'gaps-forgotten',
     breaks: 'a change that commits after a later position was read is passed over',
-    edits: [
-      edit('src/api/relay/outbox-cursor.ts', 'if (position > this.#behind + 1) {', 'if (position < this.#behind) {'),
-    ],
+    edits: [edit('src/api/relay/outbox-cursor.ts', 'if (position > behind + 1) gaps', 'if (position < behind) gaps')],
     faults: QUIET,
     expected: ['stuck', 'never lost', 'conserved', 'events'],
   },
   {
     name: 'published-out-of-order',
     breaks: 'the events of a page are published last first',
-    edits: [edit(PUMP, 'publishAll(page);', 'publishAll([...page].reverse());')],
+    edits: [edit(TRACK, 'const message = rows.slice(first', 'const message = [...rows].reverse().slice(first')],
     faults: QUIET,
     expected: ['events'],
   },
@@ -68,9 +79,22 @@ export const ofDelivery: readonly Mutant[] = [
   {
     name: 'rejections-dropped',
     breaks: 'an event that one full queue refused is not tried again',
-    edits: [edit(PUMP, 'else rejections.add(row, now());', 'else rejections.delete(row);')],
+    edits: [edit(TRACK, '|| isDone) continue;\n      this.#owed.add(position);', '|| isDone) continue;')],
     faults: ['subscriber-full'],
     expected: ['missed'],
+  },
+  {
+    name: 'unconfirmed-forgotten',
+    breaks: 'what waits for its confirm when a session ends is not published again to subscribers',
+    edits: [
+      edit(
+        TRACK,
+        'for (const position of this.#inFlight) this.#owed.add(position);\n    this.#inFlight.clear();',
+        'this.#inFlight.clear();',
+      ),
+    ],
+    faults: ['subscriber-hung', 'broker-kill'],
+    expected: ['missed', 'events'],
   },
   {
     name: 'acked-before-commit',
@@ -101,7 +125,9 @@ export const ofDelivery: readonly Mutant[] = [
   {
     name: 'conflict-taken-for-a-duplicate',
     breaks: 'an event that contradicts its entry counts as a repeat of it',
-    edits: [edit(LEDGER, `\n  WHERE \${changeRow('ledger')} IS NOT DISTINCT FROM \${changeRow('delivered')}\`;`, '`;')],
+    edits: [
+      edit(LEDGER, `\n    WHERE \${changeRow('ledger')} IS NOT DISTINCT FROM \${changeRow('delivered')}\`,`, '`,'),
+    ],
     faults: ['forged-events'],
     expected: ['forgeries'],
   },
@@ -111,16 +137,29 @@ export const ofDelivery: readonly Mutant[] = [
     edits: [
       edit(
         LEDGER,
-        `    CROSS JOIN LATERAL (
-      SELECT * FROM outbox WHERE outbox.account_id = delivered.account_id AND outbox.version = delivered.version LIMIT 1
-    ) outbox
-    WHERE \${changeRow('outbox')} IS NOT DISTINCT FROM \${changeRow('delivered')}
+        `SELECT \${CHANGE_COLUMNS.map(([column]) => \`outbox.\${column}\`).join(', ')}`,
+        `SELECT \${CHANGE_COLUMN_NAMES}`,
+      ),
+      edit(
+        LEDGER,
+        `      CROSS JOIN LATERAL (
+        SELECT * FROM outbox WHERE outbox.account_id = delivered.account_id AND outbox.version = delivered.version LIMIT 1
+      ) outbox
+      WHERE \${changeRow('outbox')} IS NOT DISTINCT FROM \${changeRow('delivered')}
+      ORDER BY outbox.account_id COLLATE "C", outbox.version
 `,
         '',
       ),
     ],
     faults: ['forged-events'],
     expected: ['asked for', 'conserved'],
+  },
+  {
+    name: 'forgeries-taken-for-a-lost-history',
+    breaks: 'an event that no change stands behind is dropped as if the database had lost it',
+    edits: [edit(LEDGER, "superseded.has(change) ? 'superseded' : 'forged'", "'superseded'")],
+    faults: ['forged-events'],
+    expected: ['forgeries'],
   },
   {
     name: 'rubbish-acknowledged',

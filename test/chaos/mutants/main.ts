@@ -4,14 +4,14 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { parseArgs } from 'node:util';
+import { commandLine, refuse } from '../../../src/cli/command-line.ts';
 import { interruptible } from '../../bench/interrupt.ts';
 import { faults } from '../faults/faults.ts';
 import { makeCopy } from './copy.ts';
 import type { Mutant } from './mutant.ts';
 import { mutants } from './mutants.ts';
 
-const HELP = `npm run test:mutants -- [options]
+const HELP = `usage: npm run test:mutants -- [options]
 
 Breaks each guarantee on purpose, in a copy of the project, and runs the fault suite against it. Exit code 1 when a mutant
 survives, or when the project as it is does not pass. About a minute each.
@@ -22,12 +22,13 @@ survives, or when the project as it is does not pass. About a minute each.
   --json FILE      writes the table as JSON too
   --list           names the mutants`;
 
-const { values: args } = parseArgs({
-  options: {
+const args = commandLine(
+  {
     ...{ only: { type: 'string' }, seed: { type: 'string' }, seconds: { type: 'string' }, json: { type: 'string' } },
-    ...{ list: { type: 'boolean' }, help: { type: 'boolean' } },
+    list: { type: 'boolean' },
   },
-});
+  HELP,
+);
 
 /** A mutant that heals not at all is waited for so long. */
 const HEAL_SECONDS = 20;
@@ -54,14 +55,13 @@ interface Row {
   seconds: number;
 }
 
-if (args.help) console.log(HELP);
-else if (args.list) for (const { name, breaks } of mutants) console.log(`${name.padEnd(36)} ${breaks}`);
+if (args.list) for (const { name, breaks } of mutants) console.log(`${name.padEnd(36)} ${breaks}`);
 else await main();
 
 async function main(): Promise<void> {
   const wanted = args.only?.split(',');
   const unknown = wanted?.filter((name) => !mutants.some((mutant) => mutant.name === name)) ?? [];
-  if (unknown.length > 0) throw new Error(`there is no mutant ${unknown.join(', ')}; --list names them`);
+  if (unknown.length > 0) refuse(`There is no mutant ${unknown.join(', ')}; --list names them.`);
   for (const { name, faults: needed } of mutants) {
     const strange = needed.filter((fault) => !faults.some((one) => one.name === fault));
     if (strange.length > 0) throw new Error(`${name} needs a fault that does not exist: ${strange.join(', ')}`);

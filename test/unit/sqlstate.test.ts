@@ -1,6 +1,23 @@
 import { describe, expect, it } from 'vitest';
-import { effectOf, isTransient, refusalOf } from '../../src/api/updates/lane-link.ts';
 import { DatabaseError } from '../../src/shared/database.ts';
+import {
+  effectOf,
+  isCancelled,
+  isCatalogRace,
+  isDataException,
+  isDeadlock,
+  isDenied,
+  isLacking,
+  isLockNotAvailable,
+  isLoss,
+  isReadOnly,
+  isTableMissing,
+  isTemporaryFileTooLarge,
+  isTransient,
+  isUnavailable,
+  isWithoutRoom,
+  refusalOf,
+} from '../../src/shared/sqlstate.ts';
 
 function failure(code: string): DatabaseError {
   const error = new DatabaseError('it failed', 1, 'error');
@@ -67,5 +84,29 @@ describe('the effect of a failed statement', () => {
     expect(effectOf(Object.assign(new Error('read ECONNRESET'), { code: 'ECONNRESET' }))).toBe('unknown');
     // Looks like one of the server's, and is not.
     expect(effectOf(Object.assign(new Error('a failure of ours'), { code: '23505' }))).toBe('unknown');
+  });
+});
+
+describe('what a refusal means', () => {
+  it.each([
+    [isDataException, '22003'],
+    [isReadOnly, '25006'],
+    [isDenied, '42501'],
+    [isTableMissing, '42P01'],
+    [isLockNotAvailable, '55P03'],
+    [isDeadlock, '40P01'],
+    [isCancelled, '57014'],
+    [isCatalogRace, 'XX000'],
+    [isWithoutRoom, '53100'],
+    [isTemporaryFileTooLarge, '53400'],
+    [isLacking, '58030'],
+    [isLoss, '57P01'],
+    [isUnavailable, '53300'],
+  ])('%o says so after %s, and after no other code, nor after an error that PostgreSQL did not send', (says, code) => {
+    expect(says(failure(code))).toBe(true);
+    expect(says(failure('23514'))).toBe(false);
+    expect(says(failure(''))).toBe(false);
+    expect(says(Object.assign(new Error('a failure of ours'), { code }))).toBe(false);
+    expect(says(undefined)).toBe(false);
   });
 });

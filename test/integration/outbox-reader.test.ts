@@ -1,0 +1,131 @@
+// Two tracks that read the outbox by one reader, as close or as far apart as they come to be, while transactions draw positions and
+// end in any order.
+import fc from 'fast-check';
+import type { PoolClient } from 'pg';
+import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
+import { OutboxCursor } from '../../src/api/relay/outbox-cursor.ts';
+import { OutboxReader } from '../../src/api/relay/outbox-reader.ts';
+import type { Pool } from '../../src/shared/database.ts';
+import { cleanUp, createDatabase, type Database } from '../harness.ts';
+
+const INSERT = `
+  INSERT INTO outbox (account_id, version, epoch, previous_epoch, amount, balance, created_at, type, asset)
+  VALUES ('a', nextval('versions'), 1, 1, 1, 1, now(), 'balance.credited', 'UNIT')`;
+
+let database: Database;
+
+beforeAll(async () => {
+  database = await createDatabase();
+  await database.pool.query('CREATE SEQUENCE versions');
+});
+afterEach(() => database.pool.query('TRUNCATE outbox'));
+afterAll(cleanUp);
+
+/** One of the two, with what it was given. */
+class Reading {
+  cursor: OutboxCursor;
+  readonly positions: number[] = [];
+
+  constructor(after: number) {
+    this.cursor = new OutboxCursor(after);
+  }
+
+  async next(reader: OutboxReader, limit: number): Promise<number> {
+    const { page, cursor } = await reader.next(this.cursor, limit);
+    this.cursor = cursor;
+    this.positions.push(...page.map(({ position }) => position));
+    return page.length;
+  }
+}
+
+const drawn = async (): Promise<number> =>
+  (await database.pool.query(`SELECT CASE WHEN is_called THEN last_value ELSE 0 END AS last FROM outbox_position`))
+    .rows[0].last;
+
+it('gives each of two tracks each change once, however transactions and reads interleave', async () => {
+  const action = fc.tuple(
+    fc.constantFrom('begin', 'insert', 'insert', 'commit', 'roll back', 'first', 'second', 'second', 'both'),
+    fc.nat({ max: 9 }),
+  );
+  await fc.assert(
+    fc.asyncProperty(fc.array(action, { minLength: 20, maxLength: 80 }), async (plan) => {
+      const after = await drawn();
+      const reader = new OutboxReader(database.pool);
+      const [first, second] = [new Reading(after), new Reading(after)];
+      const running: PoolClient[] = [];
+      const end = async (place: number, how: 'COMMIT' | 'ROLLBACK') => {
+        const [one] = running.splice(place, 1);
+        await one?.query(how);
+        one?.release();
+      };
+      try {
+        for (const [what, choice] of plan) {
+          const place = choice % Math.max(1, running.length);
+          if (what === 'begin' && running.length < 3) {
+            const one = await database.pool.connect();
+            running.push(one);
+            await one.query('BEGIN');
+          } else if (what === 'insert') await running[place]?.query(INSERT);
+          else if (what === 'commit') await end(place, 'COMMIT');
+          else if (what === 'roll back') await end(place, 'ROLLBACK');
+          else if (what === 'first') await first.next(reader, choice + 1);
+          else if (what === 'second') await second.next(reader, 10 - choice);
+          else if (what === 'both') await Promise.all([first.next(reader, 5), second.next(reader, 5)]);
+        }
+      } finally {
+        while (running.length > 0) await end(0, 'COMMIT');
+      }
+      for (const track of [first, second]) {
+        for (let empty = 0; empty < 3; ) empty = (await track.next(reader, 5)) === 0 ? empty + 1 : 0;
+      }
+      const { rows } = await database.pool.query('SELECT position FROM outbox WHERE position > $1 ORDER BY position', [
+        after,
+      ]);
+      const committed = rows.map(({ position }) => position);
+      for (const { positions, cursor } of [first, second]) {
+        expect([...positions].sort((a, b) => a - b)).toEqual(committed);
+        expect(cursor.gaps).toEqual([]); // nothing is running: nothing is waited for
+      }
+    }),
+    { numRuns: 60 },
+  );
+});
+
+it('reads a page once for two tracks at the same place, whichever comes first, and apart for one that has less room', async () => {
+  let reads = 0;
+  const counted = {
+    query: (...query: Parameters<Pool['query']>) => {
+      reads += 1;
+      return database.pool.query(...query);
+    },
+  } as unknown as Pool;
+  const insert = async (rows: number) => {
+    for (let row = 0; row < rows; row += 1) await database.pool.query(INSERT);
+  };
+  const from = new OutboxCursor(await drawn());
+  const reader = new OutboxReader(counted);
+
+  await insert(3);
+  const [one, other] = await Promise.all([reader.next(from, 100), reader.next(from, 100)]);
+  expect(other.page).toBe(one.page);
+  expect(one.page).toHaveLength(3);
+  expect(reads).toBe(1);
+
+  await insert(2);
+  const ahead = await reader.next(one.cursor, 100);
+  await insert(1);
+  const further = await reader.next(ahead.cursor, 100);
+  expect((await reader.next(other.cursor, 100)).page).toBe(ahead.page);
+  expect((await reader.next(ahead.cursor, 100)).page).toBe(further.page);
+  expect(reads).toBe(3);
+
+  await insert(4);
+  const whole = await reader.next(further.cursor, 100);
+  const part = await reader.next(further.cursor, 2);
+  expect([whole.page.length, part.page.length, part.isFull]).toEqual([4, 2, true]);
+  expect(reads).toBe(5);
+
+  const none = await Promise.all([reader.next(whole.cursor, 100), reader.next(whole.cursor, 100)]);
+  expect(none.map(({ page }) => page.length)).toEqual([0, 0]);
+  expect(reads).toBe(7); // a change may have come after the first of them
+});
