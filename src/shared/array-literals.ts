@@ -1,5 +1,5 @@
 // Arrays as PostgreSQL reads them, for parameters: the driver's own encoding costs six times as
-// much.
+// much, and quoted texts cost ten times as much as joined ones.
 
 export type Literal = string | null;
 
@@ -12,17 +12,19 @@ export function wordsOrNull(values: readonly (string | number | null)[]): Litera
   return values.every((value) => value === null) ? null : words(values);
 }
 
-/** Quoted without exception: unquoted, `NULL` would be one. */
-export function texts(values: readonly (string | null)[]): string {
-  return `{${values.map((value) => (value === null ? 'NULL' : quoted(value))).join(',')}}`;
-}
+/** U+001F, the unit separator: no text that the service accepts contains a control character. */
+const SEPARATOR = '\x1f';
 
-/** JSON escapes quotes and backslashes as PostgreSQL does, ten times as fast as a replacement; control characters differently. */
-function quoted(value: string): string {
-  if (!/["\\]/.test(value)) return `"${value}"`;
-  return /\p{Cc}/u.test(value) ? `"${value.replace(/["\\]/g, '\\$&')}"` : JSON.stringify(value);
+/** Texts that are not empty and hold no control character; null is an element too. Read by {@link textsIn}. */
+export function texts(values: readonly (string | null)[]): string {
+  return values.join(SEPARATOR); // null as ''
 }
 
 export function textsOrNull(values: readonly (string | null)[]): Literal {
   return values.every((value) => value === null) ? null : texts(values);
+}
+
+/** SQL: the array of {@link texts}. A list that is one null is read as an empty one. */
+export function textsIn(parameter: string): string {
+  return `string_to_array(${parameter}, E'\\x1f', '')`;
 }

@@ -1,5 +1,5 @@
 // Writes ledger entries: the only writer of the ledger table, and it only inserts.
-import { type Literal, texts, words } from '../shared/array-literals.ts';
+import { type Literal, texts, textsIn, words } from '../shared/array-literals.ts';
 import { CHANGE_COLUMN_NAMES, CHANGE_COLUMNS, type Change, changeRow } from '../shared/change.ts';
 import type { Pool } from '../shared/database.ts';
 import { MESSAGE_EVENTS_MAX } from '../shared/message-bounds.ts';
@@ -14,7 +14,7 @@ import { checkWritable } from './writable.ts';
 export type Verdict = 'recorded' | 'duplicate' | 'superseded' | 'forged';
 
 const DELIVERED = `
-  unnest(${CHANGE_COLUMNS.map(([, type], index) => `$${index + 1}::${type}[]`).join(', ')})
+  unnest(${CHANGE_COLUMNS.map(([, type], index) => (type === 'text' ? textsIn(`$${index + 1}`) : `$${index + 1}::${type}[]`)).join(', ')})
     WITH ORDINALITY AS delivered (${CHANGE_COLUMN_NAMES}, item)`;
 
 // LATERAL with LIMIT 1, here and below: a look-up by key whatever the statistics say of a table that was empty yesterday.
@@ -73,7 +73,7 @@ const SUPERSEDED = {
   name: 'ledger_superseded',
   text: `
     SELECT delivered.item::integer AS item
-    FROM unnest($1::text[], $2::bigint[], $3::bigint[]) WITH ORDINALITY AS delivered (account_id, version, epoch, item)
+    FROM unnest(${textsIn('$1')}, $2::bigint[], $3::bigint[]) WITH ORDINALITY AS delivered (account_id, version, epoch, item)
     WHERE delivered.epoch < $4 AND delivered.epoch >= (SELECT min(epoch) FROM epoch)
       AND NOT EXISTS (
         SELECT FROM (

@@ -1,7 +1,7 @@
 // A history as a file: CSV or JSON lines, oldest first, streamed in bounded memory however long it is.
 import type { ServerResponse } from 'node:http';
 import { changeBody, eventId } from '../../shared/change.ts';
-import { mapInPieces, type Pieces } from '../http/pieces.ts';
+import { encodeInPieces, type Pieces } from '../http/pieces.ts';
 import type { Entry } from './history-store.ts';
 
 export type ExportFormat = 'csv' | 'jsonl';
@@ -120,9 +120,10 @@ export async function streamExport(
       for await (const entries of part) {
         if (!mayGoOn()) response.destroy();
         if (response.destroyed) return;
-        const text = (await pieces.run((pause) => mapInPieces(entries, line, pause))).join('');
-        if (text === '' || response.write(text)) continue;
-        await taken(response, TAKEN_MS_MAX);
+        let isTaken = true;
+        for (const part of await pieces.run((pause) => encodeInPieces(entries, line, pause)))
+          isTaken = response.write(part);
+        if (!isTaken) await taken(response, TAKEN_MS_MAX);
       }
     }
     if (!response.destroyed) response.end();

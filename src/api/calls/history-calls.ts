@@ -6,8 +6,7 @@ import { CHANGE_TYPES } from '../../shared/contract.ts';
 import type { Pool } from '../../shared/database.ts';
 import { z } from '../../shared/zod.ts';
 import { check, inQuery } from '../http/input.ts';
-import { sendJson } from '../http/json-answer.ts';
-import { mapInPieces } from '../http/pieces.ts';
+import { sendJson, sendJsonList } from '../http/json-answer.ts';
 import { RequestProblem, sendProblem } from '../http/problems.ts';
 import { Slots } from '../shares/slots.ts';
 import {
@@ -112,12 +111,15 @@ const entries: Call = {
         if (belowVersion <= range.fromVersion) return { versions, slice: { entries: [], next: undefined } };
         return { versions, slice: await readNewestFirst(pool, id, { ...range, belowVersion, limit }, filter) };
       });
-      sendJson(response, {
-        accountId: id,
-        ...versions,
-        entries: await pieces.run((pause) => mapInPieces(slice.entries, entryBody, pause)),
-        nextCursor: slice.next === undefined ? null : String(slice.next),
-      });
+      const nextCursor = slice.next === undefined ? null : String(slice.next);
+      await sendJsonList(
+        response,
+        { accountId: id, ...versions, nextCursor },
+        'entries',
+        slice.entries,
+        entryBody,
+        pieces,
+      );
     },
 };
 

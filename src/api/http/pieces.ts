@@ -6,8 +6,11 @@
 /** A request that arrives meanwhile waits that long. Much shorter ones would cost long work more turns than time. */
 const PIECE_MS = 5;
 
-/** Ends the piece and continues in a new turn, if this one has used up its time. */
-export type Pause = () => Promise<void> | undefined;
+/**
+ * Ends the piece and continues in a new turn, if this one has used up its time.
+ * @param usedMsMax less than a piece may use, before work that cannot be divided.
+ */
+export type Pause = (usedMsMax?: number) => Promise<void> | undefined;
 
 export interface Pieces {
   /**
@@ -30,7 +33,7 @@ export function createPieces(pieceMs = PIECE_MS): Pieces {
         resolve();
       });
     });
-  const pause: Pause = () => (performance.now() - startedAtMs < pieceMs ? undefined : nextTurn());
+  const pause: Pause = (usedMsMax = pieceMs) => (performance.now() - startedAtMs < usedMsMax ? undefined : nextTurn());
 
   async function begin(): Promise<void> {
     if (isBusy) await new Promise<void>((resolve) => waiting.push(resolve));
@@ -72,4 +75,26 @@ export async function mapInPieces<Item, Result>(
     results.push(map(item));
   }
   return results;
+}
+
+/** Characters that are encoded at a time: some 0.1 ms. */
+const ENCODED_MAX = 65_536;
+
+/** The texts of all items, one after the other, as UTF-8: a large string costs a turn to join, and one more to send. */
+export async function encodeInPieces<Item>(
+  items: readonly Item[],
+  textOf: (item: Item, index: number) => string,
+  pause: Pause,
+): Promise<Buffer[]> {
+  const encoded: Buffer[] = [];
+  let text = '';
+  for (const [index, item] of items.entries()) {
+    await pause();
+    text += textOf(item, index);
+    if (text.length < ENCODED_MAX) continue;
+    encoded.push(Buffer.from(text));
+    text = '';
+  }
+  if (text !== '') encoded.push(Buffer.from(text));
+  return encoded;
 }

@@ -1,17 +1,20 @@
 // A batch of operations as the parameters of apply_changes, and its answer as results. Both are
 // text that is encoded and decoded here: with the driver's own arrays and rows, a batch of 1,000
 // costs six times as much.
-import { type Literal, texts, textsOrNull, words, wordsOrNull } from '../../shared/array-literals.ts';
+import { type Literal, texts, textsIn, textsOrNull, words, wordsOrNull } from '../../shared/array-literals.ts';
 import type { HoldState, Leg, LegResult, Operation, OperationResult } from './operation.ts';
 
 const PARAMETERS = 26;
+/** The numbers of those that {@link texts} wrote. */
+const TEXTS: ReadonlySet<number> = new Set([1, 4, 5, 6, 7, 10, 20, 25]);
+const parameter = (number: number) => (TEXTS.has(number) ? textsIn(`$${number}`) : `$${number}`);
 
 /** The contract is above the function: migrations/functions/apply_changes.sql. */
 export const APPLY = {
   name: 'apply_changes',
   text: `SELECT outcomes::text, replayed::text, failed_legs::text, array_to_string(hold_states, ',', 'null') AS hold_states,
                 balances::text, versions::text, epochs::text, times::text, amounts::text, batch_epoch, batch_time
-         FROM apply_changes(${Array.from({ length: PARAMETERS }, (_, index) => `$${index + 1}`).join(', ')})`,
+         FROM apply_changes(${Array.from({ length: PARAMETERS }, (_, index) => parameter(index + 1)).join(', ')})`,
 };
 
 /** One row. Array literals, null where they say nothing; `hold_states` is a list of JSON values. */
