@@ -35,10 +35,17 @@ export function consolePages(browser: Browser, url: string): ConsolePages {
   };
 }
 
-/** It shows what is now, and sees what is published from now on. */
+/** It shows what is now, and sees what is published from now on. @throws with what it shows instead. */
 export async function connected(page: Page): Promise<void> {
   for (const id of ['link', 'broker']) {
-    await page.locator(`#${id}`, { hasText: /^connected$/ }).waitFor({ state: 'attached' });
+    const place = page.locator(`#${id}`);
+    await page
+      .locator(`#${id}`, { hasText: /^connected$/ })
+      .waitFor({ state: 'attached' })
+      .catch(async (cause) => {
+        const shown = await Promise.all([place.innerText(), page.locator('#stale').innerText()]);
+        throw new Error(`the console shows ${JSON.stringify(shown)}`, { cause });
+      });
   }
 }
 

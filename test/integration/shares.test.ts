@@ -55,10 +55,15 @@ async function lockTable(table: string): Promise<() => Promise<void>> {
   const client = await database.pool.connect();
   await client.query('BEGIN');
   await client.query(`LOCK TABLE ${table} IN ACCESS EXCLUSIVE MODE`);
-  return async () => {
+  let isLocked = true;
+  const release = async () => {
+    if (!isLocked) return;
+    isLocked = false;
     await client.query('COMMIT');
     client.release();
   };
+  onCleanUp(release); // a test that fails before it would keep the API from stopping
+  return release;
 }
 
 const backendsWait = (count: number) =>

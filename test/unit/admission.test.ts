@@ -1,18 +1,34 @@
 import { describe, expect, it } from 'vitest';
 import { createAdmission } from '../../src/api/http/admission.ts';
 
-/** An event loop made of turns: each serves some requests, and taking or refusing one costs so many milliseconds. */
-function eventLoop(cost: { takenMs: number; refusedMs: number }) {
+/**
+ * An event loop made of turns: each serves some requests, and taking or refusing one costs so many
+ * milliseconds.
+ * @param cost `otherMs`: of each turn, for what no request causes.
+ */
+function eventLoop(cost: { takenMs: number; refusedMs: number; otherMs?: number }) {
   let nowMs = 0;
   let cpuMs = 0;
   let endTurn = () => {};
-  const admit = createAdmission({
+  const admission = createAdmission({
     now: () => nowMs,
     cpuMs: () => cpuMs,
     atEndOfTurn: (callback) => {
       endTurn = callback;
     },
   });
+  function spend(ms: number): void {
+    cpuMs += ms;
+    nowMs += ms;
+  }
+
+  /** A quarter of what a request costs is used at once, the rest later in its turn. */
+  function use(isTaken: boolean, claimed: number): void {
+    const costMs = isTaken ? cost.takenMs * claimed : cost.refusedMs;
+    if (isTaken) admission.taking(() => spend(costMs / 4));
+    spend(isTaken ? (3 * costMs) / 4 : costMs);
+  }
+
   return {
     /** One turn with requests of several parties. @returns how many of each were taken, and how long it took. */
     turnOf(requests: readonly string[], costOfParty: Record<string, number> = {}) {
@@ -20,12 +36,11 @@ function eventLoop(cost: { takenMs: number; refusedMs: number }) {
       const taken: Record<string, number> = {};
       for (const party of requests) {
         const claimed = costOfParty[party] ?? 1;
-        const isTaken = admit({ party: () => party, cost: () => claimed });
+        const isTaken = admission.admits({ party: () => party, cost: () => claimed });
         if (isTaken) taken[party] = (taken[party] ?? 0) + 1;
-        const costMs = isTaken ? cost.takenMs * claimed : cost.refusedMs;
-        cpuMs += costMs;
-        nowMs += costMs;
+        use(isTaken, claimed);
       }
+      spend(cost.otherMs ?? 0);
       endTurn();
       return { taken, tookMs: nowMs - startedAtMs };
     },
@@ -35,11 +50,10 @@ function eventLoop(cost: { takenMs: number; refusedMs: number }) {
       const startedAtMs = nowMs;
       let taken = 0;
       for (let index = 0; index < requests; index += 1) {
-        const isTaken = admit();
+        const isTaken = admission.admits();
         if (isTaken) taken += 1;
-        const costMs = isTaken ? cost.takenMs : cost.refusedMs;
-        cpuMs += costMs;
-        nowMs += costMs + pauseMs / requests;
+        use(isTaken, 1);
+        nowMs += pauseMs / requests;
       }
       endTurn();
       return { taken, refused: requests - taken, tookMs: nowMs - startedAtMs };
@@ -60,6 +74,20 @@ describe('admission', () => {
     loop.turn(2000);
     expect(loop.turn(400).refused).toBe(0);
     for (let turn = 0; turn < 100; turn += 1) expect(loop.turn(10).refused).toBe(0);
+  });
+
+  it('refuses nothing of a crowd that is served within a quarter of a second', () => {
+    const loop = eventLoop(COST);
+    for (let crowd = 0; crowd < 100; crowd += 1) {
+      for (let turn = 0; turn < 6; turn += 1) expect(loop.turn(200).refused).toBe(0);
+      loop.turn(1, 0, 200);
+    }
+  });
+
+  it('refuses nothing of a party that sends little, though something else makes all turns long', () => {
+    const loop = eventLoop({ ...COST, otherMs: 40 });
+    const requests = [...Array(300).fill('greedy'), ...Array(5).fill('within')];
+    for (let turn = 0; turn < 1000; turn += 1) expect(loop.turnOf(requests).taken.within).toBe(5);
   });
 
   it('refuses nothing because the process waits for the CPU', () => {

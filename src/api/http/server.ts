@@ -84,7 +84,7 @@ export async function startServer(
   const unserved = new Set<Socket>();
   /** Connections with garbage after a request whose answer is still in flight. */
   const leaving = new WeakSet<Socket>();
-  const admit = createAdmission();
+  const admission = createAdmission();
   const mayTell = createAllowance(TOLD_PER_SECOND);
   let refused = 0;
   /** Since the stop began. */
@@ -129,13 +129,13 @@ export async function startServer(
       response.setHeader('connection', 'close');
     }
     const claim = { party: () => `${kindOf(request)} ${clientOf(request)}`, cost: () => costOf(request) };
-    if (!admit(claim) && !(TOLD_AT_ANY_LOAD.has(request.url ?? '') && mayTell())) return refuse(response);
-    const fault = faultOf(request);
-    if (fault) {
+    if (!admission.admits(claim) && !(TOLD_AT_ANY_LOAD.has(request.url ?? '') && mayTell())) return refuse(response);
+    admission.taking(() => {
+      const fault = faultOf(request);
+      if (!fault) return listener(request, response);
       response.setHeader('connection', 'close');
-      return sendProblem(response, 'invalid_request', fault);
-    }
-    listener(request, response);
+      sendProblem(response, 'invalid_request', fault);
+    });
   };
   const pipelines = createPipelines(lingering, serve, refuse);
   const server = createServer(
