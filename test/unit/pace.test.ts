@@ -12,7 +12,7 @@ function shareOfPages(share: number, updatesPerS: number): number {
   let busyMs = 0;
   while (nowMs < 60_000) {
     nowMs += pace.waitMs();
-    pace.spend(2.5); // with as much for the answer
+    pace.spend(1.25); // a quarter of the work
     nowMs += 5;
     if (nowMs > 10_000) busyMs += 5;
   }

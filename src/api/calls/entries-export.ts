@@ -88,6 +88,7 @@ const TAKEN_MS_MAX = 60_000;
 /** Resolves when the client has taken what was written, or is gone. */
 function taken(response: ServerResponse, msMax: number): Promise<void> {
   return new Promise((resolve) => {
+    if (response.destroyed) return resolve(); // it will not close once more
     const timer = setTimeout(() => response.destroy(), msMax);
     const done = () => {
       clearTimeout(timer);

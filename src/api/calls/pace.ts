@@ -6,8 +6,8 @@ const UPDATES_PER_S_MIN = 20;
 const LOOK_EVERY_MS = 1000;
 /** What was not used for so long may be used later. */
 const BURST_MS = 50;
-/** Making an answer of rows takes as long as reading them. */
-const WORK_OF_READING = 2;
+/** Of the work that rows cause, reading them is a quarter: they are encoded and sent, and leave garbage. */
+const WORK_OF_READING = 4;
 
 export class Pace {
   readonly #share: number;
