@@ -15,3 +15,11 @@ EXPOSE 3000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 CMD ["node", "-e", \
   "fetch(`http://127.0.0.1:${process.env.HEALTH_PORT || process.env.PORT || 3000}/livez`).then((answer) => process.exit(answer.ok ? 0 : 1), () => process.exit(1))"]
 CMD ["node", "src/api/main.ts"]
+# Last, because another version or revision then builds no layer again. `npm run release` sets both.
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="highload-balance" \
+      org.opencontainers.image.description="A balance service for high load: credits and debits over HTTP, events on RabbitMQ, an append-only audit ledger on PostgreSQL." \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION"
