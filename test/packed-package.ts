@@ -15,6 +15,8 @@ export interface Packed {
   files: string[];
   /** Where it was unpacked. */
   folder: string;
+  /** What npm packed. */
+  archive: string;
 }
 
 /** Builds it, in the clone's dist/ too: one at a time. */
@@ -27,7 +29,9 @@ export async function packInto(folder: string): Promise<Packed> {
     { filename: string; size: number; files: { path: string }[] },
   ];
   await run('tar', ['-xzf', packed.filename], { cwd: folder });
-  return { bytes: packed.size, files: packed.files.map((file) => file.path), folder: path.join(folder, 'package') };
+  const files = packed.files.map((file) => file.path);
+  const archive = path.join(folder, packed.filename);
+  return { bytes: packed.size, files, folder: path.join(folder, 'package'), archive };
 }
 
 /** An empty project that has the package and these others. */

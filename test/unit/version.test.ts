@@ -1,4 +1,4 @@
-// The labels of the container image say what package.json says.
+// One version everywhere, and labels of the container image that say what package.json says.
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { expect, it } from 'vitest';
@@ -27,4 +27,14 @@ it('the labels of the image equal package.json', () => {
 
 it('an image that is built without arguments has the version of package.json, and an unknown revision', () => {
   expect(argumentsOf).toEqual({ VERSION: version, REVISION: 'unknown' });
+});
+
+it('the lock file and the documents name the version of package.json', () => {
+  const { version: locked, packages } = JSON.parse(read('package-lock.json'));
+  expect([locked, packages[''].version]).toEqual([version, version]);
+  const pages = ['README.md', 'docs/client.md'];
+  for (const page of pages) {
+    const named = [...read(page).matchAll(/highload-balance-(\d[\d.]*)\.tgz/g)].map(([, one]) => one);
+    expect(new Set(named), page).toEqual(new Set([version]));
+  }
 });
