@@ -18,8 +18,8 @@ export interface Scrape {
 
 export const hasPromtool = spawnSync('promtool', ['--version']).status === 0;
 
-export function promtool(...command: string[]): { status: number | null; output: string } {
-  const { status, stdout, stderr } = spawnSync('promtool', command, { encoding: 'utf8' });
+export function promtool(command: readonly string[], input = ''): { status: number | null; output: string } {
+  const { status, stdout, stderr } = spawnSync('promtool', command, { encoding: 'utf8', input });
   return { status, output: stdout + stderr };
 }
 
@@ -93,7 +93,7 @@ function fires(folder: string, rules: string, alert: string, trouble: Trouble, s
       ],
     }),
   );
-  const { status, output } = promtool('test', 'rules', file);
+  const { status, output } = promtool(['test', 'rules', file]);
   if (status === 0) return true;
   if (/got:\s*nil/.test(output)) return false;
   throw new Error(output);

@@ -110,7 +110,11 @@ async function stuck(): Promise<void> {
   target.host = `127.0.0.1:${proxy.port}`;
   const { url, stop } = await startApiHere(database, { ...broker, url: target.href });
   const targets = { 'balance-api': url };
-  await until('it relays', async () => reading(await scrape(targets), 'relay_active') === 1);
+  await until('both links of its relay are connected', async () => {
+    const seen = await scrape(targets);
+    const link = (track: string) => reading(seen, `rabbitmq_link{track="${track}",state="connected"`);
+    return reading(seen, 'relay_active') === 1 && link('ledger') === 1 && link('subscribers') === 1;
+  });
   const before = await look(targets);
 
   // As it would stand there five minutes later.
@@ -239,7 +243,7 @@ afterAll(cleanUp);
 
 needing('promtool: apt-get install prometheus', hasPromtool).describe('the rules', () => {
   it('and the scrape configuration are accepted by promtool', () => {
-    const { status, output } = promtool('check', 'config', pathOf('docs/monitoring/prometheus.yml'));
+    const { status, output } = promtool(['check', 'config', pathOf('docs/monitoring/prometheus.yml')]);
     expect([status, output]).toEqual([0, expect.stringMatching(new RegExp(`SUCCESS: ${alerts.length} rules found`))]);
   });
 

@@ -16,6 +16,8 @@ import {
   until,
 } from '../harness.ts';
 import { bytesOf, lockAccount, open, post, waitingBackends } from '../http-client.ts';
+import { needing } from '../needing.ts';
+import { hasPromtool, promtool } from '../promtool.ts';
 
 let database: Database;
 let broker: Broker;
@@ -139,3 +141,18 @@ it('adds up what all processes behind the port count', async () => {
     expect(await scrape(url)).toMatchObject({ 'balance_operations_total{operation="update",outcome="applied"}': 40 });
   }
 });
+
+needing('promtool: apt-get install prometheus', hasPromtool).it(
+  'names and describes its metrics as promtool expects',
+  async () => {
+    const { url } = await startApiHere(database, broker);
+    const worker = await startWorkerHere(database, broker, { HEALTH_PORT: '0', HEALTH_HOST: '127.0.0.1' });
+    await createAccount(url, 'a', 5); // metrics with labels appear with their first value
+    await drained(database);
+    await until('the link of the worker is counted', async () => (await scrape(url)).outbox_pending_changes === 0);
+    for (const place of [url, `http://127.0.0.1:${worker.healthPort}`]) {
+      const text = await fetch(`${place}/metrics`).then((response) => response.text());
+      expect(promtool(['check', 'metrics'], text), place).toEqual({ status: 0, output: '' });
+    }
+  },
+);
