@@ -2,8 +2,9 @@
 //
 //   npm run example:subscriber
 //
-// Your own program says `queue: 'billing'`, and stores how far it handled each account in its database, in the transaction of what
-// it does with the event: then nothing is missed or done twice while it is down. docs/client.md shows that.
+// Your own program has `queue: 'billing'`, and stores how far it handled each account in its
+// database, in the transaction of what it does with the event: then nothing is missed or done twice
+// while it is down. docs/client.md shows that.
 import { createClient } from 'highload-balance';
 import { subscribe } from 'highload-balance/client/events';
 import { takesNoOptions } from '../src/cli/command-line.ts';
@@ -26,18 +27,21 @@ const subscription = subscribe({
     url: process.env.BALANCE_URL ?? runtime?.url ?? 'http://localhost:3000',
     token: process.env.BALANCE_TOKEN || undefined,
   }),
-  // No queue of a name, and no lastHandled: the queue lives as long as this program, and begins with what happens now.
+  // Neither queue nor lastHandled: the queue lives as long as this program, and begins with what
+  // happens now.
   handle({ time, type, data }) {
     const { accountId, version, amount, balance, reference = '' } = data;
     console.log(`${time}  ${type}  ${accountId} #${version}  ${amount}  balance ${balance}  ${reference}`.trimEnd());
   },
   onGap({ accountId, firstMissing, lastMissing }) {
-    console.error(`${accountId}: versions ${firstMissing} to ${lastMissing} are missing; its ledger has them`);
+    console.error(`${accountId}: versions ${firstMissing} to ${lastMissing} are missing; its entries have them`);
     return 'skip';
   },
   onRewind({ accountId, last, shared }) {
     console.error(
-      `${accountId}: the database lost changes up to #${last.version}; #${shared?.version ?? '?'} is still true`,
+      shared
+        ? `${accountId}: the database lost #${shared.version + 1} to #${last.version}; take back what they did`
+        : `${accountId}: its entries fork from what was handled up to #${last.version}; compare them by hand`,
     );
   },
   onProblem: ({ message }) => console.error(message),

@@ -187,7 +187,7 @@ export async function createApiKey(
 export const INHERITED = { PATH: process.env.PATH, NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE };
 
 export interface LogLine {
-  level: number;
+  level: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal';
   time: string;
   pid: number;
   msg: string;

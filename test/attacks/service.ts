@@ -24,7 +24,6 @@ const HONEST_PAUSE_MS = 20;
 const HONEST_TIMEOUT_MS = 10_000;
 /** Above what an API process has under any load of bench:overload. */
 const MEGABYTES_MAX = 512;
-const ERROR_LEVEL = 50;
 
 export interface Target {
   auth: 'off' | 'required';
@@ -150,7 +149,7 @@ function stateOf({ process, auth }: Target, linesBefore: number): Finding[] {
   const errors = process
     .lines()
     .slice(linesBefore)
-    .filter(({ level }: LogLine) => level >= ERROR_LEVEL);
+    .filter(({ level }: LogLine) => level === 'error' || level === 'fatal');
   findings.push(...errors.map(({ msg }): Finding => ({ level: 'high', what: `the log: ${msg}` })));
   return findings;
 }

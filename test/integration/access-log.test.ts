@@ -1,11 +1,11 @@
 // The access log: who was refused and what administrators did, with an id that is in the answer too; and how little of it a flood
 // can write.
-import { pino } from 'pino';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { startApi } from '../../src/api/api.ts';
 import { createKey } from '../../src/cli/api-keys.ts';
 import { createToken } from '../../src/shared/api-key.ts';
 import { readApiSettings } from '../../src/shared/config.ts';
+import { createLogger } from '../../src/shared/logging.ts';
 import {
   type Broker,
   cleanUp,
@@ -37,7 +37,7 @@ type Line = Record<string, any>;
 /** An API of its own: its budgets of lines are whole. */
 async function start(extra: Record<string, string> = {}) {
   const lines: Line[] = [];
-  const log = pino({ level: 'info' }, { write: (line: string) => void lines.push(JSON.parse(line)) });
+  const log = createLogger('api', 'info', { write: (line: string) => void lines.push(JSON.parse(line)) });
   const settings = readApiSettings(environmentOf(database, broker, { AUTH: 'required', RELAY: 'off', ...extra }));
   const api = await startApi(settings, log);
   let stopping: Promise<void> | undefined;
@@ -78,9 +78,9 @@ it('has a line for each refusal: what, who, from where, and under which id it wa
   );
   await until('all lines are there', () => said('call refused').length === 8);
   const byId = Object.fromEntries(
-    said('call refused').map(({ requestId, time, pid, hostname, ...line }) => [requestId, line]),
+    said('call refused').map(({ requestId, time, pid, hostname, name, ...line }) => [requestId, line]),
   );
-  const common = { level: 40, msg: 'call refused', address: '127.0.0.1' };
+  const common = { level: 'warn', msg: 'call refused', address: '127.0.0.1' };
   const get = { ...common, method: 'GET', route: 'none', status: 401, code: 'unauthorized' };
   expect(byId.r1).toEqual(get);
   expect(byId.r2).toEqual({ ...get, keyId: forged.id }); // of a token, this part is public
@@ -110,7 +110,7 @@ it('has a line for every admin call: who froze which account, with which limits'
   await call('PATCH', '/v1/accounts/nobody', { status: 'closed' }, 'nobody');
   await send(url, 'GET', '/v1/accounts/frozen', undefined, headers);
   await send(url, 'POST', UPDATES, { accountId: 'frozen', amount: 1 }, headers);
-  const lines = said('admin call').map(({ time, pid, hostname, level, msg, ...line }) => line);
+  const lines = said('admin call').map(({ time, pid, hostname, name, level, msg, ...line }) => line);
   const who = { keyId: id, actor: 'back-office', address: '127.0.0.1' };
   const opening = { ...who, method: 'POST', route: '/v1/accounts', accountId: 'frozen' };
   const change = { ...who, method: 'PATCH', route: '/v1/accounts/:id' };
@@ -204,7 +204,7 @@ it('names the request that failed, with its error, and bounds those lines too', 
   expect(update).toMatchObject({ status: 500, body: { code: 'internal' } });
   expect((await read('r')).status).toBe(500);
   await until('both lines are there', () => said('request failed').length === 2);
-  const who = { keyId: id, actor: 'unlucky', address: '127.0.0.1', status: 500, code: 'internal', level: 50 };
+  const who = { keyId: id, actor: 'unlucky', address: '127.0.0.1', status: 500, code: 'internal', level: 'error' };
   const [written, failed] = said('request failed');
   expect(written).toMatchObject({ ...who, requestId: 'w', method: 'POST', route: UPDATES });
   expect(failed).toMatchObject({ ...who, requestId: 'r', method: 'GET', route: '/v1/accounts/:id' });

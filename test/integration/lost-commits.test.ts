@@ -51,7 +51,7 @@ interface Service {
   broker: Broker;
   billing: Billing;
   /** Log lines of the API from level error on, and others that name the epoch. */
-  reports(): { level: number; msg: string; lost?: object[] }[];
+  reports(): { level: string; msg: string; lost?: object[] }[];
   /** Leads to another server from now on. */
   leadTo(server: { port: number }): void;
 }
@@ -126,7 +126,7 @@ async function startService(server: RunningPostgres): Promise<Service> {
     database,
     broker,
     billing: await startBilling(api.url(), broker),
-    reports: () => api.lines().filter(({ level, msg }) => level >= 50 || /epoch/.test(msg)),
+    reports: () => api.lines().filter(({ level, msg }) => level === 'error' || /epoch/.test(msg)),
     leadTo({ port }) {
       target.port = port;
       for (const connection of proxy.connections()) connection.cut();

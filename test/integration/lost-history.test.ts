@@ -107,7 +107,7 @@ it('drops them, counts them, says so once a batch, and dead-letters what no hist
   expect(lines.length).toBeGreaterThanOrEqual(1);
   expect(lines.length).toBeLessThanOrEqual(1 + lost.length);
   expect(lines[0]).toMatchObject({
-    level: 40, // warn
+    level: 'warn',
     events: 9,
     first: lost.slice(0, 5).map(({ accountId, version, epoch }) => ({ accountId, version, epoch })),
   });

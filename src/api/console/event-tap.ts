@@ -4,7 +4,7 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Channel, ConsumeMessage } from 'amqplib';
-import { answered, type BrokerSession, keepBrokerLink } from '../../shared/broker.ts';
+import { answered, type BrokerSession, keepBrokerLink, type LinkLog } from '../../shared/broker.ts';
 import { openChannel } from '../../shared/channel.ts';
 import type { BalanceEvent } from '../../shared/contract.ts';
 import { eventsIn } from '../../shared/events.ts';
@@ -52,7 +52,7 @@ export function startEventTap(
   const link = keepBrokerLink({
     url: amqpUrl,
     service: 'console',
-    log,
+    log: logOf(log),
     run: (session) => {
       session.signal.addEventListener('abort', () => (isConsuming = false));
       return tap(session, topology, onEvents, onLook, () => (isConsuming = true));
@@ -65,6 +65,16 @@ export function startEventTap(
     ledgerQueue: () =>
       link.connected && seen && performance.now() - seen.atMs < LOOK_COUNTS_MS ? seen.queue : undefined,
     stop: () => link.stop(),
+  };
+}
+
+/** Someone who opens the console is no news; a link that ends or fails is. */
+function logOf(log: Logger): LinkLog {
+  const own = log.child({ link: 'console' });
+  return {
+    info: (facts, message) => own.debug(facts, message),
+    warn: (facts, message) => own.warn(facts, message),
+    error: (facts, message) => own.error(facts, message),
   };
 }
 
