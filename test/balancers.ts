@@ -1,4 +1,4 @@
-// What stands before several API processes: a balancer of TCP connections that the test brings, and HAProxy, where it is installed,
+// What is in front of several API processes: a balancer of TCP connections that the test brings, and HAProxy, where it is installed,
 // with the settings that docs/haproxy.cfg recommends.
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';

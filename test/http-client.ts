@@ -1,4 +1,4 @@
-// HTTP as a hostile client sends it: paths, headers and bodies byte by byte, whatever a well-behaved client would mend
+// HTTP as a hostile client sends it: paths, headers and bodies byte by byte, whatever a well-behaved client would repair
 // or refuse to send. Every wait is bounded: a hang is a failure.
 import { connect, type Socket } from 'node:net';
 import { expect } from 'vitest';

@@ -32,7 +32,7 @@ export function productionPackages({ packages }: LockFile): Licensed[] {
   return [...unique].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, one]) => one);
 }
 
-/** Those that somebody has to look at. */
+/** Those that a person has to look at. */
 export const notAllowed = (all: readonly Licensed[]) => all.filter(({ licence }) => !ALLOWED.includes(licence));
 
 export function licencesDocument(all: readonly Licensed[]): string {

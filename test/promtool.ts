@@ -70,7 +70,7 @@ export function firing(
   }
 }
 
-/** promtool compares, it does not tell: each question is a comparison that holds or fails. */
+/** promtool only compares: each question is a comparison that holds or fails. */
 function fires(folder: string, rules: string, alert: string, trouble: Trouble, step: number | undefined): boolean {
   const steps =
     step === undefined ? Array.from({ length: TROUBLE_STEPS }, (_, index) => CALM_STEPS + index + 1) : [step];

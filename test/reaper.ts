@@ -1,5 +1,5 @@
 // Cleans up after a test run however it ends, kill -9 and Ctrl-C included: a process of its own that waits for its
-// owner's pipe to close, then ends and deletes what is still there of what it was told about.
+// owner's pipe to close, then ends and deletes what is still there of what it was given.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { rmSync } from 'node:fs';
@@ -10,7 +10,7 @@ import { signal, waitForExit } from '../src/local/process-end.ts';
 import type { KnownProcess } from '../src/shared/runtime.ts';
 
 const KILL_TIMEOUT_MS = 10_000;
-// A container whose creation was under way when the owner died appears a moment later.
+// A container whose creation was in progress when the owner died appears a moment later.
 const CONTAINER_ROUNDS = 3;
 const CONTAINER_ROUND_INTERVAL_MS = 500;
 export const RUN_LABEL = 'highload-balance.test-run';
@@ -65,7 +65,7 @@ async function removeContainers(run: string): Promise<void> {
       await dockerode
         .getContainer(Id)
         .remove({ force: true, v: true })
-        .catch(() => undefined); // somebody else is removing it
+        .catch(() => undefined); // another process is removing it
     }
     if (round > 0 && found.length === 0) return;
     await delay(CONTAINER_ROUND_INTERVAL_MS);

@@ -1,5 +1,5 @@
 // npm run test:attacks: what attackers' own tools find against the service, run as it is. Nothing above information, no answer of
-// 500 or above, none that the document does not tell of; an honest client goes on meanwhile, and what was written adds up.
+// 500 or above, none that the document does not state; an honest client continues meanwhile, and what was written adds up.
 import { mkdtemp } from 'node:fs/promises';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -76,7 +76,7 @@ describe.each(['required', 'off'] as const)('AUTH=%s', (auth) => {
   });
 
   it.each(FUZZES.filter(({ isOfKeys }) => auth === 'required' || !isOfKeys))(
-    'ffuf, $what: nothing that the documents do not tell of',
+    'ffuf, $what: nothing that the documents do not state',
     async (one) => {
       requireProgram('dirb'); // for its lists
       const { tapUrl } = target();

@@ -1,4 +1,4 @@
-// What is wrong with an answer, by the document that the service itself gives: an answer that the document does not tell of, or
+// What is wrong with an answer, by the document that the service itself gives: an answer that the document does not state, or
 // one from outside the document that is neither a page nor a refusal of the catalogue.
 import { problems } from '../../src/shared/problems.ts';
 import { type Call, type OpenApi, readDocument } from '../openapi/document.ts';
@@ -16,7 +16,7 @@ const NO_REQUEST = new Set([400, 408, 421, 431]);
 export function createJudge(openApi: OpenApi): (exchange: Exchange) => string | undefined {
   const { calls, checkAnswer } = readDocument(openApi);
   const byPath = calls.map((call) => ({ call, form: formOf(call.path) }));
-  // What is written out goes before what has parameters: /bulk is no id.
+  // What is written out comes before what has parameters: /bulk is no id.
   byPath.sort((one, other) => one.call.path.split('{').length - other.call.path.split('{').length);
 
   function callOf(method: string, path: string): Call | 'another method' | undefined {

@@ -154,7 +154,7 @@ function stateOf({ process, auth }: Target, linesBefore: number): Finding[] {
   return findings;
 }
 
-/** How many answers of 500 or above there were since the start, whoever asked. */
+/** How many answers of 500 or above there were since the start, to any client. */
 async function failuresOf(url: string): Promise<number> {
   const text = await (await fetch(`${url}/metrics`)).text();
   const counts = text.matchAll(/^http_request_duration_seconds_count\{.*status="5\d\d"\} (\d+)/gm);

@@ -265,7 +265,7 @@ it('gives no first answer again that was about an account outside, also not to t
   expect(again.headers.get('idempotent-replayed')).toBe('true');
 });
 
-it('answers forbidden before the body where the path tells, and after invalid_request where the body does', async () => {
+it('answers forbidden before the body where the path says so, and after invalid_request where the body does', async () => {
   const codeOf = async (request: Sent, headers = {}) => (await as({ ...tenant, ...headers }, request)).body.code;
   expect(await codeOf({ method: 'PATCH', path: '/v1/accounts/bank', body: '{' })).toBe('forbidden');
   expect(await codeOf({ path: '/v1/accounts/bank%20account' })).toBe('forbidden');

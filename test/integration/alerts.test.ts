@@ -65,7 +65,7 @@ async function overwhelmed(): Promise<void> {
   await insertAccounts(database, 'a');
   const update = () => send(url, 'POST', '/v1/balance-updates', { accountId: 'a', amount: 1 });
   for (let count = 0; count < 20; count += 1) expect((await update()).status).toBe(200);
-  await look(targets); // the first of a process tells of the loop at its start
+  await look(targets); // the first of a process is about the loop at its start
   const before = await look(targets);
   expectAlerts(['BalanceNoActiveRelay'], before, before, false); // no process relays: RELAY is off
 
@@ -93,7 +93,7 @@ async function overwhelmed(): Promise<void> {
   await administrator.query(`ALTER DATABASE ${name} ALLOW_CONNECTIONS false`);
   await administrator.query('SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1', [name]);
   await administrator.end();
-  await until('it is away', async () => (await update()).status === 503);
+  await until('it is down', async () => (await update()).status === 503);
   // An answer is counted a moment after it was given.
   const failed = 'http_request_duration_seconds_count{method="POST",route="/v1/balance-updates",status="503"';
   await until('it is counted', async () => reading(await scrape(targets), failed) > reading(after, failed));
@@ -117,7 +117,7 @@ async function stuck(): Promise<void> {
   });
   const before = await look(targets);
 
-  // As it would stand there five minutes later.
+  // As it would be there five minutes later.
   const createdAt = new Date(Date.now() - 5 * 60_000);
   await insertChange(database, 'outbox', makeChange({ accountId: 'a', version: 0, createdAt }));
   await until('it is seen', async () => reading(await scrape(targets), 'outbox_pending_changes') === 1);
@@ -139,7 +139,7 @@ async function stuck(): Promise<void> {
   proxy.refuse(true);
   for (const connection of proxy.connections()) connection.cut();
   await until(
-    'it is away',
+    'it is down',
     async () => reading(await scrape(targets), 'rabbitmq_link{track="ledger",state="disconnected"') === 1,
   );
   expectAlerts(['BalanceBrokerLinkDown'], before, await look(targets), false);
@@ -217,7 +217,7 @@ async function abused(): Promise<void> {
   await drained(database);
 }
 
-/** The database goes on from a state without a change that was answered. lost-commits.test.ts promotes a real standby. */
+/** The database continues from a state without a change that was answered. lost-commits.test.ts promotes a real standby. */
 async function cut(): Promise<void> {
   const database = await createDatabase();
   const { url } = await startApiHere(database, createBroker(), { RELAY: 'off' });

@@ -177,7 +177,7 @@ describe('apply_changes', () => {
     { weight: 9, arbitrary: fc.record({ batch: fc.array(items, { minLength: 1, maxLength: 12 }) }) },
     { weight: 2, arbitrary: fc.record({ lone: updates }) },
     { weight: 3, arbitrary: fc.record({ account: anAccount, change: changes }) },
-    // The clock of the machine was put back by so much, as far as this account can tell.
+    // The clock of the machine was put back by so much, as far as this account can see.
     { weight: 1, arbitrary: fc.record({ ahead: anAccount, byMs: fc.integer({ min: 1, max: 60_000 }) }) },
     // The last one to raise the epoch was another server.
     { weight: 1, arbitrary: fc.constant({ restart: true }) },

@@ -310,7 +310,7 @@ describe('what RabbitMQ refuses', () => {
     url: () => string;
     prepare: () => Promise<unknown>;
     advice: RegExp;
-    mend: () => Promise<unknown>;
+    repair: () => Promise<unknown>;
   }
   const withChannel = async (work: (channel: Channel) => Promise<unknown>) => {
     const connection = await connect(server.url, 'test');
@@ -335,13 +335,13 @@ describe('what RabbitMQ refuses', () => {
         await server.control('change_password', USER, 'another');
       },
       advice: /refuses the user "somebody" or the password in AMQP_URL/,
-      mend: () => server.control('change_password', USER, 'right'),
+      repair: () => server.control('change_password', USER, 'right'),
     },
     'a virtual host that is not there': {
       url: () => urlOf(USER, 'right', 'nowhere'),
       prepare: addUser,
       advice: /refuses the virtual host "nowhere" in AMQP_URL/,
-      mend: async () => {
+      repair: async () => {
         await server.control('add_vhost', 'nowhere');
         onCleanUp(() => server.control('delete_vhost', 'nowhere'));
         await grant('nowhere');
@@ -354,13 +354,13 @@ describe('what RabbitMQ refuses', () => {
         await server.control('set_permissions', '-p', '/', USER, '^$', '.*', '.*');
       },
       advice: /"somebody" lacks a permission .* exchange '.*events'/,
-      mend: () => grant('/'),
+      repair: () => grant('/'),
     },
     'a ledger queue of another kind': {
       url: () => server.url,
       prepare: () => withChannel((channel) => channel.assertQueue(broker.topology.ledgerQueue, { durable: true })),
       advice: /exists with other properties .*rabbitmqctl delete_queue.*ledger/,
-      mend: () => withChannel((channel) => channel.deleteQueue(broker.topology.ledgerQueue)),
+      repair: () => withChannel((channel) => channel.deleteQueue(broker.topology.ledgerQueue)),
     },
     'a queue of dead letters with other arguments': {
       url: () => server.url,
@@ -372,19 +372,19 @@ describe('what RabbitMQ refuses', () => {
           }),
         ),
       advice: /Read its messages \(dead letters: npm run dead-letters\).*x-delivery-limit/,
-      mend: () => withChannel((channel) => channel.deleteQueue(broker.topology.deadLetters)),
+      repair: () => withChannel((channel) => channel.deleteQueue(broker.topology.deadLetters)),
     },
     'an exchange of another kind': {
       url: () => server.url,
       prepare: () => withChannel((channel) => channel.assertExchange(broker.topology.eventsExchange, 'fanout')),
       advice: /exists with other properties .*events/,
-      mend: () => withChannel((channel) => channel.deleteExchange(broker.topology.eventsExchange)),
+      repair: () => withChannel((channel) => channel.deleteExchange(broker.topology.eventsExchange)),
     },
   };
 
   it.each(Object.entries(refusals))(
-    '(%s) is logged with what to do, a few times; updates go on, and events when it is mended',
-    async (_, { url: brokerUrl, prepare, advice, mend }) => {
+    '(%s) is logged with what to do, a few times; updates continue, and events once it is repaired',
+    async (_, { url: brokerUrl, prepare, advice, repair }) => {
       await prepare();
       const its = { ...broker, url: brokerUrl() };
       const port = String(20_000 + Math.floor(Math.random() * 10_000));
@@ -398,10 +398,10 @@ describe('what RabbitMQ refuses', () => {
       const update = await send(url, 'POST', '/v1/balance-updates', { accountId: 'a', amount: 1 });
       expect(update.status).toBe(200);
       expect((await readyz(url)).outbox.pendingChanges).toBe(2); // and the opening
-      await mend();
+      await repair();
       await startWorkerHere(database, its);
       expect(await drained(database)).toMatchObject({ ledgerEntries: 2, offendingAccounts: 0 });
-      expect(refused().length).toBeLessThan(24); // each of both tracks backed off, in the seconds that mending took
+      expect(refused().length).toBeLessThan(24); // each of both tracks backed off, in the seconds that the repair took
       expect(api.child.exitCode).toBeNull();
     },
   );

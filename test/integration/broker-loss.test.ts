@@ -1,4 +1,4 @@
-// The broker is away, comes back without its disk, or with a ledger queue that is of no use. One small test for each, beside
+// The broker is down, comes back without its disk, or with a ledger queue that is of no use. One small test for each, beside
 // the fault suite, which meets all of it by chance.
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { closeConnection, connect } from '../../src/shared/broker.ts';
@@ -46,7 +46,7 @@ async function system(): Promise<{ database: Database; url: string }> {
   return { database, url };
 }
 
-it('accepts updates while the broker is away, and publishes them when it is back', async () => {
+it('accepts updates while the broker is down, and publishes them when it is back', async () => {
   const { database, url } = await system();
   await startWorkerHere(database, broker);
   await drained(database); // the opening
@@ -113,7 +113,7 @@ it('replaces a ledger queue that answers nothing after its broker was killed str
   expect(await drained(database, HEAL_TIMEOUT_MS)).toMatchObject({ ledgerEntries: 2, offendingAccounts: 0 });
 });
 
-it('replaces a ledger queue that throws out whoever consumes it, as one can that was declared again', {
+it('replaces a ledger queue that throws out every consumer, as one can that was declared again', {
   timeout: TIMEOUT_MS,
 }, async () => {
   const broker = createBroker(server.url);

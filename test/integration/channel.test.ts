@@ -35,7 +35,7 @@ it('ends the session when its channel is closed', async () => {
   expect(ended[0]?.message).toBe('channel closed');
 });
 
-it('asks once and leaves no channel; what RabbitMQ refuses fails with its reason, and the connection goes on', async () => {
+it('asks once and leaves no channel; what RabbitMQ refuses fails with its reason, and the connection continues', async () => {
   for (let times = 0; times < 3; times += 1) {
     const asked = askOnce(connection, 'looking', (channel) => channel.checkQueue('none.of.this.name'));
     await expect(asked).rejects.toMatchObject({ code: 404 });

@@ -469,7 +469,7 @@ describe('an update', () => {
     expect(count()).toBe(3);
   });
 
-  it('takes effect once behind a gateway that lost the answer', async () => {
+  it('takes effect once when a gateway lost the answer', async () => {
     const answer = {
       status: 200,
       headers: { 'idempotent-replayed': 'true' },
@@ -540,7 +540,7 @@ describe('an update', () => {
     expect((await client.readEntries('most', { limit: 1 })).entries).toMatchObject([{ version: 2, metadata }]);
   });
 
-  it('that was declined behind a broken connection is declined', async () => {
+  it('that was declined on a connection that broke is declined', async () => {
     await insertAccounts(database, 'declined');
     const { through } = await clientThrough((connection, count) => {
       if (count === 1) swallowAnswer(connection);
@@ -549,7 +549,7 @@ describe('an update', () => {
     expect(error).toMatchObject({ code: 'insufficient_funds', balance: 0 });
   });
 
-  it('that was declined behind a broken connection is declined, whatever for, where its key remembers it', async () => {
+  it('that was declined on a connection that broke is declined, whatever for, where its key remembers it', async () => {
     await accountsWith({ recalled: 20 });
     const { eventId } = await client.updateBalance({ accountId: 'recalled', amount: -10 });
     await client.placeHold('recalled', { holdId: 'h', amount: 5 });

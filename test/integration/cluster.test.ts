@@ -79,7 +79,7 @@ it('replaces a process that dies, also the one with the active relay', async () 
   expect(await drained(database)).toMatchObject({ ledgerEntries: 2, offendingAccounts: 0 });
 });
 
-it('stops gracefully: answers what is under way and exits with 0', async () => {
+it('stops gracefully: answers what is in flight and exits with 0', async () => {
   const cluster = await startCluster();
   await createAccount(cluster.url, 'a');
   const updates = Array.from({ length: 100 }, () => ({ accountId: 'a', amount: 1 }));

@@ -35,7 +35,7 @@ interface Service {
 }
 
 const file = fileURLToPath(new URL('../../docker-compose.yml', import.meta.url));
-// Without the settings of whoever runs this: an empty environment, and no .env file.
+// Without the settings of the person who runs this: an empty environment, and no .env file.
 const read = (more: Record<string, string> = {}) =>
   spawnSync(
     'docker',

@@ -1,4 +1,4 @@
-// The console tells the truth while things are away: the broker, the worker, the database, a process, a key.
+// The console tells the truth while something is down: the broker, the worker, the database, a process, a key.
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
@@ -60,7 +60,7 @@ it('says that no worker takes events, how many wait for one, and that it has com
   });
 });
 
-it('goes on while the database hangs, and says of each figure whether it is known', async () => {
+it('continues while the database hangs, and says of each figure whether it is known', async () => {
   const { url } = await startApiHere(database, broker, { RELAY: 'off' });
   await createAccount(url, 'alice');
   const watcher = await watch(url, {});
@@ -68,9 +68,9 @@ it('goes on while the database hangs, and says of each figure whether it is know
   await until('all is known', isKnown);
   const client = await database.pool.connect();
   await client.query('BEGIN; LOCK TABLE relay_progress, schemaversion');
-  await until('it is told', () => now(watcher)?.database === 'does not answer');
+  await until('it is reported', () => now(watcher)?.database === 'does not answer');
   const told = watcher.live.length;
-  await until('it goes on', () => watcher.live.length > told + 2);
+  await until('it continues', () => watcher.live.length > told + 2);
   expect(now(watcher)).toMatchObject({ problem: null, figures: { pending: null, lagMs: null, accepted: 0 } });
   await client.query('ROLLBACK');
   client.release();
@@ -81,17 +81,17 @@ it('ends the stream of a key that is revoked, and of no other', async () => {
   const { url } = await startApiHere(database, broker, { AUTH: 'required', RELAY: 'off' });
   const [staying, leaving] = [await createApiKey(database, 'one'), await createApiKey(database, 'other')];
   const watchers = [await watch(url, staying.headers), await watch(url, leaving.headers)] as const;
-  await until('both are told', () => watchers.every(({ live }) => live.length > 1));
+  await until('both have readings', () => watchers.every(({ live }) => live.length > 1));
   const client = await database.pool.connect();
   await revokeKey(client, leaving.id);
   client.release();
   await watchers[1].ended;
   const told = watchers[0].live.length;
-  await until('the other is told more', () => watchers[0].live.length > told + 1);
+  await until('the other gets more', () => watchers[0].live.length > told + 1);
   expect((await send(url, 'GET', '/console/stream', undefined, leaving.headers)).body.code).toBe('unauthorized');
 });
 
-it('tells what all processes behind the port do together, also when one of them is replaced', async () => {
+it('reports what all processes behind the port do together, also when one of them is replaced', async () => {
   const cluster = await spawnProcess('api', environmentOf(database, broker, { API_PROCESSES: '2' }));
   const url = cluster.url();
   await createAccount(url, 'alice');
@@ -106,7 +106,7 @@ it('tells what all processes behind the port do together, also when one of them 
       const seconds = (Date.parse(at) - Date.parse(watcher.live[index - 1]?.at ?? at)) / 1000;
       return index < before ? sum : sum + (figures?.accepted ?? 0) * seconds;
     }, 0);
-  await until('all are told', () => accepted() > 3900);
+  await until('all are counted', () => accepted() > 3900);
   expect(Math.abs(accepted() - 4000)).toBeLessThan(200); // its clock has milliseconds
   expect(now(watcher)).toMatchObject({ processes: 2, problem: null });
   const instance = now(watcher)?.instance ?? '';
@@ -116,7 +116,7 @@ it('tells what all processes behind the port do together, also when one of them 
   await until('there are figures again', () => now(watcher)?.figures?.accepted === 0);
 });
 
-it('goes on with a stream behind whose request rubbish comes, and lets go of it at its end', async () => {
+it('continues a stream after whose request rubbish comes, and drops it at its end', async () => {
   const { url, stop } = await startApiHere(database, broker, { RELAY: 'off' });
   const { hostname, port } = new URL(url);
   const socket = connect(Number(port), hostname);
@@ -127,7 +127,7 @@ it('goes on with a stream behind whose request rubbish comes, and lets go of it 
   socket.write('GET /console/stream HTTP/1.1\r\nHost: localhost\r\n\r\n');
   await until('the stream is there', () => text.includes('event: live'));
   socket.write('rubbish\r\n\r\n');
-  await until('it goes on', () => text.split('event: live').length > 3);
+  await until('it continues', () => text.split('event: live').length > 3);
   expect((await send(url, 'GET', '/livez')).status).toBe(200);
   const closed = once(socket, 'close');
   await stop();
@@ -155,7 +155,7 @@ it('lets go of a watcher that does not read, and of no other', async () => {
     return response.status === 200;
   };
   expect(await admits()).toBe(false);
-  // Much to tell: the buffers of two sockets hold some megabytes.
+  // Much to send: the buffers of two sockets hold some megabytes.
   const updates = Array.from({ length: 100 }, () => ({ accountId: 'alice', amount: 1, reference: 'x'.repeat(255) }));
   await until(
     'there is room for another',
@@ -178,7 +178,7 @@ describe('with servers of its own', () => {
     };
   });
 
-  it('says that the broker is away, that updates wait for it, and that it is back', async () => {
+  it('says that the broker is down, that updates wait for it, and that it is back', async () => {
     broker = createBroker(ownBroker.url);
     const { url } = await startApiHere(database, broker);
     await startWorkerHere(database, broker);
@@ -196,7 +196,7 @@ describe('with servers of its own', () => {
     await page?.locator('#broker', { hasText: /^connected$/ }).waitFor();
 
     await ownBroker.kill();
-    await until('it is told', () => now(watcher)?.broker === 'disconnected');
+    await until('it is reported', () => now(watcher)?.broker === 'disconnected');
     for (let update = 0; update < 3; update += 1) expect((await credit(url)).status).toBe(200);
     await until('they wait', () => now(watcher)?.figures?.pending === 3 && (now(watcher)?.figures?.lagMs ?? 0) > 2000);
     expect(now(watcher)).toMatchObject({ database: 'ok', ledgerQueue: null, figures: { link: 'disconnected' } });
@@ -222,7 +222,7 @@ describe('with servers of its own', () => {
     });
   });
 
-  it('says that the database is away, and that what it would tell is not known', async () => {
+  it('says that the database is down, and that what only it knows is not known', async () => {
     database = await createDatabase({ serverUrl: ownPostgres.url });
     const { url } = await startApiHere(database, broker, { RELAY: 'off' });
     await createAccount(url, 'alice', 5);
@@ -234,9 +234,9 @@ describe('with servers of its own', () => {
     await page?.goto(`${url}/console`);
     await page?.locator('#database-tile.good').waitFor();
     await ownPostgres.kill();
-    await until('it is told', () => /^unavailable: ./.test(now(watcher)?.database ?? ''));
+    await until('it is reported', () => /^unavailable: ./.test(now(watcher)?.database ?? ''));
     await until('the rest is not known', () => now(watcher)?.figures?.pending === null);
-    await until('a refusal is told', async () => {
+    await until('a refusal is reported', async () => {
       expect((await credit(url)).status).toBe(503);
       return (now(watcher)?.figures?.refused ?? 0) > 0;
     });

@@ -1,4 +1,4 @@
-// The console: a stream that tells the truth to whoever may read it, and a page that shows it in a real browser.
+// The console: a stream that tells the truth to those who may read it, and a page that shows it in a real browser.
 
 import { readdir } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -72,7 +72,7 @@ describe('the stream', () => {
       expect((await send(url, 'GET', path)).body.code, path).toBe('not_found');
   });
 
-  it('tells rates that come to what was sent, and each event once', async () => {
+  it('reports rates that add up to what was sent, and each event once', async () => {
     const watcher = await watch(url, key);
     await until(
       'its subscription is there',
@@ -97,7 +97,7 @@ describe('the stream', () => {
       });
       return { accepted, declined };
     };
-    await until('the figures are told', () => sums().accepted > 149 && sums().declined > 9);
+    await until('the figures are reported', () => sums().accepted > 149 && sums().declined > 9);
     expect(Math.abs(sums().accepted - 150)).toBeLessThan(8); // the clock of the readings has milliseconds
     expect(Math.abs(sums().declined - 10)).toBeLessThan(1);
     expect(watcher.events.map(({ id }) => id).sort()).toEqual(applied.sort());
@@ -139,7 +139,7 @@ describe('the stream', () => {
   it('ends when the API stops, so that the stop is not held up', async () => {
     const { url: stopping, stop } = await startApiHere(database, broker, { RELAY: 'off' });
     const watcher = await watch(stopping, {});
-    await until('it tells something', () => watcher.live.length > 0);
+    await until('it reports something', () => watcher.live.length > 0);
     const startedAtMs = performance.now();
     await stop();
     await watcher.ended;
@@ -204,7 +204,7 @@ describe('the balances of an account over time', () => {
 });
 
 describe('an account is verified over HTTP', () => {
-  it('and what somebody changed behind its back is named', async () => {
+  it('and what someone changed behind its back is named', async () => {
     await send(url, 'POST', '/v1/accounts', { id: 'mallory' }, key);
     for (let index = 0; index < 3; index += 1) {
       await send(url, 'POST', UPDATES, { accountId: 'mallory', amount: 5 }, key);

@@ -141,7 +141,7 @@ describe('the migration', () => {
     await expect(migrate(owner.url)).rejects.toThrow(/the schema app belongs to postgres\. .* run: GRANT USAGE/);
   });
 
-  it('refuses grants that somebody else made, which the owner cannot revoke', async () => {
+  it('refuses grants that another role made, which the owner cannot revoke', async () => {
     const { database, owner } = await createOwned('');
     await migrate(owner.url);
     await database.pool.query(`

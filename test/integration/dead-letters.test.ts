@@ -151,7 +151,7 @@ it('puts back forgeries as well, says that they return, shows them to no subscri
   expect(received).toEqual([]);
 });
 
-it('discards only what it is told, and only with --yes', async () => {
+it('discards only what it is asked to, and only with --yes', async () => {
   await threeKinds();
   const { letters } = await runJson('list', '--reason', 'forged');
   const which = ['--id', letters[0].id];
@@ -228,7 +228,7 @@ it('stops in time and says that it is not done', async () => {
   expect(await messagesIn(broker.topology.ledgerQueue)).toBe(putBack);
 });
 
-it('tells what waited too long from what was refused, and what died elsewhere from both', async () => {
+it('distinguishes what waited too long, what was refused, and what died elsewhere', async () => {
   const { ledgerQueue, deadLetters: exchange } = broker.topology;
   channel.sendToQueue(ledgerQueue, await acceptedEvent(), { expiration: 1 });
   await until('it expired', async () => (await deadLetters()) === 1);

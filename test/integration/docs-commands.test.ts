@@ -122,7 +122,7 @@ async function probed({ out }: { out: string }): Promise<boolean> {
   return false;
 }
 
-/** The file behind an npm script: npm itself would stand between us and its signals. */
+/** The file behind an npm script: npm itself would be between us and its signals. */
 async function script(name: string): Promise<string> {
   return JSON.parse(await readFile(path.join(ROOT, 'package.json'), 'utf8')).scripts[name];
 }
@@ -142,7 +142,7 @@ it(
     });
     const queue = `${broker.namespace}-billing`;
     onCleanUp(() => channel.deleteQueue(queue));
-    // Merely behind, so that the command ends with 0.
+    // It only lags, so that the command ends with 0.
     await writeFile(path.join(folder, 'billing.csv'), `alice,199,${await epochOf('alice')}\n`);
     let keyId = '';
     const pages = await Promise.all(

@@ -125,7 +125,7 @@ it('subscribe, handle each event once, and end at SIGTERM', async () => {
   await until('it has handled it', async () => (await payments()).length === 1);
   first.child.kill('SIGTERM');
   expect(await first.whenEnded).toEqual({ code: 0, out: '', err: '' });
-  await applyDirectly(database.pool, 'alice', 8); // while it is away
+  await applyDirectly(database.pool, 'alice', 8); // while it is down
   const second = start(subscribing);
   await until('it has handled that too', async () => (await payments()).length === 2);
   expect(await payments()).toEqual([

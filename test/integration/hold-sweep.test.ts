@@ -1,4 +1,4 @@
-// The sweep that writes the expiry of holds on quiet accounts: one account with many of them, or one that somebody keeps
+// The sweep that writes the expiry of holds on quiet accounts: one account with many of them, or one that a session keeps
 // locked, holds up neither the others nor its own debits.
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, expect, it } from 'vitest';
@@ -36,7 +36,7 @@ const activeHolds = async ({ pool }: Database, accountId: string): Promise<numbe
   return (await pool.query(text, [accountId])).rows[0].holds;
 };
 
-it('goes on with other accounts while one with many due holds is locked', async () => {
+it('continues with other accounts while one with many due holds is locked', async () => {
   const database = await createDatabase();
   const { url } = await startApiHere(database, createBroker(), { RELAY: 'off' });
   await insertAccounts(database, 'locked', 'quiet');

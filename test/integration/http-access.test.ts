@@ -154,7 +154,7 @@ it('refuses every other form', async () => {
   }
 });
 
-it('tells an unknown, a revoked and a wrong key in the same words', async () => {
+it('reports an unknown, a revoked and a wrong key in the same words', async () => {
   const { id, token } = await createApiKey(database, 'same-words');
   const call = (sent: string) => send(url, 'GET', '/v1/accounts/alice', undefined, withToken(sent));
   const whole = createToken().token;
@@ -278,7 +278,7 @@ it('asks the database ten times a second at most, however many made-up keys arri
   expect(last - before).toBeLessThan(50 * 30);
 });
 
-it('goes on with the keys it knows while it cannot read them, for a bounded time, and says unavailable for others', async () => {
+it('continues with the keys it knows while it cannot read them, for a bounded time, and says unavailable for others', async () => {
   const own = await createDatabase();
   const { token } = await createApiKey(own, 'known');
   const times = { readIntervalMs: 20, rereadIntervalMs: 10, trustedForMs: 1500 };
@@ -308,7 +308,7 @@ it('lets a bounded crowd of unknown keys wait for a database that hesitates', as
   expect(new Set(await Promise.all(waiting))).toEqual(new Set(['unknown']));
 });
 
-it('answers a caller with a key when the database is away, and does not call the key wrong', async () => {
+it('answers a client with a key when the database is down, and does not call the key wrong', async () => {
   const nowhere = { ...database, url: 'postgres://nobody:nothing@127.0.0.1:1/none' };
   const away = await startApiHere(nowhere, broker, { AUTH: 'required', RELAY: 'off' });
   const answer = await send(away.url, 'GET', '/v1/accounts/alice', undefined, everything);

@@ -35,7 +35,7 @@ const update = (accountId: string, amount: number) => send(url, 'POST', '/v1/bal
 const refusal = (answer: Answer) => ({ status: answer.status, code: answer.body.code });
 
 describe('creating an account', () => {
-  it('answers 201 with its location, and 200 when it is repeated', async () => {
+  it('answers 201 with its location, and 200 when it is retried', async () => {
     const first = await create({ id: 'a:b.c_d-1', overdraftLimit: 500 });
     expect(first.status).toBe(201);
     expect(first.body).toEqual({

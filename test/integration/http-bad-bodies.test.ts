@@ -58,7 +58,7 @@ describe('a body', () => {
     ['a trailing comma', '{"accountId":"alice","amount":1,}', 'body'],
     ['trailing rubbish', `${GOOD}x`, 'body'],
     ['a second document', `${GOOD}\n${GOOD}`, 'body'],
-    ['NUL behind it', `${GOOD}\0`, 'body'],
+    ['NUL after it', `${GOOD}\0`, 'body'],
     ['no end', '{"accountId":"alice","amount":1', 'body'],
     ['a raw newline in a string', '{"accountId":"alice","amount":1,"reference":"a\nb"}', 'body'],
     ['a form', 'accountId=alice&amount=1', 'body'],

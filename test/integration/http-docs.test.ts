@@ -46,7 +46,7 @@ it('answers every example in docs/api.md as it is written there', async () => {
   const { url } = await startApiHere(database, broker, { AUTH: 'required' });
   await startWorkerHere(database, broker);
   const { token, headers: key } = await createApiKey(database, 'shop');
-  let epoch = EXAMPLE_EPOCH; // until an answer tells that of this database
+  let epoch = EXAMPLE_EPOCH; // until an answer has that of this database
   while (blocks.length > 0) {
     const [request, answer] = blocks.splice(0, 2) as [HttpBlock, HttpBlock];
     const [method = '', path = ''] = request.start.split(' ');

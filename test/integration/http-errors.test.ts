@@ -277,7 +277,7 @@ it('does not send an update again whose key may have gone meanwhile', async () =
   expect((await send(url, 'GET', '/v1/accounts/forgetful')).body).toMatchObject({ balance: 10, version: 1 });
 });
 
-it('says of an update of unknown outcome what a repeat would do', async () => {
+it('says of an update of unknown outcome what a retry would do', async () => {
   await createAccount(url, 'unsure', 10);
   const { body } = await cutWhileWaiting('unsure', () => update('unsure', -1));
   expect(body.detail).toMatch(/retry may apply it twice/);

@@ -1,5 +1,5 @@
 // Requests by chance. Whatever they are: an answer from the catalogue, never 500, never a hang, and no other change than
-// those that the answer tells of. A failure prints the seed and the smallest request that shows it.
+// those that the answer states. A failure prints the seed and the smallest request that shows it.
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { problems } from '../../src/shared/problems.ts';
@@ -197,7 +197,7 @@ const reading: fc.Arbitrary<Message> = fc
     path: isList ? `/v1/accounts?${query}` : `/v1/accounts/${account}${of}?${format}${query}`,
   }));
 
-/** The changes of balances that answers tell of. */
+/** The changes of balances that answers state. */
 function changesTold(answers: Answer[]): { accountId: string; amount: number }[] {
   return answers.flatMap(({ status, headers, body }) => {
     if (status >= 300) return [];
@@ -273,7 +273,7 @@ it('answers any reading, and changes nothing', async () => {
   expect([...seen].sort()).toEqual([200, 400, 404]);
 });
 
-it('answers a good request with one byte changed, added or removed, and rubbish behind it', async () => {
+it('answers a good request with one byte changed, added or removed, and rubbish after it', async () => {
   const good = bytesOf({
     method: 'POST',
     path: '/v1/balance-updates',

@@ -60,7 +60,7 @@ beforeAll(async () => {
 });
 afterAll(cleanUp);
 
-it('says of a history that somebody damaged that something is wrong, not that it was 0 or that there is none', async () => {
+it('says of a damaged history that something is wrong, not that it was 0 or that there is none', async () => {
   await insertAccounts(database, 'damaged');
   await database.pool.query(`UPDATE account SET version = 5, balance = 5 WHERE account_id = 'damaged'`);
   for (const moment of ['version=3', `at=${new Date(Date.now() - 1000).toISOString()}`]) {

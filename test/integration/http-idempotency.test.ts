@@ -1,4 +1,4 @@
-// One effect for one (account, Idempotency-Key), and the first answer to every repeat: across processes, restarts and
+// One effect for one (account, Idempotency-Key), and the first answer to every retry: across processes, restarts and
 // answers that were lost on the way from the database.
 import { connect, createServer, type Socket } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -114,7 +114,7 @@ describe('a key', () => {
     expect(await stateOf(database)).toBe(before);
   });
 
-  it('is not spent by what a later repeat could get past: a missing account, a frozen one, bad input', async () => {
+  it('is not spent by what a later retry could get past: a missing account, a frozen one, bad input', async () => {
     expect((await update('later', 5, 'k')).body.code).toBe('account_not_found');
     await createAccount(urls[0] as string, 'later');
     await send(urls[0] as string, 'PATCH', '/v1/accounts/later', { status: 'frozen' });

@@ -78,7 +78,7 @@ describe('a transfer', () => {
       reference: 'r',
     });
     expect(await sumOf('form-a', 'form-b')).toBe(100);
-    // An account whose last change is ahead of the clock keeps its own time, in the repeat as well.
+    // An account whose last change is ahead of the clock keeps its own time, in the retry as well.
     await database.pool.query(
       `UPDATE account SET updated_at = updated_at + interval '1 hour' WHERE account_id = 'form-b'`,
     );
@@ -123,7 +123,7 @@ describe('a transfer', () => {
     expect(await verified(database)).toMatchObject({ offenders: [] });
   });
 
-  it('of several in one request stands alone', async () => {
+  it('of several in one request is on its own', async () => {
     await createAccount(url, 'bulk-a', 10);
     await createAccount(url, 'bulk-b');
     const transfers = [
@@ -231,7 +231,7 @@ describe('a hold', () => {
     expect(await account('merchant')).toMatchObject({ balance: 20 });
   });
 
-  it('is placed once whoever retries, and belongs to its request for good', async () => {
+  it('is placed once, whichever client retries, and belongs to its request permanently', async () => {
     await createAccount(url, 'placed', 100);
     const answers = await Promise.all(
       Array.from({ length: 20 }, (_, index) =>
@@ -376,7 +376,7 @@ it('names in a refusal what was really too much, and the account of the key', as
   expect((await capture('said-b', 'h', { to: 'said-full' }, 'full')).body).toEqual(full.body);
 });
 
-it('refuses the name __proto__ wherever it stands, instead of losing it', async () => {
+it('refuses the name __proto__ wherever it is, instead of losing it', async () => {
   const body = '{"accountId":"a","amount":1,"metadata":{"a":"b","__proto__":"c"}}';
   expect((await post('/v1/balance-updates', body as unknown as object)).body).toMatchObject({
     code: 'invalid_request',

@@ -119,7 +119,7 @@ const keyed = (accountId: string, amount: number, key = 'key') =>
 const change = (accountId: string, body: object) => send(url, 'PATCH', `/v1/accounts/${accountId}`, body);
 const codeOf = (answer: Answer) => answer.body.code;
 
-it('answers a repeat with its first answer before account_frozen', async () => {
+it('answers a retry with its first answer before account_frozen', async () => {
   await createAccount(url, 'frozen-later', 10);
   const applied = await keyed('frozen-later', -1);
   const declined = await keyed('frozen-later', -100, 'declined');

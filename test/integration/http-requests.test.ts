@@ -209,7 +209,7 @@ describe('what is hardly HTTP', () => {
     ['a length and chunks', `${head}${length}Transfer-Encoding: chunked\r\n\r\n${GOOD}`],
     ['a negative length', `${head}Content-Length: -5\r\n\r\n${GOOD}`],
     ['a length in hexadecimal', `${head}Content-Length: 0x20\r\n\r\n${GOOD}`],
-    ['rubbish behind the last chunk but one', `${head}Transfer-Encoding: chunked\r\n\r\n20\r\n${GOOD}\r\nzz\r\n`],
+    ['rubbish after the last chunk but one', `${head}Transfer-Encoding: chunked\r\n\r\n20\r\n${GOOD}\r\nzz\r\n`],
     ['two hosts', `${head}Host: evil.example\r\n${length}\r\n${GOOD}`],
     ['the same host twice', `${head}host: localhost\r\n${length}\r\n${GOOD}`],
     ['two hosts in one', `${head.replace('localhost', 'localhost, evil.example')}${length}\r\n${GOOD}`],
@@ -288,7 +288,7 @@ describe('what is hardly HTTP', () => {
     expect(await stateOf(database)).toBe(before);
   });
 
-  it('never loses an idempotency key behind many headers: takes it, or refuses the request', async () => {
+  it('never loses an idempotency key after many headers: takes it, or refuses the request', async () => {
     for (const many of [500, 1990, 2000, 2500, 3500]) {
       const before = await stateOf(database);
       const [answer] = await exchange(

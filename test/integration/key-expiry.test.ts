@@ -66,7 +66,7 @@ it('waits while another session holds a lock, without an effect', async () => {
   await until('the keys expire', () => expire('0'));
 });
 
-it('goes on under traffic: none is lost before its time, nothing is doubled, nobody waits, and the tables stay small', async () => {
+it('continues under traffic: none is lost before its time, nothing is doubled, nobody waits, and the tables stay small', async () => {
   const own = await createDatabase();
   await insertAccounts(own, 'hot');
   const KEPT_MS = 1000;

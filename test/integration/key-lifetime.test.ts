@@ -122,11 +122,11 @@ it('says of an expired key what it says of any that is not known, and makes room
   await expect(create('rotated')).rejects.toThrow('rotated has 2 active keys');
 });
 
-it('ends the stream of a key that expires, and tells it nothing later', async () => {
+it('ends the stream of a key that expires, and sends it nothing later', async () => {
   const { url } = await startApiHere(database, broker, { AUTH: 'required' });
   const brief = await create('watching', { expiry: { afterMs: 4000 } });
   const watcher = await watch(url, headersOf(brief));
-  await until('it is told something', () => watcher.live.length > 0);
+  await until('it has got something', () => watcher.live.length > 0);
   await watcher.ended;
   expect(Date.now() - (brief.key.expiresAt as Date).getTime()).toBeLessThan(4000);
   for (const { at } of watcher.live) expect(Date.parse(at)).toBeLessThan((brief.key.expiresAt as Date).getTime() + 50);

@@ -52,7 +52,7 @@ it('speaks JSON', async () => {
   expect(JSON.parse((await keys(['list', 'script', '--json'])).out)).toEqual({ keys: [known] });
   const revoked = JSON.parse((await keys(['revoke', created.id, '--json'])).out);
   expect(revoked).toMatchObject({ id: created.id, revokedAt: expect.stringMatching(/^20/) });
-  expect(JSON.parse((await keys(['revoke', created.id, '--json'])).out)).toEqual(revoked); // a repeat changes nothing
+  expect(JSON.parse((await keys(['revoke', created.id, '--json'])).out)).toEqual(revoked); // a second time changes nothing
 });
 
 it('revokes by the token too, such as one that leaked', async () => {

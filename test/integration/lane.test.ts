@@ -37,7 +37,7 @@ async function reopened(readOnly: boolean): Promise<void> {
   );
 }
 
-it('says that nothing changed when the server gave up on a statement, and goes on', async () => {
+it('says that nothing changed when the server gave up on a statement, and continues', async () => {
   const holder = await openClient(database.url, 'test holder');
   onCleanUp(() => holder.end());
   await holder.query('BEGIN');

@@ -596,14 +596,14 @@ async function rowsRead(): Promise<number> {
   return Number(rows[0].rows);
 }
 
-it('finds by a sweep what nobody told it of', async () => {
+it('finds by a sweep what it was never notified of', async () => {
   const chainer = chainerHere({ sweepPauseMs: 20 });
   await until('the first sweep is over', () => chainer.counts.sweeps > 0);
   await record('a', [0]);
   await until('it is chained', async () => (await chainedTo('a')) === 0);
 });
 
-it('finds by a sweep what it was told of and could not remember', async () => {
+it('finds by a sweep what it was notified of and could not remember', async () => {
   const chainer = chainerHere({ waitingAccounts: 3, stepAccounts: 2 });
   await until('the first sweep is over', () => chainer.counts.sweeps === 1);
   const accounts = range(1, 20).map((number) => `a${number}`);
@@ -652,7 +652,7 @@ it('hashes what it counts where gaps are filled while it looks', async () => {
   for (const account of rounds) await expectChained(account, 40);
 });
 
-it('goes on when the database is back, and has chained what it knows of when it stops', async () => {
+it('continues when the database is back, and has chained what it knows of when it stops', async () => {
   const chainer = chainerHere();
   await until('the first sweep is over', () => chainer.counts.sweeps === 1);
   await database.pool.query('ALTER TABLE ledger_chain RENAME TO ledger_chain_away');

@@ -89,7 +89,7 @@ it('is not misled by a process that got the number of a dead server', async () =
   await second.stop();
 });
 
-it('takes the next port when somebody listens on the preferred one', async () => {
+it('takes the next port when the preferred one is taken', async () => {
   const taken = net.createServer();
   await new Promise<void>((resolve) => taken.listen(0, '127.0.0.1', resolve));
   const { port } = taken.address() as net.AddressInfo;

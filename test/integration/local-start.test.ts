@@ -185,7 +185,7 @@ it('serves, records, stops on Ctrl-C, and the next start continues with the same
   expect(statSync(path.join(dir, 'runtime.json')).mode & 0o777).toBe(0o600);
 
   first.child.kill('SIGINT');
-  first.child.kill('SIGINT'); // npm repeats what the terminal has sent already: still one Ctrl-C
+  first.child.kill('SIGINT'); // npm sends again what the terminal has sent already: still one Ctrl-C
   expect(await first.exited, first.output()).toBe(0);
   expect(first.output()).not.toContain('Hurrying');
   // Not RabbitMQ: it is not ours.
@@ -309,7 +309,7 @@ it('leaves no PostgreSQL behind when it cannot log in, or is interrupted while i
   expect(existsSync(path.join(dir, 'postgres/postmaster.pid'))).toBe(false);
 });
 
-it('starts over with --reset, when somebody agreed', async () => {
+it('starts over with --reset, once that is confirmed', async () => {
   const topology = topologyOf(String(env.AMQP_NAMESPACE));
   const first = await runUntilServing();
   await call('POST', '/v1/accounts', { id: 'alice' });
@@ -318,7 +318,7 @@ it('starts over with --reset, when somebody agreed', async () => {
     () => useChannel(async (channel) => (await channel.checkQueue(topology.deadLetters)).messageCount === 1),
     first.output,
   );
-  first.child.kill('SIGKILL'); // its PostgreSQL goes on
+  first.child.kill('SIGKILL'); // its PostgreSQL continues
   await first.exited;
 
   const unasked = run({}, '--reset');

@@ -245,7 +245,7 @@ it(
     await end(pair.primary, 'SIGQUIT');
     service.leadTo(pair.standby);
     await pair.promote();
-    await until('the service goes on', () => isReady(service));
+    await until('the service continues', () => isReady(service));
 
     // One account is changed again at once, before anything looked; the others wait for their turn.
     const [again] = [await credit(service, often)];
@@ -267,7 +267,7 @@ it(
     expect(service.reports().find(isReported)).toMatchObject({ compared: 13, accounts: 6 });
     expect(await lostAnswers(service)).toBe(6);
 
-    // The same version stands for another change, and its id says so.
+    // The same version is another change, and its id says so.
     expect(again).toMatchObject({ accountId: often, version: 2 });
     expect(again.eventId).not.toBe(lost[1]?.eventId);
     expect(await drained(service.database)).toMatchObject({ accounts: 12, offendingAccounts: 0 });
@@ -335,7 +335,7 @@ it(
     await end(pair.primary, 'SIGINT');
     service.leadTo(pair.standby);
     await pair.promote();
-    await until('the service goes on', () => isReady(service));
+    await until('the service continues', () => isReady(service));
     const { eventId } = await credit(service, ACCOUNTS[0] as string);
     await until('it has compared', () => service.reports().some(isHarmless));
     await until('the subscriber has it', () => service.billing.effects.get(ACCOUNTS[0] as string)?.at(-1) === eventId);
@@ -369,7 +369,7 @@ it(
     const versions = await versionsFile(service);
     await end(restorable.server, 'SIGQUIT');
     service.leadTo(await restorable.restore());
-    await until('the service goes on', () => isReady(service));
+    await until('the service continues', () => isReady(service));
     await until('it is reported', () => service.reports().some(isReported));
     const epoch = Number.parseInt(lost[0]?.eventId.split(':')[2] ?? '', 36);
     const names = service.reports().flatMap((report) => report.lost ?? []);

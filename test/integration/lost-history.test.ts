@@ -127,7 +127,7 @@ it('dead-letters a message for one forgery in it, and records the true events be
   expect(consumer.counts).toMatchObject({ recorded: 2, superseded: 1, forged: 1 });
 });
 
-/** A database as it goes on, is restarted, or goes on from an older state of any line: restored, failed over, or set back. */
+/** A database as it continues, is restarted, or continues from an older state of any line: restored, failed over, or set back. */
 interface Line {
   epochs: number[];
   changes: Change[];
@@ -172,7 +172,7 @@ function linesOf(all: readonly Step[], oldest: number): Line[] {
       const before = line.changes.filter((change) => change.accountId === accountId).at(-1);
       const version = (before?.version ?? -1) + 1;
       const epoch = line.epochs.at(-1) as number;
-      // What it says beside its numbers tells the lines apart.
+      // What it says beside its numbers distinguishes the lines.
       line.changes.push(
         makeChange({
           accountId,

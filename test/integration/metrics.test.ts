@@ -1,4 +1,4 @@
-// /metrics tells what happened: of the API, of several API processes together, and of the worker.
+// /metrics says what happened: of the API, of several API processes together, and of the worker.
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import {
   type Broker,
@@ -28,7 +28,7 @@ beforeEach(async () => {
 });
 afterEach(cleanUp);
 
-/** Values by name and labels, as they stand in the text. */
+/** Values by name and labels, as they are in the text. */
 async function scrape(url: string): Promise<Record<string, number>> {
   const response = await fetch(`${url}/metrics`);
   expect(response.status).toBe(200);
@@ -114,7 +114,7 @@ it('counts a request whose client left before its answer, and its update all the
   });
 });
 
-it('shows how far the ledger is behind, and leaves out what cannot be read', async () => {
+it('shows how far the ledger lags, and leaves out what cannot be read', async () => {
   const { url } = await startApiHere(database, broker); // and no worker
   await createAccount(url, 'a');
   await update(url, 'a', 1);

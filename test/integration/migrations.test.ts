@@ -149,7 +149,7 @@ describe('function files', () => {
     expect(await versionOf(database)).toBe(newest);
   });
 
-  it('are applied again where somebody changed or dropped the function, which is reported', async () => {
+  it('are applied again where someone changed or dropped the function, which is reported', async () => {
     const database = await createDatabase();
     const before = await pictureOf(database);
     await database.pool.query(`

@@ -1,4 +1,4 @@
-// Requests by chance, made from /openapi.json alone. Each answer is one that the document tells of for its call: status, headers
+// Requests by chance, made from /openapi.json alone. Each answer is one that the document states for its call: status, headers
 // and body, says a foreign validator. What is accepted the document allows; what the document allows is accepted, or refused
 // for a reason that no schema can say. A failure prints the seed and the smallest request that shows it.
 import fc from 'fast-check';
@@ -21,7 +21,7 @@ import { type Call, type OpenApi, readDocument } from '../openapi/document.ts';
 
 const RUNS = 1500;
 const WAIT_MS = 30_000;
-/** Above all that is sent, so that the answers tell of it. */
+/** Above all that is sent, so that the answers have it. */
 const RATE_LIMIT = 1_000_000;
 
 let database: Database;
@@ -200,7 +200,7 @@ function check(call: Call, { asked, isAllowed }: Sent, answer: Answer): void {
   }
 }
 
-it('answers what the document tells of, whatever the document lets ask', async () => {
+it('answers as the document states, whatever the document allows to ask', async () => {
   const keys = { writer, reader, nobody: {} };
   const calls = new Map(document.calls.map((call) => [call.operation.operationId, call]));
   const seen = new Map([...calls.keys()].map((operationId) => [operationId, new Set<number>()]));
@@ -226,7 +226,7 @@ it('answers what the document tells of, whatever the document lets ask', async (
   expect(await verified(database)).toMatchObject({ offendingAccounts: 0 });
 });
 
-it('answers what the document tells of when it is overloaded', async () => {
+it('answers as the document states when it is overloaded', async () => {
   const crowded = await startApiHere(database, createBroker(), { LANES: '1', QUEUE_ROWS_MAX: '1', RELAY: 'off' });
   const call = document.calls.find(({ operation }) => operation.operationId === 'updateBalance') as Call;
   await createAccount(crowded.url, 'crowd', 1); // and its lane has a connection

@@ -1,4 +1,4 @@
-// The outbox is emptied by truncating partitions: it stays small whatever snapshot somebody holds, and loses nothing.
+// The outbox is emptied by truncating partitions: it stays small whatever snapshot a session holds, and loses nothing.
 import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
 import { afterEach, beforeEach, expect, it } from 'vitest';
@@ -89,7 +89,7 @@ it('verifies at every instant while partitions are truncated', async () => {
       await delay(pauseMs, undefined, { signal: truncated.signal }).catch(() => {});
     }
   })();
-  proving.catch(() => {}); // its failure is told below, after the clean-up that it needs
+  proving.catch(() => {}); // its failure is reported below, after the clean-up that it needs
   try {
     await applyMany(CHANGES);
     await drained(database);

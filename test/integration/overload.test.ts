@@ -1,4 +1,4 @@
-// More work than can be done: what is refused is refused at once and changes nothing, the rest goes on.
+// More work than can be done: what is refused is refused at once and changes nothing, the rest continues.
 import type { RequestListener } from 'node:http';
 import { connect } from 'node:net';
 import { setTimeout as delay, setImmediate as turn } from 'node:timers/promises';
@@ -32,7 +32,7 @@ beforeEach(async () => {
 });
 afterEach(cleanUp);
 
-it('takes no more updates behind one that has waited too long, and takes them again when it was answered', async () => {
+it('takes no more updates after one that has waited too long, and takes them again when it was answered', async () => {
   const { url } = await startApiHere(database, createBroker(), { RELAY: 'off', LANES: '1', QUEUE_WAIT_MAX_MS: '200' });
   await createAccount(url, 'a');
   const credit = () => send(url, 'POST', UPDATES, { accountId: 'a', amount: 1 });
@@ -50,7 +50,7 @@ it('takes no more updates behind one that has waited too long, and takes them ag
   expect(refused?.headers.get('retry-after')).toBe('1');
   await lock.release();
   const applied = (await Promise.all(sent)).filter(({ status }) => status === 200).length;
-  expect(applied).toBeGreaterThan(1); // the first, and what came in time behind it
+  expect(applied).toBeGreaterThan(1); // the first, and what came in time after it
   expect((await credit()).body).toMatchObject({ balance: applied + 1, version: applied + 1 });
   expect(await verified(database)).toMatchObject({ offendingAccounts: 0 });
 });
@@ -90,7 +90,7 @@ it('refuses at once what the event loop cannot serve, but not the question for i
   expect((await send(url, 'POST', UPDATES, { accountId: 'a', amount: 1 })).status).toBe(200);
 });
 
-it('tells its health a hundred times a second at any load, and refuses the rest of a flood of such questions', async () => {
+it('reports its health a hundred times a second at any load, and refuses the rest of a flood of such questions', async () => {
   const server = await startServer(
     (_request, response) => {
       for (const end = performance.now() + 2; performance.now() < end; );
@@ -146,7 +146,7 @@ it('asks the database and the parts of the process a few times a second at most,
 });
 
 needing('Linux', process.platform === 'linux').it(
-  'lets newcomers in by the dozen while a turn of the event loop is long',
+  'lets new connections in by the dozen while a turn of the event loop is long',
   async () => {
     const server = await startServer((_request, response) => response.end('{}'), '127.0.0.1', 0);
     onCleanUp(() => server.stop());

@@ -1,4 +1,4 @@
-// Messages that no one of ours wrote, as large and as many as RabbitMQ takes: whoever reads events refuses them unread, keeps its
+// Messages that no one of ours wrote, as large and as many as RabbitMQ takes: every reader of events refuses them unread, keeps its
 // memory, and goes on.
 import { readFileSync } from 'node:fs';
 import type { Channel, ConfirmChannel } from 'amqplib';
@@ -60,7 +60,7 @@ function memoryPeak({ child }: Spawned): number {
   return Number(/VmHWM:\s+(\d+) kB/.exec(readFileSync(`/proc/${child.pid}/status`, 'utf8'))?.[1]) / 1000;
 }
 
-it('a worker with little memory outlives messages of 15 MB, and records what is true behind them', async () => {
+it('a worker with little memory outlives messages of 15 MB, and records what is true after them', async () => {
   const worker = await spawnProcess('worker', environmentOf(database, broker, LITTLE_MEMORY));
   for (let count = 0; count < 3; count += 1) toWorker(POISON);
   await channel.waitForConfirms();
@@ -71,7 +71,7 @@ it('a worker with little memory outlives messages of 15 MB, and records what is 
   await until('they are dead letters', async () => (await deadLetters()) === 3);
 });
 
-it('an API whose console is open outlives one too, and shows what comes behind it', async () => {
+it('an API whose console is open outlives one too, and shows what comes after it', async () => {
   const api = await spawnProcess('api', environmentOf(database, broker, LITTLE_MEMORY));
   const url = api.url();
   const watcher = await watch(url, {});

@@ -1,4 +1,4 @@
-// The rate limit: counted by key, told in the standard headers, one for all processes behind a port.
+// The rate limit: counted by key, reported in the standard headers, one for all processes behind a port.
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import {
@@ -140,7 +140,7 @@ it('refuses a bulk request that is larger than the limit before it is read, in c
   expect((await deliver(url, chunked)).body).toMatchObject({ code: 'rate_limited' });
 });
 
-it('says that a request above the whole limit cannot be repeated', async () => {
+it('says that a request above the whole limit cannot be retried', async () => {
   const { headers } = await createApiKey(database, 'oversize', ['write']);
   const refused = await bulk(LIMIT + 1, headers);
   expect(refused).toMatchObject({ status: 429, body: { code: 'rate_limited' } });
@@ -218,7 +218,7 @@ it('is one limit for all processes behind a port', async () => {
   expect(left.sort((one, two) => one - two)).toEqual(Array.from({ length: 40 }, (_, index) => index));
 });
 
-it('goes on with the same count when a process dies and another takes its place', async () => {
+it('continues with the same count when a process dies and another takes its place', async () => {
   const cluster = await startCluster(10);
   const { headers } = await createApiKey(database, 'survivor', ['write']);
   const passed = async (count: number) => {

@@ -116,7 +116,7 @@ it('gives up a connection on which the confirm of a single event never comes', a
   await until('the opening is confirmed', () => relay.state().ledger.confirmed >= 1);
   proxy.hold();
   await applyDirectly(database.pool, 'a', 1);
-  await until('it connects anew', () => relay.state().ledger.broker === 'disconnected');
+  await until('it connects again', () => relay.state().ledger.broker === 'disconnected');
   proxy.cut();
   await until('it is confirmed', () => relay.state().ledger.confirmed >= 2);
 });
@@ -202,7 +202,7 @@ it('publishes to subscribers what came in between what was noted for the ledger 
   await until('all arrived', () => BELOW.every((version) => versionsIn(received).has(version)));
 });
 
-it('goes on beside a queue that refuses every other event', async () => {
+it('continues beside a queue that refuses every other event', async () => {
   await bindFullQueue('balance.debited');
   const received = await subscribe(broker);
   await startWorkerHere(database, broker);

@@ -1,4 +1,4 @@
-// What a new relay does first: it goes on where the last one was, at any size of the outbox, and finds what was never seen.
+// What a new relay does first: it continues where the last one was, at any size of the outbox, and finds what was never seen.
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import {
   applyDirectly,

@@ -56,7 +56,7 @@ const environment = () => addressesOf(database, broker);
 const start = (...args: string[]) => startCommand(['replay', ...args], environment());
 const run = (...args: string[]) => start(...args).whenEnded;
 
-/** Accounts with their opening and a number of credits, recorded in the ledger without the events that told of them. */
+/** Accounts with their opening and a number of credits, recorded in the ledger without their events. */
 async function pastOf(accounts: readonly string[], credits: number): Promise<void> {
   await database.pool.query(
     `INSERT INTO account (account_id, balance, version, epoch, created_at, updated_at)
@@ -89,7 +89,7 @@ const versions = (accountId: string, first: number, last: number) =>
 
 const idsIn = async (name: string) => (await messagesOf(name)).map(({ properties }) => properties.messageId);
 
-it('publishes to one queue what the events of the past told, marked as replayed', async () => {
+it('publishes to one queue what the events of the past said, marked as replayed', async () => {
   await startApiHere(database, broker);
   await startWorkerHere(database, broker);
   const live = await subscribe(broker);
@@ -110,7 +110,7 @@ it('publishes to one queue what the events of the past told, marked as replayed'
     expect.objectContaining({ messageId: id('a', 2), contentType: 'application/cloudevents+json' }),
   ]);
   expect(replays.map(({ fields }) => fields.routingKey)).toEqual([queue, queue, queue]);
-  expect(live).toHaveLength(3); // nobody else was told
+  expect(live).toHaveLength(3); // nobody else got them
 });
 
 it('publishes to all subscribers, and not to the worker', async () => {
@@ -246,7 +246,7 @@ it('says what is missing, and publishes nothing then', async () => {
   expect(await idsIn(queue)).toEqual([]);
 });
 
-it('keeps to the rate, can be interrupted, and goes on where it was', async () => {
+it('keeps to the rate, can be interrupted, and continues where it was', async () => {
   await pastOf(['a'], 4000);
   await channel.assertQueue(queue, { durable: true });
   const slow = start('--queue', queue, '--all', '--rate', '1000', '--json');
@@ -273,7 +273,7 @@ it('says so when a queue has no room, and where to go on', { timeout: 60_000 }, 
   expect(await run('--queue', queue, '--all')).toMatchObject({ code: 1, err: expect.stringContaining('it is full') });
 });
 
-it('says whose failure it was when the database goes away, and where to go on', async () => {
+it('says whose failure it was when the database goes down, and where to continue', async () => {
   await pastOf(['a'], 6000);
   await channel.assertQueue(queue, { durable: true });
   const slow = start('--queue', queue, '--all', '--rate', '1000');
@@ -422,7 +422,7 @@ it('hands over from the past to the present without a gap, under traffic', { tim
   expect({ code, ...JSON.parse(out) }).toMatchObject({ code: 0, complete: true });
   expect(JSON.parse(out).handedOver).toBeGreaterThan(0);
   const sentAtHandOver = sent;
-  await until('the present goes on', () => sent > sentAtHandOver + 200);
+  await until('the present continues', () => sent > sentAtHandOver + 200);
   running = false;
   await traffic;
   await drained(database);

@@ -124,7 +124,7 @@ it('a queue that was put aside is resumed under traffic, without a gap', { timeo
     complete: true,
   });
   const after = sent;
-  await until('the present goes on', () => sent > after + 100);
+  await until('the present continues', () => sent > after + 100);
   isRunning = false;
   await traffic;
   await drained(database);

@@ -64,7 +64,7 @@ async function updatesOf(url: string): Promise<string> {
 
 /**
  * Requests at an even rate, whatever becomes of them. What an HTTP client sends again, this one does: a request whose kept-alive
- * connection closed as it was sent, and one that was told to come back later.
+ * connection closed as it was sent, and one that was asked to come back later.
  */
 function startLoad(url: string) {
   const agent = new Agent({ keepAlive: true, maxSockets: CONNECTIONS });
@@ -160,7 +160,7 @@ for (const { balancer, start, it } of balancers) {
     await startWorker();
     const { sent, statuses, closings } = await load.end();
 
-    expect([...statuses]).toEqual([[200, sent]]); // a refusal other than overloaded stands here by its code
+    expect([...statuses]).toEqual([[200, sent]]); // a refusal other than overloaded is here by its code
     expect(sent).toBeGreaterThanOrEqual(900);
     if (start === startBalancer) expect(closings).toBeGreaterThan(0); // HAProxy keeps the client's connection
     expect((await send(url, 'GET', '/v1/accounts/hot')).body).toMatchObject({ balance: sent, version: sent });
@@ -198,7 +198,7 @@ withHaproxy.it(
     }
     await createAccount(url, 'alice');
     for (const { child } of apis) child.kill('SIGKILL');
-    // A request that is under way just then is not answered.
+    // A request that is in flight just then is not answered.
     const reading = () => send(url, 'GET', '/v1/accounts/alice').catch(() => undefined);
     await until('both are out', async () => (await reading())?.status === 503);
     const { status, headers, body } = await send(url, 'POST', '/v1/balance-updates', { accountId: 'alice', amount: 1 });

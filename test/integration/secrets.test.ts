@@ -92,7 +92,7 @@ it('shows no token and no password in logs or answers, also when everything fail
   );
   const last = () => call(base, 'GET', '/v1/accounts/alice', undefined, token);
   await until('it is over its limit', async () => (await last()).status === 429);
-  await until('refusals are told', () => lines().includes('rate_limited') && lines().includes('forbidden'));
+  await until('refusals are logged', () => lines().includes('rate_limited') && lines().includes('forbidden'));
   await until('the broker is tried', () => /"level":"(warn|error)"[^\n]*(RabbitMQ|broker)/i.test(lines()));
 
   const secrets = { token, unknown, databasePassword, brokerPassword };

@@ -134,7 +134,7 @@ it('a queue that is silent and cannot be named leaves the ledger alone, and is o
   await channel.deleteQueue(QUEUE);
 });
 
-it('a queue that answers while the process that looks stands still is not taken for a silent one', {
+it('a queue that answers while the process that looks is frozen is not taken for a silent one', {
   timeout: START_MS,
 }, async () => {
   await bindQuorumQueue();

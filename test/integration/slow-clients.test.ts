@@ -162,7 +162,7 @@ it.each([
       socket[abort]();
       await closed(socket);
     }
-    // A whole one behind them: by then the server has seen all of it.
+    // A whole one after them: by then the server has seen all of it.
     expect((await send(url, 'POST', UPDATES, { accountId: id, amount: 5 })).body).toMatchObject({
       balance: 5,
       version: 1,
@@ -190,7 +190,7 @@ it('answers thousands of requests on one connection in their order, and applies 
   const one = bytesOf(credit('pipelined'));
   const answered = () => received().toString().split('HTTP/1.1 ').length - 1;
   for (let sent = 0; sent < count; sent += ahead) {
-    await until('half of what is under way is answered', () => answered() >= sent - ahead / 2);
+    await until('half of what is in flight is answered', () => answered() >= sent - ahead / 2);
     socket.write(Buffer.concat(Array.from({ length: ahead }, () => one)));
   }
   await until('all are answered', () => answered() === count);
@@ -204,7 +204,7 @@ it('answers thousands of requests on one connection in their order, and applies 
   expect(await versionOf('pipelined')).toBe(applied.length);
 });
 
-it('answers a hundred requests that are sent ahead, refuses the next one and takes none behind it', async () => {
+it('answers a hundred requests that are sent ahead, refuses the next one and takes none after it', async () => {
   await createAccount(url, 'ahead');
   const { socket, received } = open(url);
   socket.write(Buffer.concat(Array.from({ length: 1000 }, () => bytesOf(credit('ahead')))));
@@ -218,7 +218,7 @@ it('answers a hundred requests that are sent ahead, refuses the next one and tak
   expect(await versionOf('ahead')).toBe(100);
 });
 
-it('refuses bodies that come in pieces when too much of that kind is under way, and takes whole ones', async () => {
+it('refuses bodies that come in pieces when too much of that kind is in flight, and takes whole ones', async () => {
   const { readJsonBody } = createBodyReader(createPieces(), () => '', 10_000);
   const server = await startServer(
     async (request, response) => {
@@ -286,7 +286,7 @@ it.each([
   await spawned.kill();
 });
 
-it('is not held up at a stop by a load balancer that goes on asking whether it is ready', async () => {
+it('is not held up at a stop by a load balancer that keeps asking whether it is ready', async () => {
   const strict = await startStrictServer();
   let asked = 0;
   const asking = setInterval(() => {

@@ -1,4 +1,4 @@
-// A subscription where the database lost commits, where somebody forged events, where another process went on, and where an
+// A subscription where the database lost commits, where someone forged events, where another process continued, and where an
 // account fails for long: nothing that is not in the account's history is believed, and nothing stands still without a word.
 import { setTimeout as delay } from 'node:timers/promises';
 import type { ConfirmChannel } from 'amqplib';
@@ -88,7 +88,7 @@ describe('a history that was cut', () => {
     await publish(lost);
     await until('they are handled', () => versionsOf('cut').length === 7);
     await publish(historyAfterCut('cut', 6).slice(4).toReversed());
-    await until('it goes on', () => handled.length === 10);
+    await until('it continues', () => handled.length === 10);
     const shared = { version: 3, epoch: 1, balance: 3, held: 0, earlier: [[-1, 0]] };
     expect(rewinds).toMatchObject([
       { accountId: 'cut', last: { version: 6, epoch: 1 }, shared, event: { id: 'cut:6:2' } },
@@ -120,7 +120,7 @@ describe('a history that was cut', () => {
       new Map([['far', { version: 5, epoch: 1 }]]),
     );
     await publish(historyAfterCut('far', 9).slice(8));
-    await until('it goes on', () => versionsOf('far').length === 2);
+    await until('it continues', () => versionsOf('far').length === 2);
     expect(rewinds).toMatchObject([{ accountId: 'far', shared: { version: 3, epoch: 1, balance: 3 } }]);
     expect(versionsOf('far')).toEqual([8, 9]);
     expect(gaps).toEqual([]);
@@ -141,7 +141,7 @@ describe('a history that was cut', () => {
       stored,
     );
     await publish([...historyAfterCut('again', 5).slice(4), change('beside', 0)]);
-    await until('it goes on', () => versionsOf('again').length === 2);
+    await until('it continues', () => versionsOf('again').length === 2);
     expect(versionsOf('beside')).toEqual([0]);
     expect(calls).toBe(3);
     expect(problems).toMatchObject([
@@ -238,7 +238,7 @@ describe('what another process has handled meanwhile', () => {
     stored.set('pause', { version: 20, epoch: 1 });
     await delay(1100); // the pause itself
     await publish([change('pause', 3), change('pause', 21)]); // one of them once more
-    await until('it goes on', () => versionsOf('pause').includes(21));
+    await until('it continues', () => versionsOf('pause').includes(21));
     expect(versionsOf('pause')).toEqual([0, 1, 2, 21]);
     expect(gaps).toEqual([]);
   });
@@ -254,7 +254,7 @@ describe('what another process has handled meanwhile', () => {
     await until('it handles', () => versionsOf('short').length === 3);
     stored.set('short', { version: 20, epoch: 1 });
     await publish([change('short', 21)]);
-    await until('it goes on', () => versionsOf('short').length === 4);
+    await until('it continues', () => versionsOf('short').length === 4);
     expect(gaps).toEqual([]);
   });
 });

@@ -145,7 +145,7 @@ describe('order', () => {
     const { versionsOf, problems } = await subscriber({
       async lastHandled() {
         asked += 1;
-        if (asked === 1) throw new Error('the database is away');
+        if (asked === 1) throw new Error('the database is down');
         return upTo(3);
       },
     });
@@ -154,7 +154,7 @@ describe('order', () => {
     expect(versionsOf('stored')).toEqual([4, 5]);
     expect(asked).toBe(2);
     expect(problems).toMatchObject([
-      { kind: 'last_handled_failed', accountId: 'stored', message: 'last handled failed: the database is away' },
+      { kind: 'last_handled_failed', accountId: 'stored', message: 'last handled failed: the database is down' },
     ]);
   });
 
@@ -273,7 +273,7 @@ it('asks about as many accounts at a time as it handles, however many arrive at 
   expect(most).toEqual({ lookUps: 4, gaps: 4 });
 });
 
-it('acknowledges repeats of many accounts, one look-up at a time', async () => {
+it('acknowledges duplicates of many accounts, one look-up at a time', async () => {
   const accounts = range(1, 20).map((number) => `stored-${number}`);
   await subscriber().then(({ subscription }) => subscription.stop()); // makes the queue
   for (const account of accounts) await publish(account, [1]);
@@ -303,7 +303,7 @@ describe('a gap', () => {
     await until('all is acknowledged', async () => (await ready()) === 0);
   });
 
-  it('is left behind when the subscriber says so, and what comes late is a repeat', async () => {
+  it('is left behind when the subscriber says so, and what comes late is a duplicate', async () => {
     const gaps: Gap[] = [];
     const { versionsOf } = await subscriber({
       gapTimeoutMs: 100,
@@ -314,9 +314,9 @@ describe('a gap', () => {
     });
     await recordUpTo('skipped', 7);
     await publish('skipped', [0, 1, 3, 6]);
-    await until('it goes on', () => versionsOf('skipped').length === 4);
+    await until('it continues', () => versionsOf('skipped').length === 4);
     await publish('skipped', [2, 4, 5, 7]);
-    await until('it goes on', () => versionsOf('skipped').length === 5);
+    await until('it continues', () => versionsOf('skipped').length === 5);
     expect(versionsOf('skipped')).toEqual([0, 1, 3, 6, 7]);
     expect(gaps).toMatchObject([
       { firstMissing: 2, lastMissing: 2, held: 2 },
@@ -346,7 +346,7 @@ describe('a gap', () => {
     await until('another account is handled', () => versionsOf('beside').length === 1);
     expect(versionsOf('filled')).toEqual([]);
     fill();
-    await until('it goes on', () => handled.length === 3);
+    await until('it continues', () => handled.length === 3);
     expect(effects).toEqual(['event 0', 'ledger 0', 'ledger 1', 'ledger 2', 'event 3', 'event 4']);
   });
 
@@ -367,24 +367,24 @@ describe('a gap', () => {
     expect(gaps).toMatchObject([{ accountId: 'full', firstMissing: 0, lastMissing: 1, held: 10, isFull: true }]);
     expect(await ready()).toBe(49); // all others stay at RabbitMQ
     answer = 'skip';
-    await until('it is asked again, and goes on', () => handled.length === 59);
+    await until('it is asked again, and continues', () => handled.length === 59);
     expect(gaps).toHaveLength(2);
     expect(versionsOf('full')).toEqual(range(2, 60));
   });
 });
 
-it('tells of a full hand an account too that was told to wait before', async () => {
+it('calls onGap with isFull for an account too that answered wait before', async () => {
   const { gaps } = await subscriber({ prefetch: 4, gapTimeoutMs: 200 });
   await recordUpTo('patient', 5);
   await publish('patient', [2]);
-  await until('it is told to wait', () => gaps.length > 0);
+  await until('it was answered wait', () => gaps.length > 0);
   expect(gaps[0]).toMatchObject({ accountId: 'patient', isFull: false });
   await publish('patient', [3, 4, 5]);
   await until('it is asked again', () => gaps.some(({ isFull }) => isFull));
 });
 
 describe('a lost connection', () => {
-  it('costs nothing: handlers under way end first, and the sequence goes on', async () => {
+  it('costs nothing: running handlers end first, and the sequence continues', async () => {
     const target = new URL(broker.url);
     const proxy = await startProxy({ port: Number(target.port || 5672) });
     onCleanUp(() => proxy.close());
@@ -415,14 +415,14 @@ describe('a lost connection', () => {
     await until('all is acknowledged', async () => (await ready()) === 0);
   });
 
-  it('brings what another consumer handled meanwhile as a repeat, not as a gap', async () => {
+  it('brings what another consumer handled meanwhile as a duplicate, not as a gap', async () => {
     const stored = new Map<string, Handled>();
     const first = await subscriber({ gapTimeoutMs: 50 }, stored);
     await publish('turns', [0, 1, 2]);
     await until('the first handles', () => first.handled.length === 3);
     const second = await subscriber({ gapTimeoutMs: 50 }, stored);
     await publish('turns', [3]);
-    await until('the first goes on alone', () => first.handled.length === 4);
+    await until('the first continues alone', () => first.handled.length === 4);
     await first.subscription.stop();
     await publish('turns', [4, 5]);
     await until('the second takes over', () => second.handled.length === 2);
@@ -446,12 +446,12 @@ describe('a lost connection', () => {
     };
     await until('the queue is there again', bound);
     await publish('deleted', [2]);
-    await until('it goes on', () => versionsOf('deleted').length === 3);
+    await until('it continues', () => versionsOf('deleted').length === 3);
   });
 });
 
 describe('a stop', () => {
-  it('waits for the handlers under way, acknowledges them, and leaves the rest in the queue', async () => {
+  it('waits for the running handlers, acknowledges them, and leaves the rest in the queue', async () => {
     let finish = () => {};
     const stored = new Map<string, Handled>();
     const first = await subscriber(
@@ -466,7 +466,7 @@ describe('a stop', () => {
       stored,
     );
     await publish('stopped', range(0, 10));
-    await until('the third is under way', () => finish.name !== 'finish');
+    await until('the third is running', () => finish.name !== 'finish');
     let stopped = false;
     const stop = first.subscription.stop().then(() => {
       stopped = true;
@@ -479,7 +479,7 @@ describe('a stop', () => {
     expect(first.versionsOf('stopped')).toEqual([0, 1, 2, 3]);
     await until('the rest is back', async () => (await ready()) === 8);
     const second = await subscriber({}, stored);
-    await until('another goes on', () => second.handled.length === 8);
+    await until('another continues', () => second.handled.length === 8);
     expect(second.versionsOf('stopped')).toEqual(range(4, 11));
   });
 

@@ -1,4 +1,4 @@
-// Who relays when the relay's process is frozen: SIGSTOP leaves its connections to the kernel, which goes on answering for it.
+// Who relays when the relay's process is frozen: SIGSTOP leaves its connections to the kernel, which keeps answering for it.
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import {
   applyDirectly,
@@ -27,7 +27,7 @@ beforeEach(async () => {
 });
 afterEach(cleanUp);
 
-it('another process takes over from a frozen one, which does no harm when it goes on', {
+it('another process takes over from a frozen one, which does no harm when it continues', {
   timeout: 120_000,
 }, async () => {
   const received = await subscribe(broker);

@@ -1,4 +1,4 @@
-// What somebody changes who may do everything in the database, verify finds and names: with the hash chains alone, or, where
+// What a superuser of the database changes, verify finds and names: with the hash chains alone, or, where
 // they were rewritten too, with heads that were kept elsewhere.
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -236,7 +236,7 @@ describe('is found, and nothing but it named', () => {
     ],
     ['the first hash changed', rehash(2), [HASH_CHANGED('versions 0 to 2')]],
     ['a middle hash changed', rehash(5), [HASH_CHANGED('versions 3 to 5')]],
-    ['the last hash changed', rehash(6), [CHANGED('version 6')]], // nothing follows that would tell it from a changed entry
+    ['the last hash changed', rehash(6), [CHANGED('version 6')]], // nothing follows that would distinguish it from a changed entry
     ['the first hash removed', forgetHash(2), [HASH_REMOVED('versions 0 to 2')]],
     ['a middle hash removed', forgetHash(5), [HASH_REMOVED('versions 3 to 5')]],
     ['hashes in sequence removed', forgetHash(2) + forgetHash(5), [HASH_REMOVED('versions 0 to 5')]],
@@ -467,7 +467,7 @@ describe('with heads kept elsewhere', () => {
 
   it.each([
     [
-      'an entry and all hashes behind it rewritten',
+      'an entry and all hashes after it rewritten',
       REWRITE,
       /^the hash of version 6 is [0-9a-f]{64}, and was [0-9a-f]{64} when it was kept, in epoch \d+$/,
     ],

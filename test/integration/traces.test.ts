@@ -1,4 +1,4 @@
-// Traces: one across the outbox, and nothing of them where they are off or the collector is away.
+// Traces: one across the outbox, and nothing of them where they are off or the collector is down.
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { createServer } from 'node:net';
@@ -130,7 +130,7 @@ it('links a batch with each of the requests in it', async () => {
       return rows.length > 0;
     });
     answers.push(...Array.from({ length: 8 }, post));
-    await until('the others wait behind it', async () => {
+    await until('the others wait for it', async () => {
       const metrics = await (await fetch(`${traced}/metrics`)).text();
       return Number(/^balance_changes_waiting (\d+)/m.exec(metrics)?.[1]) === 8;
     });

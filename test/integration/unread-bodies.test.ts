@@ -1,4 +1,4 @@
-// Bodies that nobody reads: the client gets its answer, and what it goes on sending takes nothing from the others.
+// Bodies that nobody reads: the client gets its answer, and what it keeps sending takes nothing from the others.
 import type { RequestListener } from 'node:http';
 import { connect } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -142,7 +142,7 @@ it('closes the connection soon, also where the client sends nothing more and kee
   expect(received).toContain('HTTP/1.1 404');
 });
 
-it('takes no request behind a body that it did not read', async () => {
+it('takes no request after a body that it did not read', async () => {
   const { socket, received } = open(url);
   const body = Buffer.alloc(100_000, ' ');
   const refused = bytesOf({ method: 'POST', path: '/v1/nothing', headers: [['Connection', 'keep-alive']], body });
@@ -151,7 +151,7 @@ it('takes no request behind a body that it did not read', async () => {
   expect(parseAnswers(received())).toMatchObject([{ status: 404 }]);
 });
 
-it('reads a short body, and goes on with the connection', async () => {
+it('reads a short body, and continues with the connection', async () => {
   const { socket, received } = open(url);
   const message: Message = { ...post('/v1/nothing', ' '.repeat(16_000), ['Connection', 'keep-alive']) };
   socket.write(bytesOf(message));

@@ -57,7 +57,7 @@ describe('under load', () => {
       }
     })();
     await Promise.all([proving, ...clients]);
-    expect(pendingSeen).toBeGreaterThan(0); // it looked while changes were under way
+    expect(pendingSeen).toBeGreaterThan(0); // it looked while changes were in flight
     const { rows } = await database.pool.query(`
       SELECT count(*) FILTER (WHERE type = 'hold.expired') > 0 AS expired,
              count(*) FILTER (WHERE amount < 0 AND hold_id IS NOT NULL AND transfer_id IS NOT NULL) > 0 AS captured,
@@ -357,7 +357,7 @@ describe('of holds, transfers and reversals', () => {
       () => expect.arrayContaining([`transfer ${id('a', 3)} has more than 100 legs`]),
     ],
     [
-      'a reversal that goes the same way',
+      'a reversal in the same direction',
       () =>
         set('b', 8, 'amount = -4, balance = balance - 8') +
         set('b', 9, 'balance = balance - 8') +
@@ -782,7 +782,7 @@ describe('damage', () => {
     });
   });
 
-  it('is told as not proven when the command is interrupted, and the server ends with it', async () => {
+  it('is reported as not proven when the command is interrupted, and the server ends with it', async () => {
     const blocking = await database.pool.connect();
     try {
       await blocking.query('BEGIN; LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE');

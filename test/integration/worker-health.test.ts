@@ -78,7 +78,7 @@ it('asks the database over one connection of its own, and once for all who ask m
   await worker.stop();
 });
 
-it('is not ready on a server that takes no more changes, says why, keeps no connection to it, and goes on when it does', async () => {
+it('is not ready on a server that takes no more changes, says why, keeps no connection to it, and continues when it does', async () => {
   const broker = createBroker();
   const worker = await startWorkerHere(database, broker, HEALTH);
   const readyz = async () => {

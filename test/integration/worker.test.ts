@@ -1,4 +1,4 @@
-// The worker against repeats, forgeries and an absent database; and the ledger against change.
+// The worker against duplicates, forgeries and an absent database; and the ledger against change.
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Channel } from 'amqplib';
 import { afterEach, beforeEach, expect, it } from 'vitest';
@@ -66,7 +66,7 @@ it('records one entry when a message is delivered many times, in one batch and a
   expect(await deadLetters()).toBe(0);
 });
 
-it('counts a repeat as a duplicate after its outbox row is gone', async () => {
+it('counts an event that comes again as a duplicate after its outbox row was removed', async () => {
   await applyDirectly(database.pool, 'a', 5);
   const body = encodeEvent(await outboxChange());
   await startApiHere(database, broker);
@@ -87,7 +87,7 @@ it('acknowledges at a stop what it has recorded, so that none of it comes again'
     const blocker = await database.pool.connect();
     await blocker.query('BEGIN; LOCK TABLE ledger IN EXCLUSIVE MODE');
     const first = await startWorkerHere(database, broker);
-    await until('it has a batch under way', async () => {
+    await until('it has a batch in flight', async () => {
       const { rows } = await database.pool.query(
         `SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`,
       );
@@ -109,7 +109,7 @@ it('acknowledges at a stop what it has recorded, so that none of it comes again'
   }
 });
 
-it('dead-letters an event that no accepted change stands behind, and records its neighbours', async () => {
+it('dead-letters an event that matches no accepted change, and records its neighbours', async () => {
   await applyDirectly(database.pool, 'a', 5);
   const change = await outboxChange();
   publish(encodeEvent({ ...change, version: 2 })); // no such version
@@ -232,7 +232,7 @@ it('dead-letters what is no event', async () => {
 it('refuses alone what only the database finds out to be no value', async () => {
   await applyDirectly(database.pool, 'a', 5);
   const change = await outboxChange();
-  // A trigger stands for a rule that the contract does not know.
+  // A trigger is in the place of a rule that the contract does not know.
   await database.pool.query(`
     CREATE FUNCTION refuse_six() RETURNS trigger LANGUAGE plpgsql AS
       $$ BEGIN IF NEW.amount = 6 THEN RAISE EXCEPTION 'not six' USING ERRCODE = '22000'; END IF; RETURN NEW; END $$;
@@ -281,7 +281,7 @@ it('starts consuming again after its queue was deleted under it', async () => {
   expect(await drained(database)).toMatchObject({ ledgerEntries: 3, offendingAccounts: 0 });
 });
 
-// RabbitMQ 3.10 does not tell it then, and keeps for it what it never sends.
+// RabbitMQ 3.10 does not report it then, and keeps for it what it never sends.
 it('starts consuming again after its queue was deleted and declared again at once', async () => {
   await startApiHere(database, broker);
   const { consumer } = await startWorkerHere(database, broker);
@@ -304,7 +304,7 @@ it('stays the consumer that it is while nothing waits for it', async () => {
 });
 
 // With two workers, one of which RabbitMQ 3.10 never sends anything, the newest message of 100 events may have come to the other.
-it('sees a change that waits behind the newest 500', async () => {
+it('sees a change that is older than the newest 500', async () => {
   await applyDirectly(database.pool, 'a', 1, 600);
   expect(await doChangesWait(database.pool)).toBe(true);
   await recordDirectly(database, 'a', 0, 99);

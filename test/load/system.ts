@@ -8,7 +8,7 @@ const ANSWER_TIMEOUT_MS = 10_000;
 const DRAIN_TIMEOUT_MS = 60_000;
 const DRAIN_POLL_INTERVAL_MS = 50;
 
-/** @throws SetupProblem when nobody answers, or somebody who is not ready. */
+/** @throws SetupProblem when nothing answers, or something that is not ready. */
 export async function checkReady(url: string): Promise<void> {
   let response: Response;
   try {

@@ -56,7 +56,7 @@ function text({ format, pattern, minLength = 0, maxLength = TEXT_MAX }: Schema):
   const ofForm = some
     .map((value) => value.slice(0, maxLength))
     .filter((value) => fits(value) && matches(pattern, value));
-  // As long as may be, where the form lets one character be repeated.
+  // As long as may be, where the form allows one character several times.
   const long = fc.constant('a'.repeat(maxLength)).filter((value) => matches(pattern, value));
   return matches(pattern, 'a'.repeat(maxLength)) ? fc.oneof({ weight: 9, arbitrary: ofForm }, long) : ofForm;
 }

@@ -101,7 +101,7 @@ export function readDocument(openApi: OpenApi) {
     }),
   );
 
-  /** Claims that this is an answer which the document tells of: its status, its headers, its type and its body. */
+  /** Claims that this is an answer that the document states: its status, its headers, its type and its body. */
   function checkAnswer({ method, path, operation }: Call, { status, headers, body }: Answer): void {
     const where = `${method} ${path} ${status}`;
     const response = operation.responses[status];

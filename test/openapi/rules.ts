@@ -20,7 +20,7 @@ export const EXCUSES: readonly Excuse[] = [
   {
     rule: 'owasp:api4:2023-rate-limit',
     where: new RegExp(`/responses/(${[...UNCOUNTED].join('|')})(/headers)?$`),
-    reason: 'Refused before the request is counted for a key, or before it was read: there is no limit to tell of.',
+    reason: 'Refused before the request is counted for a key, or before it was read: there is no limit to report.',
   },
   {
     rule: 'owasp:api4:2023-string-limit',

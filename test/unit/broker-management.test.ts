@@ -17,7 +17,7 @@ it.each([
   ['<html>', 'the answer is not JSON'],
   ['{"error":"not found"}', 'must be a list'],
   ['[{"name":7}]', '0.name must be text'],
-])('whoever answers %s is no management plugin', async (body, what) => {
+])('what answers %s is no management plugin', async (body, what) => {
   const managementUrl = await answering(body);
   await expect(readQueues({ managementUrl, amqpUrl: 'amqp://localhost' })).rejects.toThrow(
     `The server at ${managementUrl} is not RabbitMQ's management plugin, or an unknown version of it: ${what}`,

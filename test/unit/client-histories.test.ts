@@ -18,7 +18,7 @@ it.each([
   ['harmless restarts alone', { cuts: 0, forks: 0 }],
   ['cuts', { cuts: 0.08, forks: 0 }],
   ['cuts and forks', { cuts: 0.05, forks: 0.05 }],
-])('reports what happened before it goes on, and nothing else: %s', { timeout: 240_000 }, async (_, chances) => {
+])('reports what happened before it continues, and nothing else: %s', { timeout: 240_000 }, async (_, chances) => {
   let rewinds = 0;
   for (let seed = 1; seed <= RUNS; seed += 1) {
     const run = new Run(randomFrom(seed), chances);
@@ -148,7 +148,7 @@ class Run {
     this.#active = next;
   }
 
-  /** The one that is put back is not told, and keeps what it has in hand; no handler of it is running. */
+  /** The one that is put back is not notified, and keeps what it has in hand; no handler of it is running. */
   async #otherTakesOver(): Promise<void> {
     for (this.#calls = 1; this.#calls > 0; ) {
       this.#calls = 0;

@@ -5,7 +5,7 @@ import { expect, it } from 'vitest';
 import type { BalanceEvent, Handled } from '../../src/client/events.ts';
 import { createInOrder } from '../../src/client/in-order.ts';
 
-it('acknowledges the newest delivery of an event in hand after it was handled, and the older one as a repeat', async () => {
+it('acknowledges the newest delivery of an event in hand after it was handled, and the older one as a duplicate', async () => {
   let finish = () => {};
   const handled: string[] = [];
   const inOrder = createInOrder(

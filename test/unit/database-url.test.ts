@@ -52,7 +52,7 @@ describe('DATABASE_URL', () => {
     expect(serverOf('postgres:///x?host=/var/run')).toBe('/var/run');
   });
 
-  it('is not repeated by the error about it', () => {
+  it('is not part of the error about it', () => {
     expect(() => addressOf('postgres://u:secret@db:99999/x')).toThrow(/^DATABASE_URL is not a correct URL$/);
   });
 });

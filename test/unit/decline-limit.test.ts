@@ -34,7 +34,7 @@ describe('the limit of remembered declines', () => {
     expect(countUntilSpent(declines, 'a')).toBe(10_000);
   });
 
-  it('forgets clients that declined nothing lately, and goes on with the others', () => {
+  it('forgets clients that declined nothing lately, and continues with the others', () => {
     const { declines, pass } = limit(100, 60_000);
     for (let client = 0; client < 3999; client += 1) declines.count(`old ${client}`);
     pass(1000);

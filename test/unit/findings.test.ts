@@ -11,7 +11,7 @@ import { balanceEvent } from '../../src/shared/events.ts';
 import { findings, z } from '../../src/shared/zod.ts';
 
 const ZODS_OWN = /\b(invalid|unrecognized|too (small|big)|expected|received|input)\b/i;
-/** Behind the name of a setting, an option or a field it makes a sentence. */
+/** After the name of a setting, an option or a field it makes a sentence. */
 const OURS = /^(must|is|has|holds|needs|names|of an atomic|cannot) /;
 
 function expectOurs(messages: readonly string[], where: string): void {

@@ -43,7 +43,7 @@ it('says how many bits an integer has', () => {
   expect(amount?.[1].format).toBe('int64');
 });
 
-it('writes no form that looks ahead or behind, which Go and Rust cannot', () => {
+it('writes no form with look-ahead or look-behind, which Go and Rust cannot', () => {
   const patterns = schemas.flatMap(([, { pattern }]) => pattern ?? []);
   expect(patterns.length).toBeGreaterThan(50);
   for (const pattern of new Set(patterns)) {

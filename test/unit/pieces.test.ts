@@ -63,7 +63,7 @@ it('shares a turn among the works of many: together they take no more of it than
   expect(longestMs).toBeLessThan(60); // all at once are 80
 });
 
-it('goes on with the others after one that failed', async () => {
+it('continues with the others after one that failed', async () => {
   const pieces = createPieces(PIECE_MS);
   const failed = pieces.run(async () => {
     throw new Error('wrong');

@@ -1,6 +1,6 @@
-// What the console shows, made of what /metrics tells: rates and quantiles of the time between two readings.
+// What the console shows, made of what /metrics says: rates and quantiles of the time between two readings.
 
-/** Values by name with labels, as they stand in the text: `relay_events_total{track="ledger",outcome="confirmed"}`. */
+/** Values by name with labels, as they are in the text: `relay_events_total{track="ledger",outcome="confirmed"}`. */
 export type Reading = ReadonlyMap<string, number>;
 
 /** Of the Prometheus text format. */

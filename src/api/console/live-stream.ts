@@ -1,5 +1,5 @@
 // The console's stream of server-sent events: figures every second, and events as they come. All watchers share one reading and
-// one subscription, which exist only while somebody watches.
+// one subscription, which exist only while someone watches.
 import type { RequestHandler, Response } from 'express';
 import type { Scope } from '../../shared/api-key.ts';
 import type { BalanceEvent } from '../../shared/contract.ts';
@@ -12,9 +12,9 @@ import { beganAnew, type Figures, figuresBetween, parseReading, type Reading } f
 
 const WATCHERS_MAX = 20;
 const EVERY_MS = 1000;
-/** A watcher that reads slower than it is told is let go. */
+/** A watcher that reads more slowly than it is written to is dropped. */
 const UNREAD_BYTES_MAX = 256 * 1024;
-/** What is not known by then is told as not known. */
+/** What is not known by then is reported as not known. */
 const READING_MS_MAX = 2500;
 const DATABASE_MS_MAX = 1500;
 
@@ -29,9 +29,9 @@ export interface Live {
   database: 'ok' | string;
   /** Of the console's own link. */
   broker: 'connected' | 'disconnected';
-  /** Null where the broker does not tell. */
+  /** Null where the broker does not say. */
   ledgerQueue: { waiting: LedgerQueue['waiting'] | null; consumers: LedgerQueue['consumers'] } | null;
-  /** Which process this is, and how many stand behind its port. */
+  /** Which process this is, and how many share its port. */
   instance: string;
   processes: number;
 }
@@ -47,7 +47,7 @@ export interface Caller {
 
 export interface LiveStream {
   handler: RequestHandler;
-  /** Ends all streams: a stop waits for answers under way, and these would never end. */
+  /** Ends all streams: a stop waits for answers in flight, and these would never end. */
   end(): Promise<void>;
 }
 

@@ -17,7 +17,7 @@ import { clearSteps, showLinks, step } from './steps.js';
 
 export function createAttempts() {
   const { follow, onEvents } = createFollower();
-  /** @type {{ text: string, key: string } | undefined} a call whose outcome is not known: once more, it goes under its key */
+  /** @type {{ text: string, key: string } | undefined} a call whose outcome is not known: it is sent again under its key */
   let unsettled;
 
   /** @param {string} text of the whole request */

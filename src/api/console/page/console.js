@@ -39,7 +39,7 @@ watchKey(() => {
 });
 watchPlace(showPlace);
 
-// A table that goes on to the side is scrolled with the keyboard too.
+// A table that continues to the side is scrolled with the keyboard too.
 const areas = new ResizeObserver((changes) => {
   for (const { target } of changes) {
     const area = /** @type {HTMLElement} */ (target.closest('.scroll'));

@@ -75,7 +75,7 @@ export function createFollower() {
 
   return {
     /**
-     * Shows both as steps. @param {Change} change @param {string} name what tells it from others, or '' where it is alone
+     * Shows both as steps. @param {Change} change @param {string} name what distinguishes it from others, or '' where it is alone
      * @param {() => string} since the request was sent
      */
     async follow(change, name, since) {
