@@ -1,5 +1,5 @@
-// Real servers for tests: containers where Docker answers and has the images, else what `npm start` uses. Nothing
-// that is started here outlives the process that asked for it.
+// Real servers for tests: containers where Docker answers and has the images, else what `npm start`
+// uses. Nothing that is started here outlives the process that asked for it.
 import { dockerBackend } from './docker-backend.ts';
 import { localBackend, temporaryFolder } from './local-backend.ts';
 import { type Reaper, startReaper } from './reaper.ts';
@@ -12,7 +12,10 @@ export interface DisposablePostgres {
   url: string;
   /** SIGKILL, as a power cut would; waits until the server is gone. */
   kill: () => Promise<void>;
-  /** `pg_ctl stop -m immediate`: ends without a checkpoint, and the next start recovers from the log. */
+  /**
+   * `pg_ctl stop -m immediate`: ends without a checkpoint, and the next start recovers from the
+   * log.
+   */
   stopImmediately: () => Promise<void>;
   /** Starts again on the same port with the same data; returns when it answers. */
   start: () => Promise<void>;

@@ -1,5 +1,5 @@
-// What is in front of several API processes: a balancer of TCP connections that the test brings, and HAProxy, where it is installed,
-// with the settings that docs/haproxy.cfg recommends.
+// What is in front of several API processes: a balancer of TCP connections that the test brings,
+// and HAProxy, where it is installed, with the settings that docs/haproxy.cfg recommends.
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';

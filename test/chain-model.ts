@@ -1,5 +1,5 @@
-// The hash chain again, by its description in docs/ledger-chain.md alone: from the entries and the segments that the API
-// answers with.
+// The hash chain again, by its description in docs/ledger-chain.md alone: from the entries and the
+// segments that the API answers with.
 import { createHash } from 'node:crypto';
 
 export const GENESIS = '0'.repeat(64);
@@ -104,7 +104,9 @@ export function segmentText(accountId: string, entries: readonly HashedEntry[]):
   return `[${[json(accountId), ...entries.map((entry) => `[${entryText(entry)}]`)].join(',')}]`;
 }
 
-/** The hash of a segment of these entries, which are in order of version and follow the given hash. */
+/**
+ * The hash of a segment of these entries, which are in order of version and follow the given hash.
+ */
 export function segmentHash(accountId: string, entries: readonly HashedEntry[], hashBefore = GENESIS): string {
   return createHash('sha256')
     .update(Buffer.from(hashBefore, 'hex'))

@@ -1,4 +1,5 @@
-// An OpenTelemetry collector in the test process: takes spans by OTLP over HTTP and decodes the protobuf of them.
+// An OpenTelemetry collector in the test process: takes spans by OTLP over HTTP and decodes the
+// protobuf of them.
 // https://github.com/open-telemetry/opentelemetry-proto/blob/main/opentelemetry/proto/trace/v1/trace.proto
 import { once } from 'node:events';
 import { createServer } from 'node:http';

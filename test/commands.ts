@@ -1,5 +1,5 @@
-// Processes that a test starts beside the API and the worker: what they print so far, how they end, and a limit for both. At
-// clean-up none of them runs any more.
+// Processes that a test starts beside the API and the worker: what they print so far, how they end,
+// and a limit for both. At clean-up none of them runs any more.
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import path from 'node:path';
@@ -31,7 +31,10 @@ export interface Run {
 
 type Environment = Readonly<Record<string, string>>;
 
-/** A command as it is called: `['keys', 'list']`. The file of the command runs, without highload-balance.mjs before it. */
+/**
+ * A command as it is called: `['keys', 'list']`. The file of the command runs, without
+ * highload-balance.mjs before it.
+ */
 export function startCommand([name, ...args]: readonly string[], environment: Environment): Run {
   return startScript(`cli/${name}.ts`, args, environment);
 }

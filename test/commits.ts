@@ -1,7 +1,7 @@
-// The commits that must obey the rule of CONTRIBUTING.md: those whose tree has this file. Older ones
-// broke the rule before it was checked, and remain as they are. So no hash is written down here,
-// and a shallow clone, a rebased branch and one that began before the rule are judged by what they
-// contain. Merge commits are left out: a machine words them.
+// The commits that must obey the rule of CONTRIBUTING.md: those whose tree has this file. Older
+// ones broke the rule before it was checked, and remain as they are. So no hash is written down
+// here, and a shallow clone, a rebased branch and one that began before the rule are judged by what
+// they contain. Merge commits are left out: a machine words them.
 import { spawnSync } from 'node:child_process';
 
 const SUBJECT_CHARACTERS_MAX = 72;

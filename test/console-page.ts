@@ -6,7 +6,10 @@ const DESKTOP = { width: 1200, height: 900 };
 export interface ConsolePages {
   /** Errors but refusals, which the page shows itself, and requests to anyone but the service. */
   problems: string[];
-  /** Opens a place of the page and waits until it is connected. `token` null: without a key, it waits for nothing. */
+  /**
+   * Opens a place of the page and waits until it is connected. `token` null: without a key, it
+   * waits for nothing.
+   */
   open(place: string, token: string | null, context?: BrowserContextOptions): Promise<Page>;
 }
 

@@ -1,5 +1,5 @@
-// npm run console:screenshots: the console at rest, under 1,000 updates a second, and with RabbitMQ killed, on servers of its own.
-// Writes docs/console/*.png. Needs Chromium (test/browser.ts).
+// npm run console:screenshots: the console at rest, under 1,000 updates a second, and with RabbitMQ
+// killed, on servers of its own. Writes docs/console/*.png. Needs Chromium (test/browser.ts).
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync } from 'node:fs';

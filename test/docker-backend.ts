@@ -65,7 +65,8 @@ async function ensureImage(client: ContainerRuntimeClient, image: string, say: (
   }
 }
 
-// Testcontainers starts this helper before the first container and fails without. Our own reaper does its work.
+// Testcontainers starts this helper before the first container and fails without. Our own reaper
+// does its work.
 async function settleRyuk(client: ContainerRuntimeClient, say: (line: string) => void): Promise<void> {
   if (process.env.TESTCONTAINERS_RYUK_DISABLED === 'true') return;
   try {

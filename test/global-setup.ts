@@ -1,5 +1,5 @@
-// One PostgreSQL and one RabbitMQ for all test files of a run; each file makes a database and queue names of its own. The
-// processes that tests start share a compile cache.
+// One PostgreSQL and one RabbitMQ for all test files of a run; each file makes a database and queue
+// names of its own. The processes that tests start share a compile cache.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';

@@ -1,5 +1,5 @@
-// What every test file needs: a database and broker names of its own on the run's servers, the system on top, HTTP.
-// What is made here is taken away again by cleanUp(), also when a test failed.
+// What every test file needs: a database and broker names of its own on the run's servers, the
+// system on top, HTTP. What is made here is taken away again by cleanUp(), also when a test failed.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
@@ -78,7 +78,10 @@ export async function createDatabase(options: { migrated?: boolean; serverUrl?: 
   return { url: url.href, pool };
 }
 
-/** As a restored backup is: what the database holds now, in another one. Ends what is connected to it. */
+/**
+ * As a restored backup is: what the database holds now, in another one. Ends what is connected to
+ * it.
+ */
 export async function copyDatabase(database: Database): Promise<Database> {
   const copy = await createDatabase({ migrated: false });
   const [from, to] = [database.url, copy.url].map((url) => new URL(url).pathname.slice(1));
@@ -141,7 +144,10 @@ export function addressesOf({ url }: Pick<Database, 'url'>, broker: Pick<Broker,
   return { DATABASE_URL: url, AMQP_URL: broker.url, AMQP_NAMESPACE: broker.namespace };
 }
 
-/** Environment of a process, or of settings, for this database and broker. Short pauses: tests wait for them. */
+/**
+ * Environment of a process, or of settings, for this database and broker. Short pauses: tests wait
+ * for them.
+ */
 export function environmentOf(database: Database, broker: Broker, extra: Record<string, string> = {}) {
   return {
     ...addressesOf(database, broker),
@@ -183,7 +189,10 @@ export async function createApiKey(
   }
 }
 
-/** The part of this process's environment that the processes of tests get. The compile cache is the run's (global-setup.ts). */
+/**
+ * The part of this process's environment that the processes of tests get. The compile cache is the
+ * run's (global-setup.ts).
+ */
 export const INHERITED = { PATH: process.env.PATH, NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE };
 
 export interface LogLine {
@@ -207,7 +216,10 @@ export interface Spawned {
   kill(): Promise<void>;
 }
 
-/** The API or the worker as a process of its own, ready when this returns; with API_PROCESSES, all of them are. */
+/**
+ * The API or the worker as a process of its own, ready when this returns; with API_PROCESSES, all
+ * of them are.
+ */
 export async function spawnProcess(main: 'api' | 'worker', environment: Record<string, string>): Promise<Spawned> {
   const file = fileURLToPath(new URL(`../src/${main}/main.ts`, import.meta.url));
   const child = spawn(process.execPath, [file], {
@@ -317,7 +329,10 @@ export async function insertAccounts({ pool }: Database, ...ids: string[]): Prom
   await pool.query(`SELECT open_account(id, 'UNIT', 0, NULL, NULL, NULL) FROM unnest($1::text[]) AS id`, [ids]);
 }
 
-/** A change that no account ever had: the opening at version 0, else a credit of 1, unless `given` says otherwise. */
+/**
+ * A change that no account ever had: the opening at version 0, else a credit of 1, unless `given`
+ * says otherwise.
+ */
 export function makeChange(
   given: Pick<Change, 'accountId' | 'version'> & Partial<Change>,
 ): Change & { traceparent: string | null } {
@@ -370,7 +385,10 @@ export async function insertChange({ pool }: Database, table: 'outbox' | 'ledger
   );
 }
 
-/** Records changes of an account in the ledger as the outbox holds them, without a worker. Both versions are included. */
+/**
+ * Records changes of an account in the ledger as the outbox holds them, without a worker. Both
+ * versions are included.
+ */
 export async function recordDirectly(
   { pool }: Database,
   accountId: string,
@@ -390,7 +408,10 @@ export async function eventIds({ pool }: Database): Promise<(accountId: string, 
   return (accountId, version) => eventId({ accountId, version, epoch });
 }
 
-/** Entries of an account that were never changes: a credit of 1 each, versions 1 to `count` after its opening. */
+/**
+ * Entries of an account that were never changes: a credit of 1 each, versions 1 to `count` after
+ * its opening.
+ */
 export async function fillLedger(
   { pool }: Database,
   id: string,
@@ -429,12 +450,18 @@ export async function send(
   return { status: response.status, headers: response.headers, body: text === '' ? undefined : JSON.parse(text) };
 }
 
-/** On a busy machine the first requests come before the lanes are connected, and are answered `unavailable`. */
+/**
+ * On a busy machine the first requests come before the lanes are connected, and are answered
+ * `unavailable`.
+ */
 export function untilReady(url: string): Promise<void> {
   return until(`${url} is ready`, async () => (await send(url, 'GET', '/readyz')).status === 200);
 }
 
-/** The same, again for as long as the answer is `overloaded`: a crowd of a test can be more than a busy machine serves at once. */
+/**
+ * The same, again for as long as the answer is `overloaded`: a crowd of a test can be more than a
+ * busy machine serves at once.
+ */
 export async function sendPatiently(...request: Parameters<typeof send>): Promise<Answer> {
   for (;;) {
     const answer = await send(...request);

@@ -1,5 +1,6 @@
-// A model of a database that restarts, loses commits, gets them back, and forks: which history each account has now, and which
-// change came before each in its own history. Changes are told apart as objects, never by version or epoch.
+// A model of a database that restarts, loses commits, gets them back, and forks: which history each
+// account has now, and which change came before each in its own history. Changes are told apart as
+// objects, never by version or epoch.
 
 import { BalanceError } from '../src/client/balance-error.ts';
 import type { BalanceEvent, EntriesPage, Entry } from '../src/shared/contract.ts';

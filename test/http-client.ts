@@ -1,5 +1,5 @@
-// HTTP as a hostile client sends it: paths, headers and bodies byte by byte, whatever a well-behaved client would repair
-// or refuse to send. Every wait is bounded: a hang is a failure.
+// HTTP as a hostile client sends it: paths, headers and bodies byte by byte, whatever a
+// well-behaved client would repair or refuse to send. Every wait is bounded: a hang is a failure.
 import { connect, type Socket } from 'node:net';
 import { expect } from 'vitest';
 import type { Answer, Database } from './harness.ts';
@@ -9,7 +9,10 @@ const HANG_AFTER_MS = 60_000;
 export interface Message {
   method?: string;
   path?: string;
-  /** Name and value; the same name may come twice. Host, Content-Length and Connection are added where missing. */
+  /**
+   * Name and value; the same name may come twice. Host, Content-Length and Connection are added
+   * where missing.
+   */
   headers?: [string, string][];
   body?: string | Buffer;
 }
@@ -72,7 +75,10 @@ export async function closed(socket: Socket): Promise<void> {
   if (failure) throw new Error(`the server left the connection open for ${HANG_AFTER_MS} ms`);
 }
 
-/** The body of an answer with Content-Length is parsed; a stream, which ends the connection, is left as text. */
+/**
+ * The body of an answer with Content-Length is parsed; a stream, which ends the connection, is left
+ * as text.
+ */
 export function parseAnswers(received: Buffer): Answer[] {
   const answers: Answer[] = [];
   for (let rest = received; rest.length > 0; ) {
@@ -111,7 +117,10 @@ export async function stateOf({ pool }: Database, tables = TABLES): Promise<stri
   return rows[0].state;
 }
 
-/** Claims that the message gets 400 invalid_request with a list that names this place, and changes nothing. */
+/**
+ * Claims that the message gets 400 invalid_request with a list that names this place, and changes
+ * nothing.
+ */
 export async function expectInvalid(url: string, database: Database, message: Message, where: string): Promise<void> {
   const before = await stateOf(database);
   const { status, headers, body } = await deliver(url, message);

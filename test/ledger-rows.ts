@@ -4,7 +4,10 @@ import { CHANGE_COLUMN_NAMES, CHANGE_COLUMNS, type Change } from '../src/shared/
 
 export const LEDGER_EPOCH = Date.parse('2026-11-23T20:00:00.000Z');
 
-/** A change of an account's money, or its opening at version 0. What is not said is as if every change had been +1. */
+/**
+ * A change of an account's money, or its opening at version 0. What is not said is as if every
+ * change had been +1.
+ */
 export function changeRow(accountId: string, version: number, members: Partial<Change> = {}): Change {
   const isOpening = version === 0;
   return {
@@ -47,7 +50,10 @@ export async function insertEntries(pool: Pick<pg.Pool, 'query'>, changes: reado
   await pool.query(`INSERT INTO ledger (${CHANGE_COLUMN_NAMES}) SELECT * FROM unnest(${UNNEST})`, values);
 }
 
-/** Versions `first` to `last` of many accounts, each +1, as if the accounts had taken turns. With an actor, also references. */
+/**
+ * Versions `first` to `last` of many accounts, each +1, as if the accounts had taken turns. With an
+ * actor, also references.
+ */
 export async function fillLedger(
   pool: Pick<pg.Pool, 'query'>,
   accounts: readonly string[],

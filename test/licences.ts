@@ -1,5 +1,6 @@
-// npm run licences: writes docs/licences.md, the packages that come with the service and their licences, from the lock
-// file. Fails where one is not among those that we may pass on with a notice and nothing more.
+// npm run licences: writes docs/licences.md, the packages that come with the service and their
+// licences, from the lock file. Fails where one is not among those that we may pass on with a
+// notice and nothing more.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { takesNoOptions } from '../src/cli/command-line.ts';

@@ -1,5 +1,5 @@
-// PostgreSQL and RabbitMQ for tests from what `npm start` uses: embedded PostgreSQL and the machine's RabbitMQ, in
-// folders that go with the run.
+// PostgreSQL and RabbitMQ for tests from what `npm start` uses: embedded PostgreSQL and the
+// machine's RabbitMQ, in folders that go with the run.
 import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';

@@ -1,5 +1,5 @@
-// Tests that need what not every machine has. Where it is missing they are skipped, and their names say what to install:
-// `npm test` ends with the list of those names.
+// Tests that need what not every machine has. Where it is missing they are skipped, and their names
+// say what to install: `npm test` ends with the list of those names.
 import { describe, it } from 'vitest';
 
 /** @param what is missing, and how to get it. */

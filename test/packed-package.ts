@@ -1,4 +1,5 @@
-// The package as npm packs it, in empty projects: with nothing beside it, or with what npm would install for it.
+// The package as npm packs it, in empty projects: with nothing beside it, or with what npm would
+// install for it.
 import { execFile } from 'node:child_process';
 import { cp, mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import path from 'node:path';

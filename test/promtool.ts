@@ -1,5 +1,6 @@
-// What Prometheus makes of metrics that were really exposed: two looks at the processes, before and after something went
-// wrong, become time series, and promtool evaluates the alert rules over them. Ten minutes of calm, then twenty of trouble.
+// What Prometheus makes of metrics that were really exposed: two looks at the processes, before and
+// after something went wrong, become time series, and promtool evaluates the alert rules over them.
+// Ten minutes of calm, then twenty of trouble.
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

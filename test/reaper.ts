@@ -1,5 +1,6 @@
-// Cleans up after a test run however it ends, kill -9 and Ctrl-C included: a process of its own that waits for its
-// owner's pipe to close, then ends and deletes what is still there of what it was given.
+// Cleans up after a test run however it ends, kill -9 and Ctrl-C included: a process of its own
+// that waits for its owner's pipe to close, then ends and deletes what is still there of what it
+// was given.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { rmSync } from 'node:fs';

@@ -1,4 +1,5 @@
-// A PostgreSQL of this machine that can be restored to a moment of its past, from a copy and its write-ahead log.
+// A PostgreSQL of this machine that can be restored to a moment of its past, from a copy and its
+// write-ahead log.
 import { execFileSync } from 'node:child_process';
 import { appendFileSync, chownSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
@@ -12,7 +13,10 @@ export interface Restorable {
   server: RunningPostgres;
   /** Names this moment. */
   mark(): Promise<void>;
-  /** A second server, in the state of the marked moment; returns when it takes changes. The first one has to be stopped. */
+  /**
+   * A second server, in the state of the marked moment; returns when it takes changes. The first
+   * one has to be stopped.
+   */
   restore(): Promise<RunningPostgres>;
 }
 

@@ -1,5 +1,5 @@
-// `npm test`: types, lint and every test, each counted. The last line is `N passed, N failed`; exit code 1 on any
-// failure, and when no test ran.
+// `npm test`: types, lint and every test, each counted. The last line is `N passed, N failed`; exit
+// code 1 on any failure, and when no test ran.
 import { spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { constants, tmpdir } from 'node:os';

@@ -10,7 +10,10 @@ export interface ServerTls {
   keyFile: string;
 }
 
-/** An authority of its own, and a certificate from it for one host name. The files are made in the folder. */
+/**
+ * An authority of its own, and a certificate from it for one host name. The files are made in the
+ * folder.
+ */
 export function createCertificate(folder: string, hostname: string): ServerTls {
   const inFolder = (name: string) => path.join(folder, name);
   const openssl = (...args: string[]) => execFileSync('openssl', args, { cwd: folder, stdio: 'pipe', timeout: 10_000 });
@@ -23,7 +26,9 @@ export function createCertificate(folder: string, hostname: string): ServerTls {
   return { caFile: inFolder('ca.pem'), certFile: inFolder('host.pem'), keyFile: inFolder('host.key') };
 }
 
-/** RabbitMQ's settings: TLS at this address, for clients with a certificate of the same authority. */
+/**
+ * RabbitMQ's settings: TLS at this address, for clients with a certificate of the same authority.
+ */
 export function tlsConfiguration(listener: string, { caFile, certFile, keyFile }: ServerTls): string[] {
   return [
     `listeners.ssl.1 = ${listener}`,

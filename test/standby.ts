@@ -1,4 +1,5 @@
-// A PostgreSQL of this machine and a hot standby of it, which begins as a copy of the stopped primary.
+// A PostgreSQL of this machine and a hot standby of it, which begins as a copy of the stopped
+// primary.
 import { execFileSync } from 'node:child_process';
 import { appendFileSync, chownSync, mkdirSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';

@@ -1,5 +1,5 @@
-// How much CPU a single turn of this process's event loop takes. While it looks a turn begins as soon as one has ended, so
-// that none holds more than what a single callback did.
+// How much CPU a single turn of this process's event loop takes. While it looks a turn begins as
+// soon as one has ended, so that none holds more than what a single callback did.
 
 /** Milliseconds of CPU of this thread. The kernel counts in steps of up to 4 ms. */
 function cpuMs(): number {

@@ -1,4 +1,5 @@
-// Nobody stops the event loop: whatever one client asks for, and however it sends it, others are served in between.
+// Nobody stops the event loop: whatever one client asks for, and however it sends it, others are
+// served in between.
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { HOT_ACCOUNT } from '../bench/accounts.ts';
 import { type TurnRequest, turnRequests } from '../bench/turn-requests.ts';

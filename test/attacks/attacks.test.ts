@@ -1,5 +1,6 @@
-// npm run test:attacks: what attackers' own tools find against the service, run as it is. Nothing above information, no answer of
-// 500 or above, none that the document does not state; an honest client continues meanwhile, and what was written adds up.
+// npm run test:attacks: what attackers' own tools find against the service, run as it is. Nothing
+// above information, no answer of 500 or above, none that the document does not state; an honest
+// client continues meanwhile, and what was written adds up.
 import { mkdtemp } from 'node:fs/promises';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';

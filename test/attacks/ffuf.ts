@@ -1,5 +1,5 @@
-// ffuf: paths, methods, parameters, headers and values by the thousand. What it tells apart from the usual refusal is listed;
-// whether each answer was right, the tap judges.
+// ffuf: paths, methods, parameters, headers and values by the thousand. What it tells apart from
+// the usual refusal is listed; whether each answer was right, the tap judges.
 import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import type { Finding } from './findings.ts';

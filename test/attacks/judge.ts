@@ -1,5 +1,6 @@
-// What is wrong with an answer, by the document that the service itself gives: an answer that the document does not state, or
-// one from outside the document that is neither a page nor a refusal of the catalogue.
+// What is wrong with an answer, by the document that the service itself gives: an answer that the
+// document does not state, or one from outside the document that is neither a page nor a refusal of
+// the catalogue.
 import { problems } from '../../src/shared/problems.ts';
 import { type Call, type OpenApi, readDocument } from '../openapi/document.ts';
 import type { Exchange } from './tap.ts';

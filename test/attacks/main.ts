@@ -1,4 +1,5 @@
-// npm run test:attacks: the tools that attackers use, against the running service. docs/testing.md describes it.
+// npm run test:attacks: the tools that attackers use, against the running service. docs/testing.md
+// describes it.
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { commandLine } from '../../src/cli/command-line.ts';

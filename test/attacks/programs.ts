@@ -1,5 +1,5 @@
-// The tools are programs of Debian. Each runs with the lowest priority, so that what it measures is the service and not the
-// machine, and with a limit of time.
+// The tools are programs of Debian. Each runs with the lowest priority, so that what it measures is
+// the service and not the machine, and with a limit of time.
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { onCleanUp } from '../harness.ts';

@@ -1,5 +1,6 @@
-// The service under attack, as it runs: an API process that asks for keys, one that does not, and a worker. Each attack is
-// watched from outside and from inside: what was asked and how it was answered, memory, the log, and an honest client beside.
+// The service under attack, as it runs: an API process that asks for keys, one that does not, and a
+// worker. Each attack is watched from outside and from inside: what was asked and how it was
+// answered, memory, the log, and an honest client beside.
 import { existsSync, readFileSync } from 'node:fs';
 import { residentBytes } from '../bench/cpu.ts';
 import {
@@ -45,7 +46,10 @@ export interface Seen {
   honestMs: string;
   /** That the process holds afterwards. */
   megabytes: number;
-  /** Part of the time that it was ready to run and had no CPU: on a busy machine, what is slow is not the service. */
+  /**
+   * Part of the time that it was ready to run and had no CPU: on a busy machine, what is slow is
+   * not the service.
+   */
   starvedPercent: number;
   findings: Finding[];
 }

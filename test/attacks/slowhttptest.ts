@@ -1,4 +1,5 @@
-// slowhttptest: clients that are slow on purpose, hundreds at a time. Each is closed in time, and the service answers others.
+// slowhttptest: clients that are slow on purpose, hundreds at a time. Each is closed in time, and
+// the service answers others.
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import type { Finding } from './findings.ts';
@@ -22,7 +23,10 @@ const COMMON = [
   '1',
 ];
 
-/** What each mode is, and its options. `header` is one more of a request, in slowhttptest's only place for it. */
+/**
+ * What each mode is, and its options. `header` is one more of a request, in slowhttptest's only
+ * place for it.
+ */
 export const MODES: Record<string, (url: string, header: string) => string[]> = {
   'slow headers': (url) => ['-H', '-i', '3', '-x', '24', '-u', `${url}/v1/accounts`],
   'slow body': (url, header) => {

@@ -1,4 +1,5 @@
-// sqlmap: SQL injection in every parameter of every call of the document, in the paths, the query, the bodies and the headers.
+// sqlmap: SQL injection in every parameter of every call of the document, in the paths, the query,
+// the bodies and the headers.
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import type { Call } from '../openapi/document.ts';
@@ -67,7 +68,9 @@ export function requestOfHeaders(host: string, key: string): Raw {
   return { name: 'headers', text: ['GET /v1/accounts/alice HTTP/1.1', `Host: ${host}`, ...lines, '', ''].join('\r\n') };
 }
 
-/** Of the parameters in the path and the query: those that a call cannot do without, and the others. */
+/**
+ * Of the parameters in the path and the query: those that a call cannot do without, and the others.
+ */
 export function namesOf({ parameters }: Call): { needed: string[]; optional: string[] } {
   const inTarget = parameters.filter(({ in: where }) => where !== 'header');
   const [needed = [], optional = []] = [true, false].map((isNeeded) =>
@@ -83,7 +86,9 @@ const SAMPLES: Record<string, string> = {
   ...{ from: '2026-01-01T00:00:00Z', to: '2100-01-01T00:00:00Z', at: '2026-01-01T00:00:00Z' },
 };
 
-/** The path and the query of a call, with what it needs and those of the others that have a star. */
+/**
+ * The path and the query of a call, with what it needs and those of the others that have a star.
+ */
 export function targetOf(call: Call, { transferId }: Samples, stars: string[], star = '*'): string {
   const values: Record<string, string> = { ...SAMPLES, transferId };
   if (call.operation.operationId === 'readTransfer') values.id = transferId;

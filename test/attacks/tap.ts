@@ -1,5 +1,6 @@
-// A relay of TCP before the service: passes every byte on as it is, and reports each request with its answer. For clients that
-// wait for an answer before they ask again on a connection, which the tools do.
+// A relay of TCP before the service: passes every byte on as it is, and reports each request with
+// its answer. For clients that wait for an answer before they ask again on a connection, which the
+// tools do.
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer } from 'node:net';
 import { onCleanUp } from '../harness.ts';

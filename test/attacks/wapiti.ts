@@ -1,5 +1,6 @@
-// wapiti: the pages and the reads, as a scanner of web applications sees them. Of its modules all that apply and ask no other
-// machine: nikto and wapp fetch their lists, ssrf and xxe need a collector outside; buster does what ffuf does.
+// wapiti: the pages and the reads, as a scanner of web applications sees them. Of its modules all
+// that apply and ask no other machine: nikto and wapp fetch their lists, ssrf and xxe need a
+// collector outside; buster does what ffuf does.
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import type { Call } from '../openapi/document.ts';

@@ -1,5 +1,5 @@
-// The access log: who was refused and what administrators did, with an id that is in the answer too; and how little of it a flood
-// can write.
+// The access log: who was refused and what administrators did, with an id that is in the answer
+// too; and how little of it a flood can write.
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { startApi } from '../../src/api/api.ts';
 import { createKey } from '../../src/cli/api-keys.ts';

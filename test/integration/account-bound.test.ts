@@ -1,4 +1,5 @@
-// Keys that are bound to a prefix of account ids: what they may, and that they learn nothing of any other account. Over real HTTP.
+// Keys that are bound to a prefix of account ids: what they may, and that they learn nothing of any
+// other account. Over real HTTP.
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { calls } from '../../src/api/calls/table.ts';
 import { createKey } from '../../src/cli/api-keys.ts';

@@ -1,5 +1,5 @@
-// Each alert fires when its condition is caused on real servers, and none does before; rules, runbook and dashboard are
-// about metrics and labels that the processes expose.
+// Each alert fires when its condition is caused on real servers, and none does before; rules,
+// runbook and dashboard are about metrics and labels that the processes expose.
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import pg from 'pg';
@@ -51,7 +51,9 @@ function expectAlerts(names: readonly string[], before: Scrape, after: Scrape, g
 const reading = ({ values }: Scrape, metric: string) =>
   Math.max(...[...values].filter(([series]) => series.startsWith(metric)).map(([, value]) => value));
 
-/** Two gigabytes are not written for a test, nor half a minute waited: the number alone is another. */
+/**
+ * Two gigabytes are not written for a test, nor half a minute waited: the number alone is another.
+ */
 function changed(seen: Scrape, metric: string, to: number): Scrape {
   const values = [...seen.values].map(([series, value]) => [series, series.startsWith(metric) ? to : value] as const);
   return { ...seen, values: new Map(values) };
@@ -125,7 +127,8 @@ async function stuck(): Promise<void> {
   expectAlerts(['BalanceLedgerLags'], before, lagging, false);
   expectAlerts(['BalanceOutboxLarge'], before, changed(lagging, 'outbox_size_bytes', 3e9), false);
 
-  // What RabbitMQ says at its memory or disk limit: method connection.blocked. broker-link.test.ts has a real alarm.
+  // What RabbitMQ says at its memory or disk limit: method connection.blocked. broker-link.test.ts
+  // has a real alarm.
   const reason = Buffer.from('low on memory');
   const payload = Buffer.concat([Buffer.from([0, 10, 0, 60, reason.length]), reason]);
   const frame = Buffer.concat([Buffer.from([1, 0, 0, 0, 0, 0, payload.length]), payload, Buffer.from([0xce])]);
@@ -217,7 +220,10 @@ async function abused(): Promise<void> {
   await drained(database);
 }
 
-/** The database continues from a state without a change that was answered. lost-commits.test.ts promotes a real standby. */
+/**
+ * The database continues from a state without a change that was answered. lost-commits.test.ts
+ * promotes a real standby.
+ */
 async function cut(): Promise<void> {
   const database = await createDatabase();
   const { url } = await startApiHere(database, createBroker(), { RELAY: 'off' });

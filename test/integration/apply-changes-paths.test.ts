@@ -1,5 +1,5 @@
-// The evaluator decides a lone item on a short path and unusual batches on a longer one: both have to say what the usual one
-// says, and cost about as much.
+// The evaluator decides a lone item on a short path and unusual batches on a longer one: both have
+// to say what the usual one says, and cost about as much.
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { APPLY, type ApplyAnswer, parametersOf, resultsOf } from '../../src/api/updates/batch.ts';

@@ -1,4 +1,5 @@
-// The SQL functions that change accounts against a plain model, and the races that a model cannot show.
+// The SQL functions that change accounts against a plain model, and the races that a model cannot
+// show.
 import fc from 'fast-check';
 import type pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -69,7 +70,10 @@ const seen = (results: readonly OperationResult[]) =>
   });
 const resultsIn = async (...call: Parameters<typeof apply>) => seen((await apply(...call)).results);
 
-/** What a decline says of time and epoch is of no use to anyone, and differs from one path to another. */
+/**
+ * What a decline says of time and epoch is of no use to anyone, and differs from one path to
+ * another.
+ */
 function comparable(result: OperationResult): object {
   if (!('found' in result)) return result;
   const { balance, version } = result.found;
@@ -78,7 +82,8 @@ function comparable(result: OperationResult): object {
 
 describe('apply_changes', () => {
   const accounts = ['a', 'b', 'B', 'c', 'other'];
-  // Few accounts, keys, clients and references, so that they meet; amounts small, so that limits are reached, or extreme.
+  // Few accounts, keys, clients and references, so that they meet; amounts small, so that limits
+  // are reached, or extreme.
   const small = fc.integer({ min: 1, max: 12 });
   const amounts = fc.oneof(
     { weight: 8, arbitrary: fc.integer({ min: -12, max: 12 }).filter((amount) => amount !== 0) },
@@ -225,7 +230,8 @@ describe('apply_changes', () => {
                 [name(step.ahead), step.byMs],
               );
             } else if ('due' in step) {
-              // Each a millisecond later than the one before, so that their order is that of their names.
+              // Each a millisecond later than the one before, so that their order is that of their
+              // names.
               const found = [...(model.accounts.get(name(step.due))?.holds ?? [])].sort(([one], [other]) =>
                 one < other ? -1 : 1,
               );
@@ -309,7 +315,10 @@ describe('apply_changes', () => {
     expect(problems.filter((problem) => !own.some((one) => problem.includes(one)))).toEqual([]);
   });
 
-  /** As the API makes it of the change that is named: what has no money, and what is a reversal itself, cannot be reversed. */
+  /**
+   * As the API makes it of the change that is named: what has no money, and what is a reversal
+   * itself, cannot be reversed.
+   */
   function reversalOf(
     model: BalanceModel,
     anyAccount: string,

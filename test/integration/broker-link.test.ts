@@ -1,5 +1,5 @@
-// The link to RabbitMQ against everything that ends, stalls, blocks or refuses it: nothing is lost, the API keeps
-// accepting, and where only a person can help, the log says how.
+// The link to RabbitMQ against everything that ends, stalls, blocks or refuses it: nothing is lost,
+// the API keeps accepting, and where only a person can help, the log says how.
 import { createServer, type Server } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Channel } from 'amqplib';
@@ -145,7 +145,8 @@ describe('a channel that RabbitMQ closes', () => {
     const processes = [await spawnProcess('api', environment), await spawnProcess('worker', environment)];
     await applyDirectly(database.pool, 'a', 1);
     await drained(database);
-    // As if each client had acknowledged what it never got: an error that costs the channel and not the connection.
+    // As if each client had acknowledged what it never got: an error that costs the channel and not
+    // the connection.
     const breach = `[rabbit_channel:do(Channel, {'basic.ack', 999999999, false}) || Channel <- rabbit_channel:list()].`;
     await server.control('eval', breach);
     for (const { output } of processes) {

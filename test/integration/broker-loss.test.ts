@@ -1,5 +1,5 @@
-// The broker is down, comes back without its disk, or with a ledger queue that is of no use. One small test for each, beside
-// the fault suite, which meets all of it by chance.
+// The broker is down, comes back without its disk, or with a ledger queue that is of no use. One
+// small test for each, beside the fault suite, which meets all of it by chance.
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { closeConnection, connect } from '../../src/shared/broker.ts';
 import { declareTopology } from '../../src/shared/topology.ts';
@@ -65,7 +65,8 @@ it('asks on another connection where the ledger queue refuses everything, less a
   const database = await createDatabase();
   broker = createBroker(server.url);
   await insertAccounts(database, 'a');
-  // RabbitMQ 3.10 refuses so on one channel when the leader of the queue was killed; a limit makes it refuse on any.
+  // RabbitMQ 3.10 refuses so on one channel when the leader of the queue was killed; a limit makes
+  // it refuse on any.
   const policy = ['tiny', `^${broker.namespace}\\.ledger$`, '{"max-length": 1}', '--apply-to', 'queues'];
   await server.control('set_policy', ...policy);
   const api = await spawnProcess('api', environmentOf(database, broker, { LOG_LEVEL: 'warn' }));

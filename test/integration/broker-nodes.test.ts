@@ -1,5 +1,5 @@
-// AMQP_URL with several nodes of a cluster: where one is lost, refuses, or answers nobody, the next one serves. The nodes are
-// ways to one broker, each of which can be closed.
+// AMQP_URL with several nodes of a cluster: where one is lost, refuses, or answers nobody, the next
+// one serves. The nodes are ways to one broker, each of which can be closed.
 import { createServer } from 'node:net';
 import { afterEach, beforeEach, describe, expect, inject, it } from 'vitest';
 import { createClient } from '../../src/client/client.ts';
@@ -33,7 +33,10 @@ import {
 } from '../harness.ts';
 import { startSubscriber } from '../subscriber.ts';
 
-/** To the next node: some 50 ms on a quiet machine, and less than the 5 s that one which never answers is waited for. */
+/**
+ * To the next node: some 50 ms on a quiet machine, and less than the 5 s that one which never
+ * answers is waited for.
+ */
 const SWITCH_MS_MAX = 4500;
 
 interface Node {

@@ -1,4 +1,5 @@
-// The client reads what proves a history and what exports it, from the real service: a file is whole, or fails.
+// The client reads what proves a history and what exports it, from the real service: a file is
+// whole, or fails.
 import { createServer, type IncomingHttpHeaders } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { text } from 'node:stream/consumers';

@@ -1,6 +1,7 @@
-// The package as npm packs it, in empty projects: JavaScript on this Node and, where the machine has one, on Node 20, by
-// import and by require; strict TypeScript; and the command, with what npm installs for it and nothing else. A subscriber
-// that dies in the middle of its work misses nothing.
+// The package as npm packs it, in empty projects: JavaScript on this Node and, where the machine
+// has one, on Node 20, by import and by require; strict TypeScript; and the command, with what npm
+// installs for it and nothing else. A subscriber that dies in the middle of its work misses
+// nothing.
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { readFile, writeFile } from 'node:fs/promises';
@@ -27,7 +28,10 @@ import { createProject, type Packed, packInto, productionPackages, run, unexport
 
 const pathOf = (place: string) => fileURLToPath(new URL(`../../${place}`, import.meta.url));
 
-/** The machine's own Node, which may be older than the one that runs this: the client is for Node 20.19 and newer. */
+/**
+ * The machine's own Node, which may be older than the one that runs this: the client is for Node
+ * 20.19 and newer.
+ */
 const node20 = (process.env.PATH ?? '')
   .split(path.delimiter)
   .concat('/usr/bin', '/usr/local/bin')

@@ -1,4 +1,5 @@
-// The client against the real service, through a proxy that breaks connections at the worst moments.
+// The client against the real service, through a proxy that breaks connections at the worst
+// moments.
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -115,7 +116,9 @@ const balancesOf = async (...ids: string[]) =>
   Promise.all(ids.map(async (id) => (await client.readAccount(id)).balance));
 
 describe('each call', () => {
-  /** The members of an answer and their types: the compiler holds the names to the published types. */
+  /**
+   * The members of an answer and their types: the compiler holds the names to the published types.
+   */
   const account: Record<keyof Account, string> = {
     id: 'string',
     asset: 'string',

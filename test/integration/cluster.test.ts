@@ -1,4 +1,5 @@
-// Several API processes behind one port: the same guarantees, one active relay, and a dead process is replaced.
+// Several API processes behind one port: the same guarantees, one active relay, and a dead process
+// is replaced.
 import { once } from 'node:events';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import {

@@ -1,5 +1,5 @@
-// What docker-compose.yml gives its services, on real servers: passwords that are made once, a login role and a user for
-// each, and rights with which everything works and nothing else does.
+// What docker-compose.yml gives its services, on real servers: passwords that are made once, a
+// login role and a user for each, and rights with which everything works and nothing else does.
 import { execFile } from 'node:child_process';
 import { mkdir, mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

@@ -1,5 +1,6 @@
-// docker-compose.yml as Docker reads it, skipped where `docker compose` is missing; and as it runs, where the tests use
-// Docker: the image is built, the system brought up, and looked at from within its containers.
+// docker-compose.yml as Docker reads it, skipped where `docker compose` is missing; and as it runs,
+// where the tests use Docker: the image is built, the system brought up, and looked at from within
+// its containers.
 import { execFile, spawnSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { existsSync } from 'node:fs';

@@ -1,5 +1,6 @@
-// What a model cannot show: two API processes of 8 lanes each over the same accounts, which are opened, changed and frozen
-// meanwhile, while idempotency keys expire, the epoch rises and VACUUM runs. Every answer has to fit every other one.
+// What a model cannot show: two API processes of 8 lanes each over the same accounts, which are
+// opened, changed and frozen meanwhile, while idempotency keys expire, the epoch rises and VACUUM
+// runs. Every answer has to fit every other one.
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import {
@@ -151,7 +152,9 @@ it('gives every change a version and an effect of its own, whatever happens at t
     else expect(['account_not_found', 'overdraft_limit_too_low', 'overloaded']).toContain(body.code);
   }
 
-  /** Each account is opened by two at the same moment, while updates of it are on their way already. */
+  /**
+   * Each account is opened by two at the same moment, while updates of it are on their way already.
+   */
   async function open(): Promise<void> {
     for (let number = 0; number < ACCOUNTS; number += 1) {
       const body = { id: `c${number}`, overdraftLimit: 100 };

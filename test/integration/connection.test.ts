@@ -1,4 +1,5 @@
-// How a connection begins: each setting, environment variable and form of the URL that was seen to do harm, alone.
+// How a connection begins: each setting, environment variable and form of the URL that was seen to
+// do harm, alone.
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';

@@ -1,4 +1,5 @@
-// The console tells the truth while something is down: the broker, the worker, the database, a process, a key.
+// The console tells the truth while something is down: the broker, the worker, the database, a
+// process, a key.
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
@@ -215,7 +216,8 @@ describe('with servers of its own', () => {
     );
     await page?.locator('#broker', { hasText: /^connected$/ }).waitFor();
     await page?.locator('#ledger-tile.good').waitFor();
-    // What waited may have been published before the console had its new queue: what comes from now on is shown.
+    // What waited may have been published before the console had its new queue: what comes from now
+    // on is shown.
     await until('it shows events again', async () => {
       await credit(url);
       return page === undefined || (await page.locator('#events tr', { hasText: 'alice' }).count()) > 0;

@@ -1,5 +1,5 @@
-// The views of the console in a real browser: accounts, entries by filter, holds, transfers, what a key may do, and whether
-// anyone can read and use them.
+// The views of the console in a real browser: accounts, entries by filter, holds, transfers, what a
+// key may do, and whether anyone can read and use them.
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { createKey } from '../../src/cli/api-keys.ts';
@@ -337,7 +337,10 @@ interface Scrolled {
   scrollTo(x: number, y: number): void;
 }
 
-/** In the page: texts that are seen, with a contrast below 4.5. https://www.w3.org/TR/WCAG22/#contrast-minimum */
+/**
+ * In the page: texts that are seen, with a contrast below 4.5.
+ * https://www.w3.org/TR/WCAG22/#contrast-minimum
+ */
 const FAINT = `(() => {
   const partsOf = (colour) => {
     const size = colour.startsWith('color(') ? 255 : 1; // as color-mix() gives them, from 0 to 1

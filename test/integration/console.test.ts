@@ -1,4 +1,5 @@
-// The console: a stream that tells the truth to those who may read it, and a page that shows it in a real browser.
+// The console: a stream that tells the truth to those who may read it, and a page that shows it in
+// a real browser.
 
 import { readdir } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';

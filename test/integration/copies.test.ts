@@ -1,4 +1,5 @@
-// Databases that are copies of others, share a server with others, or are not as this release needs them.
+// Databases that are copies of others, share a server with others, or are not as this release needs
+// them.
 import { afterAll, expect, it } from 'vitest';
 import { openClient, openPool } from '../../src/shared/database.ts';
 import { migrate } from '../../src/shared/migrations.ts';

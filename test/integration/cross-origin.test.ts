@@ -1,5 +1,6 @@
-// Web pages of other origins, beside a service that takes requests without keys: a real browser on this machine runs one
-// that looks for accounts in every way that needs no permission. It learns nothing, and changes nothing.
+// Web pages of other origins, beside a service that takes requests without keys: a real browser on
+// this machine runs one that looks for accounts in every way that needs no permission. It learns
+// nothing, and changes nothing.
 import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';

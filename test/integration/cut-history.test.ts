@@ -1,5 +1,5 @@
-// The operator's commands about a database that lost commits, and what they say of histories made for it: every way in which a
-// version that someone has seen can differ from the history here.
+// The operator's commands about a database that lost commits, and what they say of histories made
+// for it: every way in which a version that someone has seen can differ from the history here.
 import { once } from 'node:events';
 import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -35,7 +35,10 @@ beforeAll(async () => {
 });
 afterAll(cleanUp);
 
-/** An account whose versions 0, 1, … have these epochs; those from `pending` on are in the outbox alone. */
+/**
+ * An account whose versions 0, 1, … have these epochs; those from `pending` on are in the outbox
+ * alone.
+ */
 async function makeHistory(accountId: string, epochs: readonly number[], pending = epochs.length): Promise<void> {
   for (const [version, epoch] of epochs.entries()) {
     const change = makeChange({ accountId, version, epoch, previousEpoch: epochs[version - 1] ?? null });

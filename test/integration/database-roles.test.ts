@@ -1,5 +1,6 @@
-// The database roles: what each process is granted is enough for all it does, and nothing more. On a server of its own,
-// where the roles do not exist yet, with an owner who is no superuser, as on a managed PostgreSQL.
+// The database roles: what each process is granted is enough for all it does, and nothing more. On
+// a server of its own, where the roles do not exist yet, with an owner who is no superuser, as on a
+// managed PostgreSQL.
 import { randomUUID } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
@@ -67,7 +68,10 @@ async function createOwned(attributes: string): Promise<{ database: Database; ow
   return { database, owner };
 }
 
-/** A role that may create objects in a schema of the administrator, as everyone may, and nothing else. */
+/**
+ * A role that may create objects in a schema of the administrator, as everyone may, and nothing
+ * else.
+ */
 async function createGuest(): Promise<{ database: Database; owner: { url: string; name: string } }> {
   const database = await createDatabase({ migrated: false, serverUrl });
   const owner = await createLogin(database.url, '');
@@ -226,7 +230,8 @@ describe('a database of an owner who is no superuser', () => {
     expect(await drained(database)).toMatchObject({ ledgerEntries: 15_013, offendingAccounts: 0 });
     const { body } = await send(url, 'GET', '/v1/accounts/a/entries?limit=1');
     expect(body).toMatchObject({ version: 15_012, ledgerVersion: 15_012 });
-    // Nothing else takes rows from it; what came after is too little to be worth another truncation.
+    // Nothing else takes rows from it; what came after is too little to be worth another
+    // truncation.
     await until(
       'the outbox was truncated',
       async () => (await database.pool.query('SELECT count(*) AS rows FROM outbox')).rows[0].rows < 15_013,

@@ -1,4 +1,5 @@
-// npm run dead-letters against the real queue: what it shows, what it moves, and that it loses nothing.
+// npm run dead-letters against the real queue: what it shows, what it moves, and that it loses
+// nothing.
 import type { Channel, GetMessage } from 'amqplib';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { describeDeadLetter } from '../../src/cli/dead-letter.ts';

@@ -1,4 +1,5 @@
-// Every command that README and docs show with a `$` before it runs, and README's answers are the real ones.
+// Every command that README and docs show with a `$` before it runs, and README's answers are the
+// real ones.
 import { spawn } from 'node:child_process';
 import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -108,7 +109,10 @@ function linesByAccount(output: string): string[] {
 const PROBE = 'probe';
 let probes = 0;
 
-/** An event of an account of nobody's: the subscriber says when it is there, unlike when it is bound. */
+/**
+ * An event of an account of nobody's: the subscriber says when it is there, unlike when it is
+ * bound.
+ */
 async function probed({ out }: { out: string }): Promise<boolean> {
   if (out.includes(PROBE)) return true;
   probes += 1;

@@ -1,5 +1,6 @@
-// The recipes of docs/concepts.md, sent one after the other to a new system: each is answered 200 or 201, or refused where it says
-// so, and the books balance. The keys that it names are made by the commands that it shows.
+// The recipes of docs/concepts.md, sent one after the other to a new system: each is answered 200
+// or 201, or refused where it says so, and the books balance. The keys that it names are made by
+// the commands that it shows.
 import { spawnSync } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';

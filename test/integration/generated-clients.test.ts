@@ -1,5 +1,6 @@
-// Clients that foreign generators make of the OpenAPI document compile, and move amounts above 2^31: TypeScript by
-// openapi-typescript and openapi-fetch; Go, where the machine has it, by quicktype.
+// Clients that foreign generators make of the OpenAPI document compile, and move amounts above
+// 2^31: TypeScript by openapi-typescript and openapi-fetch; Go, where the machine has it, by
+// quicktype.
 import { execFile, spawnSync } from 'node:child_process';
 import { mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

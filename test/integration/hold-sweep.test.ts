@@ -1,5 +1,5 @@
-// The sweep that writes the expiry of holds on quiet accounts: one account with many of them, or one that a session keeps
-// locked, holds up neither the others nor its own debits.
+// The sweep that writes the expiry of holds on quiet accounts: one account with many of them, or
+// one that a session keeps locked, holds up neither the others nor its own debits.
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, expect, it } from 'vitest';
 import {
@@ -16,7 +16,10 @@ import {
 
 afterAll(cleanUp);
 
-/** Places holds of 1 under one lock, 1,000 in a statement, as a lane does; all fall due at the same moment. */
+/**
+ * Places holds of 1 under one lock, 1,000 in a statement, as a lane does; all fall due at the same
+ * moment.
+ */
 async function placeHolds({ pool }: Database, accountId: string, count: number, seconds: number): Promise<void> {
   await pool.query(
     `SELECT apply_changes(ARRAY[$1], ones, ones::bigint[], NULL, NULL, array_fill(NULL::text, ARRAY[$2::integer]), NULL, NULL, NULL, NULL,

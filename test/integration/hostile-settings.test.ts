@@ -1,5 +1,6 @@
-// The whole path, from an empty database to the proof, where the database, the role or the server has the most hostile
-// defaults that it can have: every setting that a session may change is turned away from what the service needs.
+// The whole path, from an empty database to the proof, where the database, the role or the server
+// has the most hostile defaults that it can have: every setting that a session may change is turned
+// away from what the service needs.
 import pg from 'pg';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { freePort } from '../../src/local/free-port.ts';
@@ -81,7 +82,9 @@ const HOSTILE = {
   work_mem: '64kB',
 };
 
-/** What the shell of a developer may hold. Only the password file would count, and there is none. */
+/**
+ * What the shell of a developer may hold. Only the password file would count, and there is none.
+ */
 const SHELL = {
   PGOPTIONS: '-c search_path=nowhere -c datestyle=SQL',
   PGHOST: '192.0.2.1',
@@ -157,7 +160,8 @@ async function exercise(database: Database): Promise<void> {
     },
   });
   expect((await update(10, { 'idempotency-key': 'first' })).body).toEqual(first.body);
-  // With array_nulls off both would have the key "NULL", and the second be a replay or a misuse of it.
+  // With array_nulls off both would have the key "NULL", and the second be a replay or a misuse of
+  // it.
   expect((await update(1)).body).toMatchObject({ balance: 11, version: 2 });
   expect((await update(2)).body).toMatchObject({ balance: 13, version: 3 });
   const bulk = await send(url, 'POST', '/v1/balance-updates/bulk', {
@@ -262,7 +266,8 @@ it('runs with the same settings everywhere, pooled or not, whatever the defaults
     const all = await Promise.all(Array.from({ length: 12 }, () => settingsOf(pool)));
     for (const one of all) expect(one).toEqual(found);
   }
-  // The list above is complete: without the service's own settings each one would be another. The driver sets the encoding.
+  // The list above is complete: without the service's own settings each one would be another. The
+  // driver sets the encoding.
   const same = known.filter((name) => [ANY_PLANS, INDEXED_PLANS].every((use) => wanted(use)[name] === inherited[name]));
   expect(same).toEqual(['client_encoding']);
   const unknown = Object.keys(wanted({})).filter((name) => !known.includes(name));

@@ -1,4 +1,5 @@
-// Who may call what: keys, scopes, revocation, rotation, and the wrong ways to show a key. Over real HTTP.
+// Who may call what: keys, scopes, revocation, rotation, and the wrong ways to show a key. Over
+// real HTTP.
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { startKeyRing } from '../../src/api/access/key-ring.ts';
 import { calls } from '../../src/api/calls/table.ts';

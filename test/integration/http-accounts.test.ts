@@ -1,4 +1,5 @@
-// Accounts over HTTP: created once, changed within their limits, frozen and thawed; and the history of each, page by page.
+// Accounts over HTTP: created once, changed within their limits, frozen and thawed; and the history
+// of each, page by page.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
   type Answer,

@@ -30,7 +30,8 @@ describe('a body', () => {
     ['__proto__ instead of its fields', '{"__proto__":{"accountId":"alice","amount":1}}', '/__proto__'],
     ['constructor', '{"accountId":"alice","amount":1,"constructor":{"prototype":{}}}', '/constructor'],
     ['toString', '{"accountId":"alice","amount":1,"toString":null}', '/toString'],
-    // A place is shown as one line that any JSON parser can read, and no longer than the document says.
+    // A place is shown as one line that any JSON parser can read, and no longer than the document
+    // says.
     ['a lone surrogate for a name', '{"accountId":"alice","amount":1,"\\ud800":1}', '/\ufffd'],
     ['a line break in a name', '{"accountId":"alice","amount":1,"a\\nb":1}', '/a b'],
     ['a name of 8,000 characters', `{"accountId":"alice","amount":1,"${'x'.repeat(8000)}":1}`, `/${'x'.repeat(198)}…`],

@@ -1,4 +1,5 @@
-// Field values that are not as the contract wants them: each gets its problem document, and changes nothing.
+// Field values that are not as the contract wants them: each gets its problem document, and changes
+// nothing.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { calls } from '../../src/api/calls/table.ts';
 import { cleanUp, createAccount, createBroker, createDatabase, type Database, send, startApiHere } from '../harness.ts';
@@ -114,7 +115,8 @@ describe('reference', () => {
 });
 
 describe('text with characters that are not seen', () => {
-  // All that Unicode calls bidirectional controls, and some of each other kind: nobody should have to know the list.
+  // All that Unicode calls bidirectional controls, and some of each other kind: nobody should have
+  // to know the list.
   const bidirectional = [
     0x61c,
     0x200e,

@@ -1,4 +1,5 @@
-// docs/api.md shows what the service really answers: its examples, sent one after the other to a new system.
+// docs/api.md shows what the service really answers: its examples, sent one after the other to a
+// new system.
 import { readFile } from 'node:fs/promises';
 import { afterAll, expect, it } from 'vitest';
 import {

@@ -1,5 +1,6 @@
-// Requests by chance. Whatever they are: an answer from the catalogue, never 500, never a hang, and no other change than
-// those that the answer states. A failure prints the seed and the smallest request that shows it.
+// Requests by chance. Whatever they are: an answer from the catalogue, never 500, never a hang, and
+// no other change than those that the answer states. A failure prints the seed and the smallest
+// request that shows it.
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { problems } from '../../src/shared/problems.ts';
@@ -284,7 +285,8 @@ it('answers a good request with one byte changed, added or removed, and rubbish 
     body: '{"accountId":"alice","amount":-1}',
   });
   const damage = fc.record({ at: fc.nat(good.length), removed: fc.nat(1), added: fc.uint8Array({ maxLength: 1 }) });
-  // Enough to complete any length that one more digit can announce, so that the server need not wait for more.
+  // Enough to complete any length that one more digit can announce, so that the server need not
+  // wait for more.
   const rubbish = Buffer.alloc(20_000, 'x');
   await fc.assert(
     fc.asyncProperty(damage, async ({ at, removed, added }) => {

@@ -1,5 +1,5 @@
-// Histories over HTTP: what an account was worth at some time, entries by time, direction, type, reference, transfer and hold,
-// accounts by prefix, and histories as files.
+// Histories over HTTP: what an account was worth at some time, entries by time, direction, type,
+// reference, transfer and hold, accounts by prefix, and histories as files.
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
@@ -563,7 +563,8 @@ describe('an export', () => {
   });
 
   it('of a long history that breaks off is no complete file, and more than two at once are refused', async () => {
-    // Long enough that it does not fit into the buffers between a client that reads nothing and the service.
+    // Long enough that it does not fit into the buffers between a client that reads nothing and the
+    // service.
     const rows = 80_000;
     await insertAccountRows(database.pool, ['huge'], rows - 1);
     for (let first = 0; first < rows; first += 20_000) {

@@ -1,5 +1,5 @@
-// One effect for one (account, Idempotency-Key), and the first answer to every retry: across processes, restarts and
-// answers that were lost on the way from the database.
+// One effect for one (account, Idempotency-Key), and the first answer to every retry: across
+// processes, restarts and answers that were lost on the way from the database.
 import { connect, createServer, type Socket } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {

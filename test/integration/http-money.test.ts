@@ -1,4 +1,5 @@
-// Transfers, holds and reversals over HTTP: through two processes at once, with retries, and to their entries in the ledger.
+// Transfers, holds and reversals over HTTP: through two processes at once, with retries, and to
+// their entries in the ledger.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
   type Answer,

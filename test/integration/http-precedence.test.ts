@@ -1,4 +1,5 @@
-// Where several things are wrong with a request, the first in the order of the catalogue is the answer.
+// Where several things are wrong with a request, the first in the order of the catalogue is the
+// answer.
 import { readFile } from 'node:fs/promises';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { type ProblemCode, problems } from '../../src/shared/problems.ts';

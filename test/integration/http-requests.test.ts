@@ -1,4 +1,5 @@
-// Paths, methods, queries and what is hardly HTTP any more: each gets its problem document, and changes nothing.
+// Paths, methods, queries and what is hardly HTTP any more: each gets its problem document, and
+// changes nothing.
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
@@ -311,7 +312,8 @@ describe('what is hardly HTTP', () => {
     });
   });
 
-  // Java's HttpClient offers HTTP/2 with each request until an answer says that the server speaks it.
+  // Java's HttpClient offers HTTP/2 with each request until an answer says that the server speaks
+  // it.
   it.each([
     ['in one piece', (offer: string) => [`${head}${offer}${length}\r\n${GOOD}`]],
     ['head and body apart', (offer: string) => [`${head}${offer}${length}\r\n`, GOOD]],

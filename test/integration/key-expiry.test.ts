@@ -1,4 +1,5 @@
-// Idempotency keys go by age: not before their time, and without anybody noticing, under traffic too.
+// Idempotency keys go by age: not before their time, and without anybody noticing, under traffic
+// too.
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, it } from 'vitest';

@@ -1,4 +1,5 @@
-// How long a key counts: until its expiry, to the moment; for answers that go on as long as it can be checked; and when it was used.
+// How long a key counts: until its expiry, to the moment; for answers that go on as long as it can
+// be checked; and when it was used.
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -112,7 +113,8 @@ it('says of an expired key what it says of any that is not known, and makes room
   expect(expired.body).toEqual(unknown.body);
   expect(expired.headers.get('www-authenticate')).toBe(unknown.headers.get('www-authenticate'));
   expect((await ask(other)).status).toBe(200);
-  // The API counts from before its look at the keys, so that it refuses a key a moment before the database does.
+  // The API counts from before its look at the keys, so that it refuses a key a moment before the
+  // database does.
   await until('there is room for the next one', () =>
     create('rotated').then(
       () => true,

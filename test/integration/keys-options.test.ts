@@ -1,4 +1,5 @@
-// npm run keys: --accounts and --expires, and how a key shows what it is bound to, when it ends and when it was used.
+// npm run keys: --accounts and --expires, and how a key shows what it is bound to, when it ends and
+// when it was used.
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, it } from 'vitest';

@@ -1,5 +1,5 @@
-// Transfers, holds, captures and reversals under keys, while the processes that apply them are killed: each takes effect once or
-// not at all, and money neither appears nor vanishes.
+// Transfers, holds, captures and reversals under keys, while the processes that apply them are
+// killed: each takes effect once or not at all, and money neither appears nor vanishes.
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, expect, it } from 'vitest';
 import {

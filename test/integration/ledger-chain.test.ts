@@ -1,5 +1,5 @@
-// The hash chains: what the worker writes is what anybody computes from the entries that the API shows, whatever order the
-// entries came in, and whoever wrote them.
+// The hash chains: what the worker writes is what anybody computes from the entries that the API
+// shows, whatever order the entries came in, and whoever wrote them.
 import { readFile } from 'node:fs/promises';
 import fc from 'fast-check';
 import { afterEach, beforeEach, expect, it } from 'vitest';
@@ -96,7 +96,10 @@ const bounds = async (accountId: string) =>
 
 const chainedTo = async (accountId: string) => (await storedSegments(accountId)).at(-1)?.lastVersion ?? null;
 
-/** The segments of recorded entries cover 0 to `last` without gap or overlap, none is too long, and each hash is right. */
+/**
+ * The segments of recorded entries cover 0 to `last` without gap or overlap, none is too long, and
+ * each hash is right.
+ */
 async function expectChained(accountId: string, last: number): Promise<void> {
   const segments = await storedSegments(accountId);
   expect(segments.at(-1)?.lastVersion).toBe(last);

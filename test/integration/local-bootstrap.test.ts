@@ -42,7 +42,8 @@ const SCRIPT = `
   } else process.exitCode = Number(process.argv[2] ?? 0);
 `;
 
-// A project of its own whose one dependency is a folder, so that the real npm installs it without any registry.
+// A project of its own whose one dependency is a folder, so that the real npm installs it without
+// any registry.
 let clone: string;
 beforeEach(() => {
   clone = mkdtempSync(path.join(os.tmpdir(), 'highload-balance-test-'));

@@ -148,8 +148,8 @@ needing('root', process.getuid?.() === 0).describe('the package rabbitmq-server'
 });
 
 async function publishKept(channel: amqp.ConfirmChannel): Promise<number> {
-  // A classic queue: RabbitMQ (3.10 and 4.0 alike) forgets what a quorum queue is about when it is killed within
-  // seconds of declaring it, and that queue then answers nobody.
+  // A classic queue: RabbitMQ (3.10 and 4.0 alike) forgets what a quorum queue is about when it is
+  // killed within seconds of declaring it, and that queue then answers nobody.
   await channel.assertQueue('kept', { durable: true });
   channel.sendToQueue('kept', Buffer.from('x'), { persistent: true });
   await channel.waitForConfirms();

@@ -17,7 +17,8 @@ beforeEach(() => {
 });
 afterEach(() => reaper.close());
 
-// Mode 0700 as in root's home: as root, the server's account cannot enter it and everything goes to sharedDir.
+// Mode 0700 as in root's home: as root, the server's account cannot enter it and everything goes to
+// sharedDir.
 const start = (options: Partial<PostgresOptions> = {}) =>
   startPostgres({ dir, sharedDir: `${dir}-shared`, onSpawn: (process) => reaper.add({ process }), ...options });
 

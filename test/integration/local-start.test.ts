@@ -258,7 +258,8 @@ it('runs, and ends at SIGTERM, although nobody reads what it prints', async () =
   const pipe = path.join(dir, 'full');
   spawnSync('mkfifo', [pipe]);
   const reader = spawn('sleep', ['170'], { stdio: [openSync(pipe, 'r+'), 'ignore', 'ignore'] });
-  // Filled before it starts. When another Node that began before it ends, as npm does, the pipe makes its writers wait.
+  // Filled before it starts. When another Node that began before it ends, as npm does, the pipe
+  // makes its writers wait.
   const [go, gone] = [path.join(dir, 'go'), path.join(dir, 'gone')];
   const other = `const fs = require('fs'); process.on('exit', () => fs.writeFileSync('${gone}', ''));
     setInterval(() => fs.existsSync('${go}') && process.exit(), 50);`;

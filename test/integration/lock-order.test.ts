@@ -1,5 +1,6 @@
-// Batches lock their accounts once, in one order. Where holds were due the evaluator looks at the accounts again: by then others may
-// have been opened, and to lock these too would be to lock out of order.
+// Batches lock their accounts once, in one order. Where holds were due the evaluator looks at the
+// accounts again: by then others may have been opened, and to lock these too would be to lock out
+// of order.
 import type pg from 'pg';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { openClient } from '../../src/shared/database.ts';

@@ -1,5 +1,6 @@
-// The database loses commits: a standby that lacks them is promoted, an older state is restored. What was answered and is gone is
-// named, what is there is proven, and where nothing was lost nothing is said.
+// The database loses commits: a standby that lacks them is promoted, an older state is restored.
+// What was answered and is gone is named, what is there is proven, and where nothing was lost
+// nothing is said.
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
@@ -56,7 +57,9 @@ interface Service {
   leadTo(server: { port: number }): void;
 }
 
-/** A consumer as the documentation describes it: what it did for each account, which it can undo. */
+/**
+ * A consumer as the documentation describes it: what it did for each account, which it can undo.
+ */
 interface Billing {
   queue: string;
   /** Ids of the events that have taken effect, in order, by account. */
@@ -164,7 +167,10 @@ async function versionsFile({ billing }: Service): Promise<string> {
   return file;
 }
 
-/** What docs/recover.md says: compare, take back what differs, give it what this history has from there on. */
+/**
+ * What docs/recover.md says: compare, take back what differs, give it what this history has from
+ * there on.
+ */
 async function bringBack(service: Service): Promise<string[]> {
   const { database, broker, billing } = service;
   const { out } = await run(database, 'compare', '--versions', await versionsFile(service), '--json');
@@ -308,7 +314,8 @@ it(
     expect(found.code).toBe(1);
     expect(found.out).toMatch(/kept heads that are not in the chains +1$/m);
 
-    // The subscriber noticed by itself where something happened since; the rest is brought back as documented.
+    // The subscriber noticed by itself where something happened since; the rest is brought back as
+    // documented.
     await until('it noticed', () => service.billing.rewinds.length === 1);
     expect(service.billing.rewinds).toMatchObject([{ accountId: often, last: { version: 3 }, shared: { version: 1 } }]);
     await until('it has what came', () => service.billing.stored.get(often)?.version === 2);

@@ -1,5 +1,5 @@
-// Events of a history that the database lost, in the ledger queue: never recorded, never taken for forgeries; and what somebody
-// forged is not taken for them.
+// Events of a history that the database lost, in the ledger queue: never recorded, never taken for
+// forgeries; and what somebody forged is not taken for them.
 import type { Channel } from 'amqplib';
 import fc from 'fast-check';
 import { afterEach, beforeEach, expect, it } from 'vitest';
@@ -44,7 +44,10 @@ const toWorker = (changes: readonly Change[]) => {
 };
 const deadLetters = async () => (await channel.checkQueue(broker.topology.deadLetters)).messageCount;
 
-/** What a restore of the present state would be: a database of its own, which does not have what comes after it. */
+/**
+ * What a restore of the present state would be: a database of its own, which does not have what
+ * comes after it.
+ */
 async function restored({ url, pool }: Database): Promise<Database> {
   const name = new URL(url).pathname.slice(1);
   const admin = await openClient(new URL('/postgres', url).href, 'test admin');
@@ -127,7 +130,10 @@ it('dead-letters a message for one forgery in it, and records the true events be
   expect(consumer.counts).toMatchObject({ recorded: 2, superseded: 1, forged: 1 });
 });
 
-/** A database as it continues, is restarted, or continues from an older state of any line: restored, failed over, or set back. */
+/**
+ * A database as it continues, is restarted, or continues from an older state of any line: restored,
+ * failed over, or set back.
+ */
 interface Line {
   epochs: number[];
   changes: Change[];
@@ -150,7 +156,10 @@ const steps: fc.Arbitrary<Step[]> = fc.array(
   { maxLength: 40 },
 );
 
-/** A failover to a standby that lacked a change, and back to the server that has it: ours has a lower epoch than the lost one. */
+/**
+ * A failover to a standby that lacked a change, and back to the server that has it: ours has a
+ * lower epoch than the lost one.
+ */
 const BACK_TO_THE_OLD_LINE: Step[] = [
   { kind: 'change', account: 0 },
   { kind: 'cut', line: 0, share: 0 },
@@ -158,7 +167,9 @@ const BACK_TO_THE_OLD_LINE: Step[] = [
   { kind: 'cut', line: 0, share: 1 },
 ];
 
-/** Every line that there was, the present one last. A line is what its states are the beginnings of. */
+/**
+ * Every line that there was, the present one last. A line is what its states are the beginnings of.
+ */
 function linesOf(all: readonly Step[], oldest: number): Line[] {
   let clock = oldest;
   /** A state of a line: how many of its changes and epochs there were. */

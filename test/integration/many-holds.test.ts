@@ -1,4 +1,5 @@
-// A change of an account reads none of its holds that are not due, and none of other accounts: 10,000 active holds cost it nothing.
+// A change of an account reads none of its holds that are not due, and none of other accounts:
+// 10,000 active holds cost it nothing.
 import type pg from 'pg';
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
 import { openClient } from '../../src/shared/database.ts';

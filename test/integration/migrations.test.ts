@@ -1,4 +1,5 @@
-// Migrations: all or nothing, one runner at a time, never a silent skip, and never in the way of updates.
+// Migrations: all or nothing, one runner at a time, never a silent skip, and never in the way of
+// updates.
 import { cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -30,7 +31,10 @@ beforeAll(async () => {
 });
 afterAll(cleanUp);
 
-/** The project's scripts and further ones, in a folder with a name that a glob would take for a pattern. */
+/**
+ * The project's scripts and further ones, in a folder with a name that a glob would take for a
+ * pattern.
+ */
 async function scripts(extra: Record<string, string>): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'migrations [x] {y} '));
   onCleanUp(() => rm(folder, { recursive: true }));

@@ -1,5 +1,6 @@
-// The examples of the OpenAPI document work when they are sent as they are, in the order in which the page shows them, and
-// again: each time with a new idempotency key, about the hold and the transfer that were made before.
+// The examples of the OpenAPI document work when they are sent as they are, in the order in which
+// the page shows them, and again: each time with a new idempotency key, about the hold and the
+// transfer that were made before.
 import { randomUUID } from 'node:crypto';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, it } from 'vitest';
@@ -39,7 +40,10 @@ afterAll(cleanUp);
 const operations = (): Call[] =>
   tags.flatMap(({ name }) => document.calls.filter(({ operation }) => operation.tags[0] === name));
 
-/** What the page sends: the examples of parameters, their defaults where there are none, and one body. */
+/**
+ * What the page sends: the examples of parameters, their defaults where there are none, and one
+ * body.
+ */
 function requestOf({ method, path, operation, parameters }: Call, body: object | undefined) {
   const headers: Record<string, string> = body ? { 'Content-Type': 'application/json' } : {};
   const query = new URLSearchParams();

@@ -1,6 +1,7 @@
-// Requests by chance, made from /openapi.json alone. Each answer is one that the document states for its call: status, headers
-// and body, says a foreign validator. What is accepted the document allows; what the document allows is accepted, or refused
-// for a reason that no schema can say. A failure prints the seed and the smallest request that shows it.
+// Requests by chance, made from /openapi.json alone. Each answer is one that the document states
+// for its call: status, headers and body, says a foreign validator. What is accepted the document
+// allows; what the document allows is accepted, or refused for a reason that no schema can say. A
+// failure prints the seed and the smallest request that shows it.
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import {

@@ -1,4 +1,5 @@
-// A foreign linter has nothing against the OpenAPI document but what is excused with a reason, in test/openapi/rules.ts.
+// A foreign linter has nothing against the OpenAPI document but what is excused with a reason, in
+// test/openapi/rules.ts.
 import { beforeAll, expect, it } from 'vitest';
 import { openApiDocument } from '../../src/api/reference/openapi.ts';
 import { EXCUSES, lint } from '../openapi/rules.ts';

@@ -1,5 +1,5 @@
-// Two tracks that read the outbox by one reader, as close or as far apart as they come to be, while transactions draw positions and
-// end in any order.
+// Two tracks that read the outbox by one reader, as close or as far apart as they come to be, while
+// transactions draw positions and end in any order.
 import fc from 'fast-check';
 import type { PoolClient } from 'pg';
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';

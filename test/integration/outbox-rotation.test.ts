@@ -1,4 +1,5 @@
-// The outbox is emptied by truncating partitions: it stays small whatever snapshot a session holds, and loses nothing.
+// The outbox is emptied by truncating partitions: it stays small whatever snapshot a session holds,
+// and loses nothing.
 import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
 import { afterEach, beforeEach, expect, it } from 'vitest';
@@ -84,7 +85,8 @@ it('verifies at every instant while partitions are truncated', async () => {
     while (!truncated.signal.aborted) {
       const startedAt = performance.now();
       expect((await verified(database)).offenders).toEqual([]);
-      // A proof holds off truncation, and the relay tries again only every few seconds: it has to find a moment without.
+      // A proof holds off truncation, and the relay tries again only every few seconds: it has to
+      // find a moment without.
       const pauseMs = 9 * (performance.now() - startedAt);
       await delay(pauseMs, undefined, { signal: truncated.signal }).catch(() => {});
     }

@@ -1,4 +1,5 @@
-// More work than can be done: what is refused is refused at once and changes nothing, the rest continues.
+// More work than can be done: what is refused is refused at once and changes nothing, the rest
+// continues.
 import type { RequestListener } from 'node:http';
 import { connect } from 'node:net';
 import { setTimeout as delay, setImmediate as turn } from 'node:timers/promises';

@@ -1,5 +1,6 @@
-// PgBouncer before PostgreSQL. In session mode it is like no pooler at all; in transaction and statement mode everything refuses
-// it with a sentence, before it leaves a setting in a session of another client.
+// PgBouncer before PostgreSQL. In session mode it is like no pooler at all; in transaction and
+// statement mode everything refuses it with a sentence, before it leaves a setting in a session of
+// another client.
 import pg from 'pg';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { type Client, openClient, openPool } from '../../src/shared/database.ts';

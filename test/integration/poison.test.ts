@@ -1,5 +1,5 @@
-// Messages that no one of ours wrote, as large and as many as RabbitMQ takes: every reader of events refuses them unread, keeps its
-// memory, and goes on.
+// Messages that no one of ours wrote, as large and as many as RabbitMQ takes: every reader of
+// events refuses them unread, keeps its memory, and goes on.
 import { readFileSync } from 'node:fs';
 import type { Channel, ConfirmChannel } from 'amqplib';
 import { afterEach, beforeEach, expect, it } from 'vitest';

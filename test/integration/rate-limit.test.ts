@@ -1,4 +1,5 @@
-// The rate limit: counted by key, reported in the standard headers, one for all processes behind a port.
+// The rate limit: counted by key, reported in the standard headers, one for all processes behind a
+// port.
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import {
@@ -42,7 +43,10 @@ const bulk = (count: number, headers: Record<string, string>) =>
   send(url, 'POST', BULK, { updates: Array(count).fill({ accountId: 'alice', amount: 1 }) }, headers);
 const versionOfAlice = async () =>
   (await database.pool.query(`SELECT version FROM account WHERE account_id = 'alice'`)).rows[0].version;
-/** Limit and rest, from headers that say it in the standard form; seconds are some of the window of 60. */
+/**
+ * Limit and rest, from headers that say it in the standard form; seconds are some of the window of
+ * 60.
+ */
 function rateOf({ headers }: Answer): [limit: number, left: number] {
   const [, limit] = /^"key";q=(\d+);w=60$/.exec(headers.get('ratelimit-policy') ?? '') ?? [];
   const [, left] = /^"key";r=(\d+);t=[3-6]\d$/.exec(headers.get('ratelimit') ?? '') ?? [];
@@ -195,7 +199,10 @@ async function startCluster(limit: number) {
   return { ...cluster, started: () => cluster.lines('api started'), url: cluster.url() };
 }
 
-/** A crowd, with a connection each, so that it is spread over the processes. What is refused as overloaded does not count. */
+/**
+ * A crowd, with a connection each, so that it is spread over the processes. What is refused as
+ * overloaded does not count.
+ */
 function crowd(count: number, headers: Record<string, string>, base: string): Promise<Answer[]> {
   const one = async (): Promise<Answer> => {
     const answer = await credit({ ...headers, connection: 'close' }, base);

@@ -1,5 +1,5 @@
-// The reference is true: both documents are valid, and what the API really answers is what they say, headers included.
-// test/unit/calls.test.ts compares the calls in them with the table.
+// The reference is true: both documents are valid, and what the API really answers is what they
+// say, headers included. test/unit/calls.test.ts compares the calls in them with the table.
 import { createRequire } from 'node:module';
 import { Validator } from '@seriousme/openapi-schema-validator';
 import { Ajv } from 'ajv';

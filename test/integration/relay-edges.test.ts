@@ -1,5 +1,6 @@
-// The relay where two things happen at once: a connection that ends in the middle of a step, a restart with something owed, a
-// sequence left behind. Each of these lost, held up or doubled events once.
+// The relay where two things happen at once: a connection that ends in the middle of a step, a
+// restart with something owed, a sequence left behind. Each of these lost, held up or doubled
+// events once.
 import net from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Channel } from 'amqplib';
@@ -159,7 +160,10 @@ it('takes away a binding that has arguments', async () => {
   await new Promise((resolve) => channel.once('return', resolve));
 });
 
-/** The sequence was left behind, after versions up to 110 had been recorded: 111 to 160 come in below what was noted. */
+/**
+ * The sequence was left behind, after versions up to 110 had been recorded: 111 to 160 come in
+ * below what was noted.
+ */
 async function leaveSequenceBehind(isLedgerBehind: boolean): Promise<void> {
   const note = (track: string) =>
     database.pool.query('INSERT INTO relay_progress (track, position) SELECT $1, max(position) FROM outbox', [track]);

@@ -1,4 +1,5 @@
-// What a new relay does first: it continues where the last one was, at any size of the outbox, and finds what was never seen.
+// What a new relay does first: it continues where the last one was, at any size of the outbox, and
+// finds what was never seen.
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import {
   applyDirectly,
@@ -53,7 +54,8 @@ it('publishes at once what is new, before it has looked through what a long back
   expect(await drained(database)).toMatchObject({ ledgerEntries: KEPT + 2, offendingAccounts: 0 });
 });
 
-// As after a move by logical replication, which copies no sequence: the new server gives positions again.
+// As after a move by logical replication, which copies no sequence: the new server gives positions
+// again.
 it.each([
   ['while nothing relays', false],
   ['under an active relay', true],

@@ -468,7 +468,8 @@ it('looks for lost events in small statements, and not again at once when there 
   const relay = startSecondRelay();
   const counts = () => relay.state().ledger;
   await until('all were confirmed', () => counts().confirmed === CHANGES + 2);
-  // The worker has recorded all of them but the first, whose place an entry has that contradicts it: it stays pending for good.
+  // The worker has recorded all of them but the first, whose place an entry has that contradicts
+  // it: it stays pending for good.
   for (const opened of ['a', 'b']) await recordDirectly(database, opened, 0, 0);
   await insertChange(database, 'ledger', makeChange({ accountId: 'a', version: 1, amount: 2, balance: 2 }));
   await recordDirectly(database, 'a', 2, CHANGES);

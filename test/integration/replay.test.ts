@@ -1,5 +1,5 @@
-// highload-balance replay on real servers: what it publishes, to whom, and that a new subscriber who gets the past and then the
-// present misses nothing in between.
+// highload-balance replay on real servers: what it publishes, to whom, and that a new subscriber
+// who gets the past and then the present misses nothing in between.
 import type { Channel, GetMessage } from 'amqplib';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { readChanges } from '../../src/cli/replay/changes.ts';
@@ -56,7 +56,9 @@ const environment = () => addressesOf(database, broker);
 const start = (...args: string[]) => startCommand(['replay', ...args], environment());
 const run = (...args: string[]) => start(...args).whenEnded;
 
-/** Accounts with their opening and a number of credits, recorded in the ledger without their events. */
+/**
+ * Accounts with their opening and a number of credits, recorded in the ledger without their events.
+ */
 async function pastOf(accounts: readonly string[], credits: number): Promise<void> {
   await database.pool.query(
     `INSERT INTO account (account_id, balance, version, epoch, created_at, updated_at)

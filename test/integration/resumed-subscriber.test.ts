@@ -1,5 +1,5 @@
-// A queue that hangs is put aside by the relay and resumed by the command, under traffic all the time: its consumer gets every event
-// of every account in the order of versions.
+// A queue that hangs is put aside by the relay and resumed by the command, under traffic all the
+// time: its consumer gets every event of every account in the order of versions.
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { createClient } from '../../src/client/client.ts';
 import { type Handled, subscribe as subscribeClient } from '../../src/client/events.ts';

@@ -1,5 +1,5 @@
-// Two API processes that know nothing of each other, behind one port: the same guarantees as one, and either can be
-// replaced under load without a client noticing more than a closed connection.
+// Two API processes that know nothing of each other, behind one port: the same guarantees as one,
+// and either can be replaced under load without a client noticing more than a closed connection.
 import { once } from 'node:events';
 import { Agent, request } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -30,7 +30,10 @@ const CONNECTIONS = 64;
 const UNDER_WAY_MAX = 200;
 /** Of a request; each waits for its next. */
 const ATTEMPTS_MAX = 20;
-/** What the answer `overloaded` asks for: a slow machine gives it to a process that has just started. */
+/**
+ * What the answer `overloaded` asks for: a slow machine gives it to a process that has just
+ * started.
+ */
 const RETRY_AFTER_MS = 1000;
 const STOP_MS_MAX = 25_000;
 

@@ -1,4 +1,5 @@
-// Tokens and passwords stay where they belong: neither logs nor answers carry one, whatever goes wrong.
+// Tokens and passwords stay where they belong: neither logs nor answers carry one, whatever goes
+// wrong.
 import { randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { createToken } from '../../src/shared/api-key.ts';

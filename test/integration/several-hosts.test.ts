@@ -1,4 +1,5 @@
-// Several hosts in DATABASE_URL: refused by everything that reads it, before it connects anywhere, in one sentence.
+// Several hosts in DATABASE_URL: refused by everything that reads it, before it connects anywhere,
+// in one sentence.
 import { afterAll, expect, it } from 'vitest';
 import { runCommand, startScript } from '../commands.ts';
 import { cleanUp } from '../harness.ts';

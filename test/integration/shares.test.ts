@@ -1,4 +1,5 @@
-// Clients share the service: what one asks too much of is refused to that one, and the others get theirs.
+// Clients share the service: what one asks too much of is refused to that one, and the others get
+// theirs.
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createBodyReader } from '../../src/api/http/json-body.ts';
@@ -360,7 +361,8 @@ describe('declines', () => {
     expect(refused).toMatchObject({ status: 429, body: { code: 'rate_limited', accountId: 'a' } });
     expect(refused.headers.get('retry-after')).toBe('1');
     expect(await kept()).toBe(5);
-    // What was declined stays so, what was not decided is decided by its retry, and what applies is applied.
+    // What was declined stays so, what was not decided is decided by its retry, and what applies is
+    // applied.
     expect((await credit(greedy, 'a', { amount: 100 })).status).toBe(200);
     const retried = await debit(greedy, 'key-0');
     expect(retried.body.code).toBe('insufficient_funds');

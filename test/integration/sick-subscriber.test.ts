@@ -1,5 +1,6 @@
-// A queue of a subscriber takes nothing: the leader of a quorum queue hangs, as a node that swaps or a stuck disk makes it, or the
-// queue is full and refuses. Neither holds up the ledger; the other subscribers wait until it is put aside.
+// A queue of a subscriber takes nothing: the leader of a quorum queue hangs, as a node that swaps
+// or a stuck disk makes it, or the queue is full and refuses. Neither holds up the ledger; the
+// other subscribers wait until it is put aside.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';

@@ -1,4 +1,5 @@
-// Clients that are slow, greedy or gone: each is bounded in time and size, and what it did not send whole has no effect.
+// Clients that are slow, greedy or gone: each is bounded in time and size, and what it did not send
+// whole has no effect.
 import type { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, it } from 'vitest';

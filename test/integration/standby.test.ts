@@ -1,4 +1,5 @@
-// A hot standby: the service does nothing on it and says why, until it is promoted; commands that only read say what they read.
+// A hot standby: the service does nothing on it and says why, until it is promoted; commands that
+// only read say what they read.
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { openClient, openPool, type Pool } from '../../src/shared/database.ts';
 import { migrate } from '../../src/shared/migrations.ts';

@@ -1,5 +1,6 @@
-// A subscription where the database lost commits, where someone forged events, where another process continued, and where an
-// account fails for long: nothing that is not in the account's history is believed, and nothing stands still without a word.
+// A subscription where the database lost commits, where someone forged events, where another
+// process continued, and where an account fails for long: nothing that is not in the account's
+// history is believed, and nothing stands still without a word.
 import { setTimeout as delay } from 'node:timers/promises';
 import type { ConfirmChannel } from 'amqplib';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
@@ -69,7 +70,9 @@ async function publish(changes: readonly Change[]) {
 
 const nothingLeft = async () => (await channel.checkQueue(queue)).messageCount === 0;
 
-/** Versions 0 to 3 of epoch 1, then 4 to `last` of epoch 2, as if versions above 3 had been lost. */
+/**
+ * Versions 0 to 3 of epoch 1, then 4 to `last` of epoch 2, as if versions above 3 had been lost.
+ */
 function historyAfterCut(accountId: string, last: number): Change[] {
   return range(0, last).map((version) => {
     const one = change(accountId, version);

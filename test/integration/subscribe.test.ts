@@ -1,5 +1,6 @@
-// The subscription of the client on a real RabbitMQ: whatever is shuffled, doubled, lost or cut, each account's events are
-// handled in order, each at least once, and what is missing is reported. The ledger that it asks is a real one.
+// The subscription of the client on a real RabbitMQ: whatever is shuffled, doubled, lost or cut,
+// each account's events are handled in order, each at least once, and what is missing is reported.
+// The ledger that it asks is a real one.
 import { setTimeout as delay } from 'node:timers/promises';
 import type { ConfirmChannel } from 'amqplib';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
@@ -96,7 +97,10 @@ async function subscriber(options: Partial<SubscribeOptions> = {}, stored?: Map<
   return started;
 }
 
-/** What is stored of an account in one epoch, as a subscriber might have it that stores no more than it must. */
+/**
+ * What is stored of an account in one epoch, as a subscriber might have it that stores no more than
+ * it must.
+ */
 const upTo = (version: number, epoch = 1): Handled => ({ version, epoch });
 
 function shuffled<T>(items: readonly T[]): T[] {

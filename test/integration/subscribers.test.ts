@@ -1,5 +1,6 @@
-// highload-balance subscribers: what it says of queues, and that a queue which was put aside has everything when it is resumed.
-// Here the relay's part is played by the test; resumed-subscriber.test.ts has a queue that it really puts aside.
+// highload-balance subscribers: what it says of queues, and that a queue which was put aside has
+// everything when it is resumed. Here the relay's part is played by the test;
+// resumed-subscriber.test.ts has a queue that it really puts aside.
 import type { Channel } from 'amqplib';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { noteMissedRange, noteQueuePutAside } from '../../src/api/relay/missed.ts';
@@ -176,7 +177,8 @@ it('delivers to a queue what its bindings would have brought it, and no more, an
     complete: true,
   });
   const id = await eventIds(database);
-  // Some of it from before it was put aside; the first one is sent to see whether the queue takes it.
+  // Some of it from before it was put aside; the first one is sent to see whether the queue takes
+  // it.
   const due = [id('a', 0), id('a', 2), id('a', 4), id('b', 0)];
   expect(await take(queue)).toEqual([due[0], ...due]);
   for (const type of CHANGE_TYPES) channel.publish(exchange, type, Buffer.alloc(0), { messageId: type });

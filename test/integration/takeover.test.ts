@@ -1,4 +1,5 @@
-// Who relays when the relay's process is frozen: SIGSTOP leaves its connections to the kernel, which keeps answering for it.
+// Who relays when the relay's process is frozen: SIGSTOP leaves its connections to the kernel,
+// which keeps answering for it.
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import {
   applyDirectly,

@@ -1,5 +1,5 @@
-// What a superuser of the database changes, verify finds and names: with the hash chains alone, or, where
-// they were rewritten too, with heads that were kept elsewhere.
+// What a superuser of the database changes, verify finds and names: with the hash chains alone, or,
+// where they were rewritten too, with heads that were kept elsewhere.
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
@@ -79,7 +79,10 @@ async function insertTransfer(): Promise<void> {
   }
 }
 
-/** Two accounts, each in segments of the versions 0 to 2, 3 to 5 and 6; the last entry is not chained yet. */
+/**
+ * Two accounts, each in segments of the versions 0 to 2, 3 to 5 and 6; the last entry is not
+ * chained yet.
+ */
 beforeEach(async () => {
   await database.pool.query('TRUNCATE account, ledger, ledger_chain, hold, reversal');
   for (const account of ['good', 'bad']) {

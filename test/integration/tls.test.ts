@@ -1,4 +1,5 @@
-// TLS to PostgreSQL and RabbitMQ, by URL: servers with certificates of an authority that nobody else knows.
+// TLS to PostgreSQL and RabbitMQ, by URL: servers with certificates of an authority that nobody
+// else knows.
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -48,7 +49,10 @@ beforeAll(async () => {
 });
 afterAll(cleanUp);
 
-/** The server takes no connection without TLS from now on. Its files are written by itself, wherever it runs. */
+/**
+ * The server takes no connection without TLS from now on. Its files are written by itself, wherever
+ * it runs.
+ */
 async function demandTls(serverUrl: string): Promise<void> {
   const client = await openClient(serverUrl, 'test');
   const write = async (file: string, text: string) => {

@@ -45,7 +45,10 @@ beforeAll(async () => {
 });
 afterAll(cleanUp);
 
-/** Of one trace, when so many spans of those names are there: each process sends its own, one batch after the other. */
+/**
+ * Of one trace, when so many spans of those names are there: each process sends its own, one batch
+ * after the other.
+ */
 async function traceWith(counts: Record<string, number>, isIn: (span: CollectedSpan) => boolean) {
   for (const [name, count] of Object.entries(counts)) {
     const named = () => collector.spans.filter((span) => isIn(span) && span.name.startsWith(name));

@@ -1,4 +1,5 @@
-// Bodies that nobody reads: the client gets its answer, and what it keeps sending takes nothing from the others.
+// Bodies that nobody reads: the client gets its answer, and what it keeps sending takes nothing
+// from the others.
 import type { RequestListener } from 'node:http';
 import { connect } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';

@@ -70,7 +70,10 @@ describe('under load', () => {
   });
 });
 
-/** A transfer, its reversal, one of a change, and a hold: a part is captured to the other account, the rest released or expired. */
+/**
+ * A transfer, its reversal, one of a change, and a hold: a part is captured to the other account,
+ * the rest released or expired.
+ */
 async function moveMoney(url: string, holdId: string, from: string, to: string, eventId: string): Promise<void> {
   if (from === to) return;
   const holds = `/v1/accounts/${from}/holds`;
@@ -519,7 +522,8 @@ describe('damage', () => {
       await applyDirectly(database.pool, 'good', 10);
       await applyDirectly(database.pool, 'bad', 10);
     }
-    // Versions 0 to 3 are in the ledger, 3 to 5 in the outbox: 3 in both, as between recording and removal.
+    // Versions 0 to 3 are in the ledger, 3 to 5 in the outbox: 3 in both, as between recording and
+    // removal.
     await database.pool.query(
       `INSERT INTO ledger (${CHANGE_COLUMN_NAMES}) SELECT ${CHANGE_COLUMN_NAMES} FROM outbox WHERE version <= 3`,
     );

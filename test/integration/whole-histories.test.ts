@@ -1,5 +1,5 @@
-// Histories while entries are recorded in another order than that of their versions, as several workers do: whatever shows one
-// ends before its first hole.
+// Histories while entries are recorded in another order than that of their versions, as several
+// workers do: whatever shows one ends before its first hole.
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { LEDGER_VERSION } from '../../src/api/calls/ledger-version.ts';
@@ -150,7 +150,8 @@ it('a transfer has all its legs, whichever of them the ledger has', async () => 
   expect((await transfer()).legs).toEqual(legs);
   await record(sides[1], [1, 0]);
   expect((await transfer()).legs).toEqual(legs);
-  // The entries of one transfer are those of a history too: this one is not shown before what comes before it.
+  // The entries of one transfer are those of a history too: this one is not shown before what comes
+  // before it.
   await record(sides[0], [6, 0]);
   expect((await transfer()).legs).toEqual(legs);
   expect(versionsIn(await entriesOf('payer', `transferId=${transferId}`))).toEqual([]);
@@ -197,8 +198,9 @@ describe('the first hole is found', () => {
   });
 });
 
-// TRUNCATE is not MVCC-safe: with a snapshot from before the last entry was recorded, and the outbox truncated since, a change would
-// be in neither. The reader waits for the lock of the truncation here, while what its snapshot must show is recorded.
+// TRUNCATE is not MVCC-safe: with a snapshot from before the last entry was recorded, and the
+// outbox truncated since, a change would be in neither. The reader waits for the lock of the
+// truncation here, while what its snapshot must show is recorded.
 it('what is recorded and truncated while a reader waits is in what it reads', async () => {
   const changes = await openWithChanges('waiting', 3);
   await openWithChanges('other', 0);
@@ -235,7 +237,8 @@ it('what is recorded and truncated while a reader waits is in what it reads', as
   expect(transfer.legs).toEqual(legs);
 });
 
-// Two recorders take turns at random, as two workers do with what each was delivered, while others read, hash and truncate.
+// Two recorders take turns at random, as two workers do with what each was delivered, while others
+// read, hash and truncate.
 it('every page, export and plot is complete at any moment while two record in any order', {
   timeout: 60_000,
 }, async () => {
@@ -303,7 +306,10 @@ it('every page, export and plot is complete at any moment while two record in an
     },
   ];
   let withHole = 0;
-  /** Complete up to where it says, and that is where the ledger had its first hole at some moment of the reading. */
+  /**
+   * Complete up to where it says, and that is where the ledger had its first hole at some moment of
+   * the reading.
+   */
   async function judge(read: () => Promise<Reading>): Promise<void> {
     const atLeast = endOf(recorded);
     const hasHole = recorded.size > atLeast + 1;

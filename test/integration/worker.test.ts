@@ -137,7 +137,9 @@ const FULL = {
   ...HOLD,
   ...LIMITS,
 };
-/** How a forger alters FULL and a plain credit: one column alone, wherever an event can say that. */
+/**
+ * How a forger alters FULL and a plain credit: one column alone, wherever an event can say that.
+ */
 const ALTERED: Record<keyof Change, { full: Partial<Change>[]; credit?: Partial<Change>[] }> = {
   accountId: { full: [{ accountId: 'b' }, { accountId: 'nobody' }] },
   version: { full: [{ version: 1 }, { version: 3 }] },
@@ -303,7 +305,8 @@ it('stays the consumer that it is while nothing waits for it', async () => {
   expect(output()).not.toContain('consuming the ledger queue again');
 });
 
-// With two workers, one of which RabbitMQ 3.10 never sends anything, the newest message of 100 events may have come to the other.
+// With two workers, one of which RabbitMQ 3.10 never sends anything, the newest message of 100
+// events may have come to the other.
 it('sees a change that is older than the newest 500', async () => {
   await applyDirectly(database.pool, 'a', 1, 600);
   expect(await doChangesWait(database.pool)).toBe(true);

@@ -21,7 +21,10 @@ export async function installArtillery(): Promise<void> {
 export interface ArtilleryResult {
   /** Whether all its strict conditions hold. */
   isGood: boolean;
-  /** What it says about each condition: `ok: ...`, `fail: ...`, or `missed: ...` of one that is a target alone. */
+  /**
+   * What it says about each condition: `ok: ...`, `fail: ...`, or `missed: ...` of one that is a
+   * target alone.
+   */
   conditions: string[];
 }
 
@@ -76,10 +79,12 @@ function environment(recordFile: string): NodeJS.ProcessEnv {
     ...process.env,
     RECORD_FILE: recordFile,
     ARTILLERY_DISABLE_TELEMETRY: '1',
-    // One thread: several would share out the requests and round, and each has a pool of connections of its own.
+    // One thread: several would share out the requests and round, and each has a pool of
+    // connections of its own.
     WORKERS: '1',
     NO_COLOR: '1',
-    // artillery sends its requests through the proxy of the environment, also those to this machine.
+    // artillery sends its requests through the proxy of the environment, also those to this
+    // machine.
     HTTP_PROXY: undefined,
     HTTPS_PROXY: undefined,
   };

@@ -1,6 +1,10 @@
-// From one line a request to the numbers that a reader wants: percentiles, counts, and both over time.
+// From one line a request to the numbers that a reader wants: percentiles, counts, and both over
+// time.
 
-/** One request: when it was due (Unix time), how long until the whole answer was there, a status code or an error. */
+/**
+ * One request: when it was due (Unix time), how long until the whole answer was there, a status
+ * code or an error.
+ */
 export interface SentRequest {
   startedAtMs: number;
   latencyMs: number;
@@ -9,7 +13,9 @@ export interface SentRequest {
 
 export interface Recording {
   requests: SentRequest[];
-  /** Longest time that the load generator itself stood still: latencies up to that may be its own. */
+  /**
+   * Longest time that the load generator itself stood still: latencies up to that may be its own.
+   */
   generatorPauseMs: number;
 }
 
@@ -21,7 +27,10 @@ export interface Latency {
   maxMs: number;
 }
 
-/** A stretch of the run. Latencies are of the requests that were due in it, outcomes of those that were answered in it. */
+/**
+ * A stretch of the run. Latencies are of the requests that were due in it, outcomes of those that
+ * were answered in it.
+ */
 export interface Slice {
   fromS: number;
   latency: Latency | undefined;
@@ -43,7 +52,9 @@ export function parseRecording(text: string): Recording {
   return { requests, generatorPauseMs };
 }
 
-/** Undefined when nothing was sent. Percentiles by nearest rank: each is a value that was measured. */
+/**
+ * Undefined when nothing was sent. Percentiles by nearest rank: each is a value that was measured.
+ */
 export function latencyOf(requests: readonly SentRequest[]): Latency | undefined {
   if (requests.length === 0) return undefined;
   const sorted = Float64Array.from(requests, (request) => request.latencyMs).sort();

@@ -1,4 +1,5 @@
-// The result as a table of lines and as a web page that needs nothing but itself: it can be mailed or kept with a build.
+// The result as a table of lines and as a web page that needs nothing but itself: it can be mailed
+// or kept with a build.
 import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import path from 'node:path';
@@ -15,7 +16,10 @@ export interface LoadResult {
   sentPerSecond: number;
   /** Requests by status code or error. */
   outcomes: Record<string, number>;
-  /** From when a request was due until its whole answer was there; a wait for a free connection counts. */
+  /**
+   * From when a request was due until its whole answer was there; a wait for a free connection
+   * counts.
+   */
   latency: Latency | undefined;
   generatorPauseMs: number;
   ledgerLag: LedgerLag;

@@ -1,5 +1,5 @@
-// npm run load: the load scenario against a running system, then the proof that nothing was lost. Exits 1 when the
-// counts, the ledger or the books are not right.
+// npm run load: the load scenario against a running system, then the proof that nothing was lost.
+// Exits 1 when the counts, the ledger or the books are not right.
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import type pg from 'pg';

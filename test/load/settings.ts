@@ -1,4 +1,5 @@
-// What the load test runs against and how hard: from the environment, else the running `npm start` of this clone.
+// What the load test runs against and how hard: from the environment, else the running `npm start`
+// of this clone.
 
 import { SetupProblem } from '../../src/local/setup-problem.ts';
 import { readRuntime } from '../../src/shared/runtime.ts';
@@ -34,7 +35,8 @@ export function readLoadSettings(env: NodeJS.ProcessEnv): LoadSettings {
   }
   const ratePerSecond = checkWhole('RATE', env.RATE, 1000, 10_000);
   const durationS = checkWhole('DURATION_S', env.DURATION_S, 10, 600);
-  // artillery's own arithmetic: it counts in whole microseconds between two requests, so 300 a second are 300.03.
+  // artillery's own arithmetic: it counts in whole microseconds between two requests, so 300 a
+  // second are 300.03.
   const requests = Math.floor((durationS * 1_000_000) / Math.floor(1_000_000 / ratePerSecond));
   const accepted = Math.floor(requests / 2);
   return {

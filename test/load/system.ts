@@ -1,4 +1,5 @@
-// The system under test, as the load test sees it: over HTTP, and in its database for what only that knows.
+// The system under test, as the load test sees it: over HTTP, and in its database for what only
+// that knows.
 import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
 import { SetupProblem } from '../../src/local/setup-problem.ts';

@@ -2,7 +2,10 @@
 import fc, { type Arbitrary } from 'fast-check';
 import type { Call, Schema } from './document.ts';
 
-/** Values by the name of a member or a parameter, such as ids that are there: else nearly all would be of nobody. */
+/**
+ * Values by the name of a member or a parameter, such as ids that are there: else nearly all would
+ * be of nobody.
+ */
 export type Known = Readonly<Record<string, Arbitrary<unknown>>>;
 export type Resolve = (schema: Schema) => Schema;
 
@@ -128,7 +131,10 @@ export function requestOf(call: Call, resolve: Resolve, known: Known): Arbitrary
   }) as Arbitrary<Asked>;
 }
 
-/** One place of a body, or a parameter of the query, replaced, left out or added. Most of these the document forbids. */
+/**
+ * One place of a body, or a parameter of the query, replaced, left out or added. Most of these the
+ * document forbids.
+ */
 export function damaged(asked: Arbitrary<Asked>): Arbitrary<Asked> {
   const other = fc.oneof(
     fc.constantFrom(null, '', 0, -1, 2 ** 53, true, 'a b', '\u0000', [], {}, 'x'.repeat(600)),

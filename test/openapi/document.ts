@@ -1,5 +1,5 @@
-// The OpenAPI document as tests read it: its calls, and what a foreign validator (ajv, JSON Schema 2020-12) says of requests
-// and answers.
+// The OpenAPI document as tests read it: its calls, and what a foreign validator (ajv, JSON Schema
+// 2020-12) says of requests and answers.
 import { Ajv2020, type ValidateFunction } from 'ajv/dist/2020.js';
 import addFormats from 'ajv-formats';
 import { expect } from 'vitest';
@@ -101,7 +101,10 @@ export function readDocument(openApi: OpenApi) {
     }),
   );
 
-  /** Claims that this is an answer that the document states: its status, its headers, its type and its body. */
+  /**
+   * Claims that this is an answer that the document states: its status, its headers, its type and
+   * its body.
+   */
   function checkAnswer({ method, path, operation }: Call, { status, headers, body }: Answer): void {
     const where = `${method} ${path} ${status}`;
     const response = operation.responses[status];

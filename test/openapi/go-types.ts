@@ -1,4 +1,5 @@
-// The schemas of the OpenAPI document as types of Go, made by quicktype: an integer of 64 bits is an int64.
+// The schemas of the OpenAPI document as types of Go, made by quicktype: an integer of 64 bits is
+// an int64.
 import { load } from './tools.ts';
 
 interface Quicktype {

@@ -1,5 +1,5 @@
-// The foreign tools that read the OpenAPI document: installed when first used, loaded by name, because the types of this
-// project are checked without them.
+// The foreign tools that read the OpenAPI document: installed when first used, loaded by name,
+// because the types of this project are checked without them.
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { installDependencies } from '../../src/local/install-dependencies.mjs';

@@ -36,7 +36,10 @@ async function lint(packed: Packed): Promise<void> {
   throw new Error(`publint finds in the package:\n${said.join('\n')}`);
 }
 
-/** Loads every entry, and asks the command for its version and the help of a command that is compiled. */
+/**
+ * Loads every entry, and asks the command for its version and the help of a command that is
+ * compiled.
+ */
 async function tryIn(folder: string, type: 'module' | 'commonjs', packed: Packed, version: string): Promise<void> {
   const project = await createProject(folder, type, packed, await productionPackages());
   const { exports } = JSON.parse(await readFile(path.join(packed.folder, 'package.json'), 'utf8'));

@@ -55,7 +55,9 @@ export function gitIn(root: string): Git {
   };
 }
 
-/** Also looked at after the tests and the build: what they leave behind is not part of the commit. */
+/**
+ * Also looked at after the tests and the build: what they leave behind is not part of the commit.
+ */
 export function treeProblem(root: string): string | undefined {
   const changed = gitIn(root)('status', '--porcelain');
   if (changed === '') return undefined;

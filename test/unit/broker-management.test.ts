@@ -1,4 +1,5 @@
-// A management URL that leads to something else than RabbitMQ's management is said to, in one sentence.
+// A management URL that leads to something else than RabbitMQ's management is said to, in one
+// sentence.
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, expect, it } from 'vitest';

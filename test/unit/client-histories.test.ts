@@ -1,6 +1,6 @@
-// The consumer's rule over random histories of a database that restarts, loses commits, gets them back and forks, against a
-// model of them: in whatever order the events come, nothing of another history is handled before that was reported, and nothing
-// is reported that did not happen.
+// The consumer's rule over random histories of a database that restarts, loses commits, gets them
+// back and forks, against a model of them: in whatever order the events come, nothing of another
+// history is handled before that was reported, and nothing is reported that did not happen.
 import { setTimeout as delay, setImmediate as turn } from 'node:timers/promises';
 import { expect, it, vi } from 'vitest';
 import type { BalanceEvent, Handled, Problem, Rewind } from '../../src/client/events.ts';
@@ -148,7 +148,10 @@ class Run {
     this.#active = next;
   }
 
-  /** The one that is put back is not notified, and keeps what it has in hand; no handler of it is running. */
+  /**
+   * The one that is put back is not notified, and keeps what it has in hand; no handler of it is
+   * running.
+   */
   async #otherTakesOver(): Promise<void> {
     for (this.#calls = 1; this.#calls > 0; ) {
       this.#calls = 0;
@@ -190,7 +193,8 @@ class Run {
           this.#rewind(rewind);
         },
       },
-      // With turns, no timer of the process that is put back may fire; and each message may be the first after a turn.
+      // With turns, no timer of the process that is put back may fire; and each message may be the
+      // first after a turn.
       {
         concurrency: this.#random.between(1, 3),
         prefetch: 1000,
@@ -253,14 +257,18 @@ class Run {
     ) {
       this.#faults.push(`a rewind of ${accountId} to ${shared?.version}:${shared?.epoch} instead of ${first - 1}`);
     }
-    // After a fork epochs say nothing, so the subscriber compares its effects with the entries, as docs/events.md says.
+    // After a fork epochs say nothing, so the subscriber compares its effects with the entries, as
+    // docs/events.md says.
     const kept = effects.slice(0, first < 0 ? undefined : first);
     this.#effects.set(accountId, kept);
     const { version = -1, epoch = 0, balance = 0, held = 0 } = kept.at(-1)?.data ?? {};
     this.#stored.set(accountId, JSON.stringify(this.#database.isForked ? { version, epoch, balance, held } : shared));
   }
 
-  /** Each account has one more change, everything comes once more, and the subscriber ends where the database is. */
+  /**
+   * Each account has one more change, everything comes once more, and the subscriber ends where the
+   * database is.
+   */
   async #settle(): Promise<void> {
     const isThere = () =>
       ACCOUNTS.every((account) => {

@@ -1,5 +1,5 @@
-// What real brokers do too seldom for a test on them: a queue that lost sight of its consumer's node for a moment delivers
-// again what that consumer has in hand, on the same channel.
+// What real brokers do too seldom for a test on them: a queue that lost sight of its consumer's
+// node for a moment delivers again what that consumer has in hand, on the same channel.
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import type { BalanceEvent, Handled } from '../../src/client/events.ts';

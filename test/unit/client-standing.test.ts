@@ -1,4 +1,5 @@
-// The entries that a subscriber asks may change while it reads them, and the ledger may not have all of them yet.
+// The entries that a subscriber asks may change while it reads them, and the ledger may not have
+// all of them yet.
 import { expect, it } from 'vitest';
 import type { BalanceEvent } from '../../src/client/events.ts';
 import { isSame } from '../../src/client/history.ts';

@@ -1,5 +1,5 @@
-// The plain types that the client is published with say the same as the schemas that check requests and events. The
-// compiler compares them: a difference fails `tsc`, not the run.
+// The plain types that the client is published with say the same as the schemas that check requests
+// and events. The compiler compares them: a difference fails `tsc`, not the run.
 import { expectTypeOf, it } from 'vitest';
 import type { z } from 'zod';
 import type { changeAccountBody, createAccountBody } from '../../src/api/calls/account-calls.ts';

@@ -1,4 +1,5 @@
-// How many single operations of a client are worked on while others send some, with a real server whose handler is held.
+// How many single operations of a client are worked on while others send some, with a real server
+// whose handler is held.
 import { once } from 'node:events';
 import { createServer, request } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -10,7 +11,10 @@ import { until } from '../harness.ts';
 let close: () => void = () => {};
 afterEach(() => close());
 
-/** A server that answers nothing by itself: `answer` does, so many of a client's requests, oldest first. */
+/**
+ * A server that answers nothing by itself: `answer` does, so many of a client's requests, oldest
+ * first.
+ */
 async function startHeld() {
   const crowd = createCrowd((response) => String(response.req.headers['x-client']));
   const held = new Map<string, (() => void)[]>();

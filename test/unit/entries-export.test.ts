@@ -1,5 +1,5 @@
-// The CSV form of an export in spreadsheets: whatever clients write into a text, and whatever the separator is in the
-// locale where the file is opened, no cell of it is a formula.
+// The CSV form of an export in spreadsheets: whatever clients write into a text, and whatever the
+// separator is in the locale where the file is opened, no cell of it is a formula.
 import { describe, expect, it } from 'vitest';
 import { exportForms } from '../../src/api/calls/entries-export.ts';
 import { makeChange } from '../harness.ts';
@@ -13,7 +13,10 @@ function lineOf(given: { reference?: string; metadata?: string; holdId?: string;
   return exportForms.csv.line({ ...change, recordedAt: change.createdAt });
 }
 
-/** As spreadsheets read a line: a quote counts at the beginning of a cell alone, and what follows the second is taken as it is. */
+/**
+ * As spreadsheets read a line: a quote counts at the beginning of a cell alone, and what follows
+ * the second is taken as it is.
+ */
 function cellsOf(line: string, separator: string): string[] {
   const cells: string[] = [];
   for (let rest = line.replace(/\r\n$/, ''); ; ) {

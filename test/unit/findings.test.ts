@@ -1,4 +1,5 @@
-// What zod finds is said in our words, wherever it is found: no sentence of zod's own reaches anyone.
+// What zod finds is said in our words, wherever it is found: no sentence of zod's own reaches
+// anyone.
 import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { expect, it } from 'vitest';
@@ -24,7 +25,10 @@ function expectOurs(messages: readonly string[], where: string): void {
 const messagesOf = (schema: z.ZodType, value: unknown): string[] =>
   schema.safeParse(value).error?.issues.map(({ message }) => message) ?? [];
 
-/** Each kind that zod knows, with what is said of it. The compiler asks for one that a new release adds. */
+/**
+ * Each kind that zod knows, with what is said of it. The compiler asks for one that a new release
+ * adds.
+ */
 const KINDS: Record<z.core.$ZodIssueCode, [schema: z.ZodType, value: unknown, message: string][]> = {
   invalid_type: [
     [z.string(), undefined, 'is required'],

@@ -1,5 +1,5 @@
-// Bodies as they are read: whatever JSON.parse makes of a text, unless it is one that two parsers could read differently, or
-// one that takes long to parse.
+// Bodies as they are read: whatever JSON.parse makes of a text, unless it is one that two parsers
+// could read differently, or one that takes long to parse.
 import type { IncomingMessage } from 'node:http';
 import { Readable } from 'node:stream';
 import fc from 'fast-check';

@@ -1,4 +1,5 @@
-// docs/licences.md is what the lock file says, and nothing comes with the service that may not be passed on.
+// docs/licences.md is what the lock file says, and nothing comes with the service that may not be
+// passed on.
 import { readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
 import { LICENCES_FILE, licencesDocument, notAllowed, productionPackages, readLockFile } from '../licences.ts';

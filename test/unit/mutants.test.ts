@@ -1,5 +1,5 @@
-// Running the mutants takes half an hour; that they can still be made is seen here, so that a change of the code does not
-// leave one behind.
+// Running the mutants takes half an hour; that they can still be made is seen here, so that a
+// change of the code does not leave one behind.
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';

@@ -1,5 +1,5 @@
-// What generators of code stumble over is not in the documents: a string or a list without a bound, an integer without a
-// format, a form that only JavaScript can read.
+// What generators of code stumble over is not in the documents: a string or a list without a bound,
+// an integer without a format, a form that only JavaScript can read.
 import { expect, it } from 'vitest';
 import { asyncApiDocument } from '../../src/api/reference/asyncapi.ts';
 import { openApiDocument } from '../../src/api/reference/openapi.ts';

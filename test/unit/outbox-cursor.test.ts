@@ -1,4 +1,5 @@
-// The cursor against a simulated outbox, in which positions are drawn before they are committed, in any order.
+// The cursor against a simulated outbox, in which positions are drawn before they are committed, in
+// any order.
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { OutboxPage, OutboxRow } from '../../src/api/relay/outbox.ts';
@@ -12,7 +13,10 @@ interface Transaction {
   state: 'running' | 'committed' | 'rolled back';
 }
 
-/** What PostgreSQL shows: commits become visible, in position order; a transaction holds its lock until it is over. */
+/**
+ * What PostgreSQL shows: commits become visible, in position order; a transaction holds its lock
+ * until it is over.
+ */
 class SimulatedOutbox {
   readonly transactions: Transaction[] = [];
   #nextId = 1;

@@ -1,4 +1,5 @@
-// The balance of an account over its whole history, for a plot: of long histories every n-th entry, and the first and the last.
+// The balance of an account over its whole history, for a plot: of long histories every n-th entry,
+// and the first and the last.
 import type { Pool } from '../../shared/database.ts';
 import { LEDGER_VERSION } from '../calls/ledger-version.ts';
 

@@ -1,5 +1,6 @@
-// /console: a page that shows the service live, and its files. All of it comes from this process: it works without internet.
-// The page itself is open, what it shows is not: its calls carry the key that the person gave it.
+// /console: a page that shows the service live, and its files. All of it comes from this process:
+// it works without internet. The page itself is open, what it shows is not: its calls carry the key
+// that the person gave it.
 import type { RequestHandler } from 'express';
 import { found, idOf } from '../calls/account-request.ts';
 import type { QueryLine } from '../calls/query-line.ts';

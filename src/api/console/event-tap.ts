@@ -1,6 +1,7 @@
-// Shows events as they come from RabbitMQ, while someone watches: a subscriber like any other, with a queue of its own
-// that holds little and drops the oldest. What passes faster than it is taken out is not seen: a sample, and never a burden.
-// It also knows what only the broker knows: how much waits for the worker, and whether there is one.
+// Shows events as they come from RabbitMQ, while someone watches: a subscriber like any other, with
+// a queue of its own that holds little and drops the oldest. What passes faster than it is taken
+// out is not seen: a sample, and never a burden. It also knows what only the broker knows: how much
+// waits for the worker, and whether there is one.
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Channel, ConsumeMessage } from 'amqplib';
@@ -12,10 +13,15 @@ import type { Logger } from '../../shared/logging.ts';
 import { MESSAGE_BYTES_MAX } from '../../shared/message-bounds.ts';
 import { ALL_EVENTS, declareTopology, type Topology } from '../../shared/topology.ts';
 
-/** Together 400 messages a second at most: beside 10,000 updates a second their cost does not show (npm run bench:console). */
+/**
+ * Together 400 messages a second at most: beside 10,000 updates a second their cost does not show
+ * (npm run bench:console).
+ */
 const EVERY_MS = 100;
 const EVENTS_MAX = 40;
-/** The queue is removed with its connection; if that died in silence, once it is unused for so long. */
+/**
+ * The queue is removed with its connection; if that died in silence, once it is unused for so long.
+ */
 const QUEUE_EXPIRES_MS = 60_000;
 const LOOK_EVERY_MS = 1000;
 /** An older look at the queue of the ledger says nothing about now. */

@@ -1,6 +1,10 @@
-// What the console shows, made of what /metrics says: rates and quantiles of the time between two readings.
+// What the console shows, made of what /metrics says: rates and quantiles of the time between two
+// readings.
 
-/** Values by name with labels, as they are in the text: `relay_events_total{track="ledger",outcome="confirmed"}`. */
+/**
+ * Values by name with labels, as they are in the text:
+ * `relay_events_total{track="ledger",outcome="confirmed"}`.
+ */
 export type Reading = ReadonlyMap<string, number>;
 
 /** Of the Prometheus text format. */
@@ -32,7 +36,9 @@ export interface Figures {
   lagMs: number | null;
   outboxBytes: number | null;
   confirmed: number;
-  /** Relays that this process, or its cluster, holds active: 0 where it is another process's turn. */
+  /**
+   * Relays that this process, or its cluster, holds active: 0 where it is another process's turn.
+   */
   relays: number;
   inFlight: number;
   /** Of the relay's link; null in a process that does not relay. */
@@ -40,7 +46,10 @@ export interface Figures {
   eventLoopMs: number | null;
 }
 
-/** Whether a counter is lower than before: a process of the cluster was replaced, and what it had counted is gone. */
+/**
+ * Whether a counter is lower than before: a process of the cluster was replaced, and what it had
+ * counted is gone.
+ */
 export function beganAnew(before: Reading, now: Reading): boolean {
   for (const [key, value] of before) if (COUNTER.test(key) && (now.get(key) ?? 0) < value) return true;
   return false;

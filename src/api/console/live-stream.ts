@@ -1,5 +1,5 @@
-// The console's stream of server-sent events: figures every second, and events as they come. All watchers share one reading and
-// one subscription, which exist only while someone watches.
+// The console's stream of server-sent events: figures every second, and events as they come. All
+// watchers share one reading and one subscription, which exist only while someone watches.
 import type { RequestHandler, Response } from 'express';
 import type { Scope } from '../../shared/api-key.ts';
 import type { BalanceEvent } from '../../shared/contract.ts';
@@ -72,7 +72,9 @@ export interface LiveStreamOptions {
   processes: number;
 }
 
-/** For keys that are bound to some accounts: how much happens on all others is not theirs to know. */
+/**
+ * For keys that are bound to some accounts: how much happens on all others is not theirs to know.
+ */
 function withoutOthers(live: Live): Live {
   const { ledgerQueue } = live;
   return {
@@ -123,7 +125,10 @@ export function createLiveStream(options: LiveStreamOptions): LiveStream {
     });
   }
 
-  /** So that there is one for this client: the newest of the client that has the most, where that is more than it would have. */
+  /**
+   * So that there is one for this client: the newest of the client that has the most, where that is
+   * more than it would have.
+   */
   function makeRoom(client: string): void {
     const byClient = Map.groupBy(watchers, ([, owner]) => owner);
     const [most = []] = [...byClient.values()].sort((one, other) => other.length - one.length);

@@ -1,4 +1,5 @@
-// The list of accounts, all or those whose id begins with what was typed, and a form that creates one.
+// The list of accounts, all or those whose id begins with what was typed, and a form that creates
+// one.
 import { CallFailed, call } from './key.js';
 import { createReading } from './reading.js';
 import { addressOf, placeNow } from './route.js';

@@ -1,4 +1,5 @@
-// One call that moves money, step by step: what is sent, what is answered, and each change on its way to the ledger.
+// One call that moves money, step by step: what is sent, what is answered, and each change on its
+// way to the ledger.
 import { createFollower } from './follow.js';
 import { CallFailed, call } from './key.js';
 import { duration } from './show.js';

@@ -1,4 +1,5 @@
-// The ledger entries of an account, newest first, all or those that a filter names. The filter is a part of the address.
+// The ledger entries of an account, newest first, all or those that a filter names. The filter is a
+// part of the address.
 import { call } from './key.js';
 import { createReading } from './reading.js';
 import { addressOf } from './route.js';

@@ -3,7 +3,10 @@ import { element, input } from './show.js';
 
 const STORED = 'highload-balance key';
 const CALL_TIMEOUT_MS = 15_000;
-/** A busy service refuses some of what a view reads at once. These are the pauses before each is read again. */
+/**
+ * A busy service refuses some of what a view reads at once. These are the pauses before each is
+ * read again.
+ */
 const PAUSES_MS = [300, 1000, 3000];
 
 /** Any problem document, or that nothing was answered. */

@@ -1,5 +1,5 @@
-// Plots in the colours of the page, as wide as their place, with a legend that shows values: those under the pointer,
-// else the last ones.
+// Plots in the colours of the page, as wide as their place, with a legend that shows values: those
+// under the pointer, else the last ones.
 import { measure, moment } from './show.js';
 // @ts-expect-error: a file of the package uplot, whose types are below
 import bundled from './uplot.js';

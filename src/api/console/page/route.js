@@ -1,5 +1,6 @@
-// The address says what is shown, so that links, reload, back and forward work: #account=alice&type=hold.placed.
-// Its first name is the view, with what it is of; the rest narrows that down.
+// The address says what is shown, so that links, reload, back and forward work:
+// #account=alice&type=hold.placed. Its first name is the view, with what it is of; the rest narrows
+// that down.
 import { element } from './show.js';
 
 const VIEWS = ['live', 'accounts', 'account', 'transfer', 'try'];

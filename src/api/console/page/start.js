@@ -1,4 +1,5 @@
-// Loads the page. Where the service is too busy to give one of its parts, none of them runs: then it is loaded again.
+// Loads the page. Where the service is too busy to give one of its parts, none of them runs: then
+// it is loaded again.
 const AGAIN_MS = 2000;
 
 import('./console.js').catch((error) => {

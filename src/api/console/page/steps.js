@@ -1,4 +1,5 @@
-// What became of an attempt, step by step: a list that grows, and whose last steps are filled in when they happen.
+// What became of an attempt, step by step: a list that grows, and whose last steps are filled in
+// when they happen.
 import { addressOf } from './route.js';
 import { element, link } from './show.js';
 

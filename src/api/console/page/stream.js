@@ -1,4 +1,5 @@
-// Server-sent events over fetch: EventSource cannot send a key. Connects again by itself, with growing pauses.
+// Server-sent events over fetch: EventSource cannot send a key. Connects again by itself, with
+// growing pauses.
 import { askForKey, hasKey, keyHeaders, problemText } from './key.js';
 
 const PAUSE_MIN_MS = 1000;

@@ -1,4 +1,5 @@
-// The forms with which an update, a transfer or a hold is tried: what each sends, and which changes its answer names.
+// The forms with which an update, a transfer or a hold is tried: what each sends, and which changes
+// its answer names.
 import { createAttempts } from './attempt.js';
 import { changeOf, placementOf } from './follow.js';
 import { element, input } from './show.js';
