@@ -30,7 +30,7 @@ export default defineConfig({
     globalSetup: ['test/global-setup.ts'],
     sequence: { sequencer: LongFirst },
     projects: [
-      { test: { name: 'unit', include: ['test/unit/**/*.test.ts'], testTimeout: 10_000 } },
+      { test: { name: 'unit', include: ['test/unit/**/*.test.ts'], testTimeout: 60_000 } },
       {
         test: {
           name: 'integration',

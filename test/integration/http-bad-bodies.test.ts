@@ -51,6 +51,7 @@ describe('a body', () => {
     ['the same name twice', '{"accountId":"alice","amount":1,"amount":1000}', 'body'],
     ['the same name twice with the same value', '{"accountId":"alice","amount":1,"amount":1}', 'body'],
     ['the same name twice, once escaped', '{"accountId":"alice","amount":1,"\\u0061mount":1000}', 'body'],
+    ['a name with an escape', '{"accountId":"alice","\\u0061mount":1000}', 'body'],
     ['the same name twice, spaced', '{"accountId":"alice","amount" : 1,"amount"\n\t:1000}', 'body'],
     ['the same name twice, nested', '{"accountId":"alice","amount":1,"x":{"y":[{"z":1,"z":2}]}}', 'body'],
     ['__proto__ twice', '{"accountId":"alice","amount":1,"__proto__":1,"__proto__":2}', 'body'],

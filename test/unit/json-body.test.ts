@@ -53,6 +53,12 @@ const { value } = fc.letrec((tie) => ({
 }));
 const body = fc.dictionary(name, fc.oneof(value, fc.array(value, { maxLength: 10 })), { maxKeys: 5 });
 const spacing = fc.constantFrom(undefined, 1, '\t');
+/** Where a name has to be written with one. */
+const hasEscapedName = (value: unknown): boolean =>
+  typeof value === 'object' &&
+  value !== null &&
+  (Object.values(value).some(hasEscapedName) ||
+    (!Array.isArray(value) && Object.keys(value).some((one) => JSON.stringify(one).includes('\\'))));
 const hasProto = (text: string) => text.includes('__proto__');
 
 describe('a body', () => {
@@ -61,6 +67,11 @@ describe('a body', () => {
       fc.asyncProperty(body, spacing, async (given, space) => {
         const text = JSON.stringify(given, null, space);
         if (hasProto(text)) return;
+        if (hasEscapedName(given)) {
+          expect(await faultOf(read(text))).toMatch(/name with an escape/);
+          expect(await faultOf(readApart(text))).toMatch(/name with an escape/);
+          return;
+        }
         expect(await read(text)).toEqual(JSON.parse(text));
         expect(await readApart(text)).toEqual(JSON.parse(text));
       }),
@@ -84,7 +95,7 @@ describe('a body', () => {
         const fault = await faultOf(read(changed));
         expect((await faultOf(readApart(changed))) === undefined).toBe(fault === undefined);
         if (fault === undefined) expect(await readApart(changed)).toEqual(parsed);
-        else expect(fault).toMatch(/same name twice|fraction or an exponent/);
+        else expect(fault).toMatch(/same name twice|fraction or an exponent|name with an escape/);
       }),
       { numRuns: 500 },
     ));
@@ -92,7 +103,9 @@ describe('a body', () => {
   it.each([
     ['{"a":[{"b":1,"b":2}]}', /same name twice/],
     ['{"a":[{"b":1}],"a":[{"b":1}]}', /same name twice/],
-    ['{"a":[{"b":[{"c":1,"\\u0063":2}]}]}', /same name twice/],
+    ['{"a":[{"b":[{"c":1,"\\u0063":2}]}]}', /name with an escape/],
+    ['{"a":[{"b":[{"c":1,"\\u0064" : 2}]}]}', /name with an escape/],
+    ['{"\\u0061":[{"b":1}]}', /name with an escape/],
     ['{"a":[{"b":1.5}]}', /fraction/],
     ['{"a":[{"b":1e5}]}', /exponent/],
     ['{"a":[{"b":{"__proto__":1}}]}', /__proto__/],
@@ -107,6 +120,12 @@ describe('a body', () => {
     expect(await faultOf(read(text))).toMatch(fault);
     expect(await faultOf(readApart(text))).toMatch(fault);
   });
+});
+
+it('is not read with a name that another body had in its place, as JSON.parse may', async () => {
+  await faultOf(read('{"c":1,"\\\\":2}'));
+  expect(await faultOf(read('{"c":1,"\\u0064":2}'))).toMatch(/name with an escape/);
+  expect(await read('{"c":1,"d":"\\u0064"}')).toEqual({ c: 1, d: 'd' });
 });
 
 describe('a body that takes long to parse', () => {

@@ -69,12 +69,16 @@ export class JsonScan {
   names = 0;
   /** Whether a number has a fraction or an exponent. */
   hasFraction = false;
+  /** Whether the name of a member is written with an escape. */
+  hasEscapedName = false;
   /** A sentence where it is too much. */
   excess: string | undefined;
   readonly #areItemsApart: boolean;
   #at = 0;
   /** The first byte of the quoted string in progress; else -1. */
   #textAt = -1;
+  /** Whether that string, or the last one, has an escape. */
+  #isEscaped = false;
   #before = 0;
   #depth = 0;
   #values = 0;
@@ -105,7 +109,7 @@ export class JsonScan {
       const kind = KINDS[text[at] as number] as number;
       if (kind === FRACTION && before === DIGIT) this.hasFraction = true; // else a letter of true or false, or no JSON
       before = kind;
-      if (kind === STRING) this.#textAt = at;
+      if (kind === STRING) this.#beginText(at);
       else if (kind !== 0 && kind < DIGIT) this.#see(kind, at);
       at += 1;
     }
@@ -123,6 +127,7 @@ export class JsonScan {
       if (depth > 0) this.#depth -= 1;
     } else if (kind === NAME) {
       this.names += 1;
+      if (this.#isEscaped) this.hasEscapedName = true;
       this.#count();
       if ((this.#counts[depth] as number) > NAMES_MAX) this.excess = `holds an object of more than ${NAMES_MAX} names`;
     } else if (this.#areLists[depth]) {
@@ -164,10 +169,19 @@ export class JsonScan {
     this.#item = undefined;
   }
 
+  #beginText(at: number): void {
+    this.#textAt = at;
+    this.#isEscaped = false;
+  }
+
   /** @returns the position after the quote that ends it, or after everything that has arrived. */
   #endOfText(text: Uint8Array, from: number, length: number): number {
     let at = from;
-    while (at < length && text[at] !== QUOTE) at += text[at] === BACKSLASH ? 2 : 1;
+    for (; at < length && text[at] !== QUOTE; at += 1) {
+      if (text[at] !== BACKSLASH) continue;
+      this.#isEscaped = true;
+      at += 1;
+    }
     if (at - this.#textAt > TEXT_BYTES_MAX) this.excess = `holds a text of more than ${TEXT_BYTES_MAX} bytes`;
     if (at >= length) return at;
     this.#textAt = -1;
