@@ -148,6 +148,7 @@ export async function startApi(settings: ApiSettings, log: Logger): Promise<Runn
     settings.port,
     {},
     (request) => access?.claimedBy(request) ?? '',
+    settings.drainMsMin,
   ).catch(async (error: unknown) => {
     await stopRest();
     throw error;

@@ -61,6 +61,8 @@ const amqpNamespace = z
 /** Also the maximum for the limit of a single key. */
 export const RATE_LIMIT_MAX = 1_000_000_000;
 export const RATE_LIMIT_WINDOW_S_MAX = 3600;
+/** The longest that a stop goes on listening; what follows has the rest of the 25 s of a stop. */
+export const DRAIN_MS_MAX = 8000;
 const logLevel = z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info');
 
 const RATIO = 'must be a number from 0 to 1, such as 0.1';
@@ -120,6 +122,11 @@ const apiSettingsEach = z.object({
    * nothing.
    */
   apiProcesses: whole(1, 64, 1),
+  /**
+   * How long a stop goes on listening at least, for load balancers that learn late of it and send
+   * new connections until then.
+   */
+  drainMsMin: whole(0, DRAIN_MS_MAX, 0),
   /** Whether this process moves the outbox to RabbitMQ: on, off, or only (then it serves no HTTP). */
   relay: z.enum(['on', 'off', 'only']).default('on'),
   /** Connections that apply balance updates. An account always uses the same one of a process. */

@@ -4,6 +4,7 @@ import { createServer, type IncomingMessage, type RequestListener, type ServerRe
 import type { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { ANSWER_HEADERS, setAnswerHeaders } from '../../shared/answer-headers.ts';
+import { DRAIN_MS_MAX } from '../../shared/config.ts';
 import type { ProblemDetails } from '../../shared/contract.ts';
 import type { Running } from '../../shared/lifecycle.ts';
 import { type ProblemCode, problems } from '../../shared/problems.ts';
@@ -36,11 +37,10 @@ const BYTES_OF_COST = 512;
 const CHUNKED_COST = 128;
 /**
  * A stop first keeps listening and answers with `Connection: close`, so that clients disconnect by
- * themselves and no request meets a closed connection: until none has arrived for the first of
- * these times, and at most for the second.
+ * themselves and no request meets a closed connection: until none has arrived for this time, at
+ * least for `drainMsMin`, and at most for DRAIN_MS_MAX.
  */
 const LEAVE_QUIET_MS = 250;
-const LEAVE_MS_MAX = 8000;
 /** How long a connection that came last may take to ask something. */
 const FIRST_REQUEST_MS = 2000;
 /** How long a stop then waits for answers in flight. */
@@ -70,6 +70,7 @@ function kindOf({ method, url = '' }: IncomingMessage): 'read' | 'admin' | 'writ
 
 /**
  * @param clientOf whose share a request takes from. It is asked while not all requests can be taken, so it has to be cheap.
+ * @param drainMsMin how long a stop goes on listening although no request arrives.
  * @throws the listen error (EADDRINUSE, EACCES).
  */
 export async function startServer(
@@ -78,6 +79,7 @@ export async function startServer(
   port: number,
   given: Partial<typeof TIMEOUTS> = {},
   clientOf: (request: IncomingMessage) => string = () => '',
+  drainMsMin = 0,
 ): Promise<HttpServer> {
   const timeouts = { ...TIMEOUTS, ...given };
   /** Connections that have not sent a request yet. */
@@ -193,9 +195,10 @@ export async function startServer(
   async function letLeave(): Promise<void> {
     const startedAtMs = performance.now();
     lastRequestAtMs = startedAtMs;
-    for (let nowMs = startedAtMs; nowMs < startedAtMs + LEAVE_MS_MAX; nowMs = performance.now()) {
-      if (nowMs >= lastRequestAtMs + LEAVE_QUIET_MS) return;
-      await delay(lastRequestAtMs + LEAVE_QUIET_MS - nowMs);
+    const dueAtMs = () => Math.max(startedAtMs + drainMsMin, lastRequestAtMs + LEAVE_QUIET_MS);
+    for (let nowMs = startedAtMs; nowMs < startedAtMs + DRAIN_MS_MAX; nowMs = performance.now()) {
+      if (nowMs >= dueAtMs()) return;
+      await delay(dueAtMs() - nowMs);
     }
   }
 
