@@ -22,6 +22,7 @@ const EVERY_COMMAND = {
   worker: ['src/worker/main.ts', 'the worker, which writes the ledger'],
   verify: ['src/cli/verify.ts', 'verify that balances, outbox, ledger and hash chains agree'],
   heads: ['src/cli/heads.ts', 'print the heads of the hash chains, to keep elsewhere'],
+  logins: ['src/cli/logins.ts', 'create the login roles of the processes, and set their passwords'],
   keys: ['src/cli/keys.ts', 'create, list and revoke API keys'],
   'dead-letters': ['src/cli/dead-letters.ts', 'list, put back or discard messages that the worker refused'],
   restored: ['src/cli/restored.ts', 'begin a new epoch by hand, after the database lost commits'],

@@ -1,6 +1,7 @@
 // The roles of PostgreSQL, as a superuser creates them before the first migration and again at each
 // start: an owner that is not a superuser, only for migrate and keys, and login roles for the
 // processes. docs/secure.md describes the same for your own server.
+import { GROUPS } from '../shared/login-roles.ts';
 import type { Passwords } from './passwords.ts';
 
 type Holder = keyof Passwords['database'];
@@ -8,11 +9,11 @@ type Holder = keyof Passwords['database'];
 export const DATABASE = 'balance';
 
 /** The login role of each, and the group roles whose rights it has. */
-const LOGINS: Record<Holder, { login: string; groups: string[] }> = {
+const LOGINS: Record<Holder, { login: string; groups: readonly string[] }> = {
   owner: { login: 'balance', groups: [] },
-  api: { login: 'balance_api_login', groups: ['balance_api'] },
-  worker: { login: 'balance_worker_login', groups: ['balance_worker'] },
-  operator: { login: 'balance_operator_login', groups: ['balance_api', 'balance_auditor'] },
+  api: { login: 'balance_api_login', groups: GROUPS.api },
+  worker: { login: 'balance_worker_login', groups: GROUPS.worker },
+  operator: { login: 'balance_operator_login', groups: GROUPS.operator },
 };
 
 export const databaseUrlOf = (holder: Holder, password: string, host: string) =>

@@ -196,6 +196,12 @@ const workerSettings = z.object({
 export type WorkerSettings = z.infer<typeof workerSettings>;
 
 const databaseSettings = z.object({ databaseUrl });
+const loginSettings = z.object({
+  apiDatabaseUrl: databaseUrl,
+  workerDatabaseUrl: databaseUrl,
+  operatorDatabaseUrl: databaseUrl.optional(),
+});
+export type LoginSettings = z.infer<typeof loginSettings>;
 const brokerSettings = z.object({ amqpUrl, amqpNamespace, amqpManagementUrl: httpUrl });
 export type BrokerSettings = z.infer<typeof brokerSettings>;
 
@@ -216,6 +222,7 @@ export class SettingsError extends Error {
 export const readApiSettings = (environment: Environment = process.env) => read(apiSettings, environment);
 export const readWorkerSettings = (environment: Environment = process.env) => read(workerSettings, environment);
 export const readDatabaseSettings = (environment: Environment = process.env) => read(databaseSettings, environment);
+export const readLoginSettings = (environment: Environment = process.env) => read(loginSettings, environment);
 export const readBrokerSettings = (environment: Environment = process.env) => read(brokerSettings, environment);
 
 /** The environment variable of each setting, for docs and tests. */
@@ -241,7 +248,10 @@ function read<Shape extends z.ZodRawShape>(schema: z.ZodObject<Shape>, environme
  * They hold passwords: a variable with this name plus _FILE may name a file with the value, as with
  * container secrets.
  */
-const SECRETS: ReadonlySet<string> = new Set(['DATABASE_URL', 'AMQP_URL']);
+const SECRETS: ReadonlySet<string> = new Set([
+  ...['DATABASE_URL', 'AMQP_URL'],
+  ...['API_DATABASE_URL', 'WORKER_DATABASE_URL', 'OPERATOR_DATABASE_URL'],
+]);
 
 function givenIn(variable: string, environment: Environment): string | undefined {
   // An empty variable counts as unset: compose files and CI systems produce them for "no value".

@@ -24,6 +24,7 @@ it('names every command, and its version', async () => {
     'migrate',
     'verify',
     'heads',
+    'logins',
     'keys',
     'dead-letters',
     'restored',
