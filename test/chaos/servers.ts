@@ -7,7 +7,8 @@ import { migrate } from '../../src/shared/migrations.ts';
 import { chooseBackend, closeBackends, type DisposableBroker, type DisposablePostgres } from '../backends.ts';
 
 export interface Servers {
-  postgres: DisposablePostgres;
+  /** Absent where the database is a cluster. */
+  postgres?: DisposablePostgres;
   broker: DisposableBroker;
   databaseUrl: string;
   /** Straight to the database, as superuser. */

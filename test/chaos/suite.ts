@@ -12,8 +12,8 @@ import { openAccount } from './account-requests.ts';
 import { ACCOUNTS, ACTORS, AMOUNT_MAX, RICH_ACCOUNT, type Tokens } from './accounts.ts';
 import { attempt } from './attempts.ts';
 import { check } from './checker/checker.ts';
-import type { Violation, Window } from './checker/evidence.ts';
-import { runClients } from './clients/clients.ts';
+import type { CheckInput, Violation, Window } from './checker/evidence.ts';
+import { type Crew, runClients } from './clients/clients.ts';
 import { type Evidence, type Fault, type FaultContext, holds } from './faults/fault.ts';
 import { forgeEvents } from './faults/server-faults.ts';
 import { readFinalState } from './final-state.ts';
@@ -39,6 +39,14 @@ export interface SuiteOptions {
   /** How long the system has to heal, and in the end to drain. */
   healMs: number;
   say: (line: string) => void;
+  /** The servers of the run, which are its own; one of each kind unless given. */
+  servers?: (say: (line: string) => void) => Promise<Servers>;
+  /** Settings of the processes, instead of those that make a run short. */
+  environment?: Record<string, string>;
+  /** The clients, instead of all kinds. */
+  crew?: Crew;
+  /** Judges what the checks do not know of, and returns the evidence without it. */
+  judge?: (input: CheckInput, fleet: Fleet) => { input: CheckInput; violations: Violation[] };
 }
 
 const CALM_MS = 3000;
@@ -56,7 +64,7 @@ const ENVIRONMENT = {
 
 export async function runSuite(options: SuiteOptions): Promise<Report> {
   const startedMs = now();
-  const servers = await startServers(options.say);
+  const servers = await (options.servers ?? startServers)(options.say);
   const reaper = startReaper();
   let fleet: Fleet | undefined;
   let isClean = false;
@@ -66,7 +74,7 @@ export async function runSuite(options: SuiteOptions): Promise<Report> {
       folder: servers.folder,
       databaseUrl: servers.databaseUrl,
       amqpUrl: servers.broker.url,
-      environment: ENVIRONMENT,
+      environment: options.environment ?? ENVIRONMENT,
     });
     const report = await attack(options, servers, fleet, startedMs);
     isClean = report.violations.length === 0;
@@ -80,7 +88,7 @@ export async function runSuite(options: SuiteOptions): Promise<Report> {
 }
 
 async function attack(
-  { seed, faults, faultsMs, strikesMin, healMs, say }: SuiteOptions,
+  { seed, faults, faultsMs, strikesMin, healMs, say, crew, judge }: SuiteOptions,
   servers: Servers,
   fleet: Fleet,
   startedMs: number,
@@ -133,10 +141,11 @@ async function attack(
     targets: fleet.apis,
     winding: winding.signal,
     over: over.signal,
+    ...(crew && { crew }),
   });
   const turns = keepTurning(pool);
   try {
-    say(`Traffic flows; faults strike for ${Math.round(faultsMs / 1000)} s`);
+    say(`Traffic flows; faults strike${faultsMs > 0 ? ` for ${Math.round(faultsMs / 1000)} s` : ''}`);
     await turnOutbox(pool);
     await beCalm();
     const overAtMs = now() + faultsMs;
@@ -178,12 +187,15 @@ async function attack(
   const final = await readFinalState(pool);
   await subscriber.stop();
 
+  const seen = { history, final, subscriber: subscriber.record, evidence, calm };
+  const judged = judge?.(seen, fleet) ?? { input: seen, violations: [] };
   const violations = [
     ...stuck,
     ...fleet.accidents.map((what) => ({ check: 'processes', what })),
     ...snapshots.violations.map((violation) => ({ check: 'conserved', ...violation })),
     ...(snapshots.taken === 0 ? [{ check: 'conserved', what: 'no snapshot could be taken' }] : []),
-    ...check({ history, final, subscriber: subscriber.record, evidence, calm }),
+    ...judged.violations,
+    ...check(judged.input),
   ];
   return {
     seed,

@@ -10,8 +10,11 @@ import { holds, remember } from './holds.ts';
 import { reversals } from './reversals.ts';
 import { atomicBulks, transfers } from './transfers.ts';
 
-/** How many of each kind; several hundred requests a second on two cores. */
-const CREW: Record<string, { count: number; run: (client: Client) => Promise<void> }> = {
+/** How many of each kind. */
+export type Crew = Record<string, { count: number; run: (client: Client) => Promise<void> }>;
+
+/** Several hundred requests a second on two cores. */
+const CREW: Crew = {
   careful: { count: 6, run: (client) => beCareful(client, { next: updates(client) }) },
   transfer: { count: 3, run: (client) => beCareful(client, transfers(client)) },
   holder: { count: 4, run: (client) => beCareful(client, holds(client)) },
@@ -28,8 +31,11 @@ const CREW: Record<string, { count: number; run: (client: Client) => Promise<voi
 const UPDATES_MAX = 60;
 const TRANSFERS_MAX = 20;
 
-/** Runs all clients; resolves when the last one has ended. @returns operations whose outcome nobody could find out in time */
-export async function runClients(context: ClientContext): Promise<Operation[]> {
+/**
+ * Runs all clients; resolves when the last one has ended. A crew of its own leaves limits and status as they are.
+ * @returns operations whose outcome nobody could find out in time
+ */
+export async function runClients({ crew, ...context }: ClientContext & { crew?: Crew }): Promise<Operation[]> {
   const ofAll = { holds: [], unsettled: [] } satisfies Partial<Client>;
   async function start(name: string, number: number, run: (client: Client) => Promise<void>): Promise<void> {
     const http = createHttpClient();
@@ -41,10 +47,10 @@ export async function runClients(context: ClientContext): Promise<Operation[]> {
     }
   }
   await Promise.all([
-    ...Object.entries(CREW).flatMap(([kind, { count, run }]) =>
+    ...Object.entries(crew ?? CREW).flatMap(([kind, { count, run }]) =>
       Array.from({ length: count }, (_, number) => start(`${kind}-${number}`, number, run)),
     ),
-    ...POLICY_ACCOUNTS.map((accountId, number) =>
+    ...(crew ? [] : POLICY_ACCOUNTS).map((accountId, number) =>
       start(`policy of ${accountId}`, number, (client) => changePolicies(client, accountId)),
     ),
   ]);

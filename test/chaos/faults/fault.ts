@@ -10,7 +10,8 @@ import type { Subscriber } from '../subscriber.ts';
 
 export interface FaultContext {
   fleet: Fleet;
-  postgres: DisposablePostgres;
+  /** Absent where the database is a cluster. */
+  postgres?: DisposablePostgres | undefined;
   broker: DisposableBroker;
   /** Straight to the database, as superuser. */
   pool: Pool;

@@ -43,6 +43,7 @@ export const serverFaults: Fault[] = [
     name: 'database-stop',
     track,
     async inject({ postgres, random, evidence }) {
+      if (!postgres) return false;
       const startMs = now();
       await postgres.stopImmediately();
       await delay(random.between(0, 2000));
