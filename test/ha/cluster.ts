@@ -15,12 +15,14 @@ export interface Cluster {
   readonly machines: readonly Machine[];
   /** The machine whose server is the primary by its own Patroni; undefined unless there is exactly one. */
   leader(): Promise<Machine | undefined>;
+  /** The machines that follow, those first that confirm changes. */
+  standbys(): Promise<Machine[]>;
   /** Waits until another machine than this leads. @throws when that takes too long. */
   replaced(leader: Machine): Promise<Machine>;
   /** Waits until one leads and two follow on its timeline. @throws when that takes too long. */
   whole(): Promise<Machine>;
-  /** Starts etcd and Patroni of a machine. */
-  boot(machine: Machine): void;
+  /** Starts these programs of a machine. */
+  boot(machine: Machine, ...programs: ('etcd' | 'patroni')[]): void;
   /** Asks Patroni for a planned change of the leader. */
   switchOver(leader: Machine): Promise<void>;
 }
@@ -65,16 +67,19 @@ export async function startCluster({ keeper, programs, folder, logs, mode, api }
     if (uid !== undefined && gid !== undefined)
       for (const one of [own, path.join(own, 'patroni.yml')]) chownSync(one, uid, gid);
   }
-  const boot = (machine: Machine) => {
+  const boot: Cluster['boot'] = (machine, ...wanted) => {
     const own = folderOf(machine);
-    const env = etcdEnvironment(network, machine, own);
-    machine.start([programs.etcd], { logFile: path.join(logs, `${machine.name}-etcd.log`), env });
-    machine.start([programs.patroni, path.join(own, 'patroni.yml')], {
-      logFile: path.join(logs, `${machine.name}-patroni.log`),
-    });
+    const start = {
+      etcd: () => [[programs.etcd], etcdEnvironment(network, machine, own)] as const,
+      patroni: () => [[programs.patroni, path.join(own, 'patroni.yml')], {}] as const,
+    };
+    for (const program of wanted) {
+      const [command, env] = start[program]();
+      machine.start(command, { logFile: path.join(logs, `${machine.name}-${program}.log`), env });
+    }
   };
   const cluster = clusterOf(network, mode, boot);
-  for (const machine of machines) boot(machine);
+  for (const machine of machines) boot(machine, 'etcd', 'patroni');
   if (!(await holds(() => cluster.isWhole(), START_TIMEOUT_MS)))
     throw new SetupProblem(`the cluster did not start; its logs: ${logs}`);
   return cluster;
@@ -104,6 +109,12 @@ function clusterOf(network: Network, mode: Mode, boot: Cluster['boot']): Cluster
     boot,
     leader,
     isWhole,
+    async standbys() {
+      const leading = await leader();
+      const members = ((leading && (await membersSeenBy(leading))) ?? []).filter(({ role }) => role !== 'leader');
+      const confirming = members.toSorted((one) => (one.role === 'sync_standby' ? -1 : 1));
+      return confirming.flatMap(({ name }) => machines.find((machine) => machine.name === name) ?? []);
+    },
     async replaced(old) {
       let next: Machine | undefined;
       const isThere = async () => {

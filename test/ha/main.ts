@@ -71,11 +71,11 @@ async function main(): Promise<void> {
 
 async function run(scenario: Scenario, reaper: Reaper, options: Omit<Parameters<typeof runScenario>[1], 'reaper'>) {
   console.log(`\n${scenario.title}`);
-  const report = await runScenario(scenario, { ...options, reaper });
-  const row = rowOf(scenario, report);
+  const outcome = await runScenario(scenario, { ...options, reaper });
+  const { report } = outcome;
   if (report.violations.length > 0) {
     printReport(report, console.log);
     console.log(`The history around the violations: ${writeHistory(report)}`);
   }
-  return row;
+  return rowOf(scenario, outcome);
 }

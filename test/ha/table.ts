@@ -1,14 +1,17 @@
 // The table of a run: a row for each scenario.
-import type { Report } from '../chaos/report.ts';
+import type { Outcome } from './run.ts';
 import type { Scenario } from './scenarios.ts';
 
 export interface Row {
   scenario: string;
   mode: string;
+  /** Null where the primary stayed. */
+  leaderlessMs: number | null;
   /** The longest time without an answer 200, while the scenario struck. */
   refusedMs: number;
   /** Operations that were answered 200 or 201, retries not counted. */
   answered: number;
+  /** Operations that were answered as applied, and are not in the database. Synchronous: each is a violation too. */
   lost: number;
   /** That took effect twice, or whose number was given to another change. */
   doubled: number;
@@ -20,6 +23,7 @@ export interface Row {
 export const headings = [
   'scenario',
   'replication',
+  'new primary',
   'no 200 for',
   'answered',
   'lost',
@@ -31,7 +35,8 @@ export const headings = [
 /** Checks that say that an operation, or a version, was used more than once. */
 const TWICE = ['once', 'gapless', 'epochs'];
 
-export function rowOf({ title, mode }: Scenario, { history, timeline, violations }: Report): Row {
+export function rowOf({ title, mode }: Scenario, { report, leaderlessMs, lost }: Outcome): Row {
+  const { history, timeline, violations } = report;
   const answered = history.attempts.filter(({ result }) => result.kind === 'applied' && !result.replayed);
   const [strike] = timeline;
   const { startMs = 0, endMs = 0 } = strike ?? {};
@@ -43,9 +48,10 @@ export function rowOf({ title, mode }: Scenario, { history, timeline, violations
   return {
     scenario: title,
     mode,
+    leaderlessMs,
     refusedMs: Math.round(Math.max(...gaps)),
     answered: answered.length,
-    lost: violations.filter(({ check, what }) => check === 'never lost' && what.includes('was answered 200')).length,
+    lost,
     doubled: violations.filter(({ check }) => TWICE.includes(check)).length,
     unknown: history.attempts.filter(({ result }) => result.kind === 'unknown').length,
     violations: violations.length,
@@ -54,10 +60,12 @@ export function rowOf({ title, mode }: Scenario, { history, timeline, violations
 
 /** In Markdown. */
 export function tableOf(columns: readonly string[], rows: readonly Row[]): string {
-  const cells = rows.map(({ scenario, mode, refusedMs, answered, lost, doubled, unknown, violations }) => [
-    ...[scenario, mode, `${(refusedMs / 1000).toFixed(1)} s`],
-    ...[answered, lost, doubled, unknown, violations].map((count) => count.toLocaleString('en')),
-  ]);
+  const cells = rows.map(
+    ({ scenario, mode, leaderlessMs, refusedMs, answered, lost, doubled, unknown, violations }) => [
+      ...[scenario, mode, leaderlessMs === null ? 'none' : seconds(leaderlessMs), seconds(refusedMs)],
+      ...[answered, lost, doubled, unknown, violations].map((count) => count.toLocaleString('en')),
+    ],
+  );
   const all = [columns, ...cells];
   const widths = columns.map((_, place) => Math.max(...all.map((row) => row[place]?.length ?? 0)));
   const line = (row: readonly string[]) =>
@@ -65,3 +73,5 @@ export function tableOf(columns: readonly string[], rows: readonly Row[]): strin
   const rule = `| ${widths.map((width, place) => (place < 2 ? '-'.repeat(width) : `${'-'.repeat(width - 1)}:`)).join(' | ')} |`;
   return [line(columns), rule, ...cells.map(line)].join('\n');
 }
+
+const seconds = (ms: number) => `${(ms / 1000).toFixed(1)} s`;
