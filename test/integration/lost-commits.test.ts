@@ -215,6 +215,34 @@ const isReported = ({ msg }: { msg: string }) => msg.startsWith('the database lo
 const isHarmless = ({ msg }: { msg: string }) => msg.startsWith('the epoch rose');
 
 it(
+  'names what was answered by a new primary when the old one, which never stopped, is the database again',
+  async () => {
+    const pair = await startPair(migrate);
+    const service = await startService(pair.primary);
+    const [accountId = ''] = ACCOUNTS;
+    await open(service, accountId);
+    await credit(service, accountId, 100);
+    await drained(service.database);
+    await pair.caughtUp();
+    service.leadTo(pair.standby);
+    await pair.promote();
+    await until('the service goes on', () => isReady(service));
+    const lost = await credit(service, accountId);
+    const epoch = Number.parseInt(lost.eventId.split(':')[2] ?? '', 36);
+    await until('the new epoch is known', () => service.reports().some(isHarmless));
+
+    service.leadTo(pair.primary);
+    await until('the service goes on', () => isReady(service));
+    await until('it is reported', () => service.reports().some(isReported));
+    const named = service.reports().flatMap((report) => report.lost ?? []);
+    expect(named).toEqual([{ accountId, firstVersion: lost.version, lastVersion: lost.version, epoch }]);
+    const isFall = ({ msg }: { msg: string }) => msg.startsWith('the epoch fell');
+    expect(service.reports().filter(isFall)).toHaveLength(1);
+  },
+  FAILOVER_MS,
+);
+
+it(
   'names what a promoted standby lacks, and proves the rest',
   async () => {
     const pair = await startPair(migrate);

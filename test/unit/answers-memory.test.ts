@@ -30,6 +30,20 @@ it('does not let the first answers of the next epoch cover those before', () => 
   expect(memory.takePast()).toEqual([{ epoch: 6, seen: [{ accountId: 'a', version: 9, epoch: 6 }] }]);
 });
 
+it('gives what was answered in an epoch that the database has left for an older one', () => {
+  const memory = new AnswersMemory();
+  memory.note('a', { version: 1, epoch: 5 });
+  memory.see(6);
+  memory.note('a', { version: 2, epoch: 6 });
+  memory.takePast();
+  memory.note('b', { version: 3, epoch: 5 });
+  expect(memory.epoch).toBe(6);
+  memory.fallTo(5);
+  expect(memory.epoch).toBe(5);
+  memory.note('a', { version: 2, epoch: 5 });
+  expect(memory.takePast()).toEqual([{ epoch: 6, seen: [{ accountId: 'a', version: 2, epoch: 6 }] }]);
+});
+
 it('keeps a late answer of the epoch before', () => {
   const memory = new AnswersMemory();
   memory.note('a', { version: 8, epoch: 6 });

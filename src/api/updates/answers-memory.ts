@@ -48,9 +48,23 @@ export class AnswersMemory {
     generations.set(accountId, version);
   }
 
+  /** Of the latest answers. */
+  get epoch(): number {
+    return this.#present.epoch;
+  }
+
   /** Ends the epoch before, where this one is higher. */
   see(epoch: number): void {
     if (epoch > this.#present.epoch) this.#of(epoch);
+  }
+
+  /** Ends the present epoch for a lower one: the database is a server whose history another one had left. */
+  fallTo(epoch: number): void {
+    const late = this.#past.findIndex((generations) => generations.epoch === epoch);
+    const present = late < 0 ? new Generations(epoch) : this.#past.splice(late, 1)[0];
+    this.#past.push(this.#present);
+    this.#present = present as Generations;
+    this.#past.splice(0, this.#past.length - PAST_MAX);
   }
 
   get isEmpty(): boolean {

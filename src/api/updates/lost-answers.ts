@@ -13,6 +13,8 @@ const NAMED_PER_LINE = 50;
 const NAMED_MAX = 1000;
 /** Epochs that are compared when the database answers again; it answers before another can rise. */
 const DUE_MAX = 4;
+/** Consumers take its changes for those of an older history, until an epoch begins. */
+const FALLEN_ADVICE = 'run highload-balance restored, and see "When the database lost commits" in docs/recover.md';
 const ADVICE = 'see "When the database lost commits" in docs/recover.md';
 
 export interface LostAnswersWatch {
@@ -27,12 +29,16 @@ export function startLostAnswersWatch(pool: Pool, memory: AnswersMemory, log: Lo
   let stopped = false;
   let timer: NodeJS.Timeout | undefined;
   let looking = Promise.resolve();
+  /** Once is not enough: a connection to a server that is about to be stopped may have answered. */
+  let isBelow = false;
   let due: { epoch: number; seen: SeenVersion[] }[] = [];
 
   async function look(): Promise<void> {
     if (!memory.isEmpty || due.length > 0) {
       try {
-        memory.see((await pool.query<{ epoch: number }>('SELECT current_epoch() AS epoch')).rows[0]?.epoch ?? 0);
+        const epoch =
+          (await pool.query<{ epoch: number }>('SELECT current_epoch() AS epoch')).rows[0]?.epoch ?? memory.epoch;
+        seeEpoch(epoch);
         due = due.concat(memory.takePast()).slice(-DUE_MAX);
         for (let next = due[0]; next && !stopped; next = due[0]) {
           lost += report(next.epoch, next.seen.length, await compare(next.seen));
@@ -44,6 +50,16 @@ export function startLostAnswersWatch(pool: Pool, memory: AnswersMemory, log: Lo
       }
     }
     plan();
+  }
+
+  function seeEpoch(epoch: number): void {
+    const wasBelow = isBelow;
+    isBelow = epoch < memory.epoch;
+    if (isBelow && wasBelow) {
+      memory.fallTo(epoch);
+      isBelow = false;
+      log.error({ epoch, advice: FALLEN_ADVICE }, 'the epoch fell: the database is an old primary again');
+    } else memory.see(epoch);
   }
 
   async function compare(seen: readonly SeenVersion[]): Promise<LostVersion[]> {
