@@ -17,6 +17,8 @@ export interface Cluster {
   leader(): Promise<Machine | undefined>;
   /** The machines that follow, those first that confirm changes. */
   standbys(): Promise<Machine[]>;
+  /** Has the server of a machine end, and waits until it, or another, is the primary. @throws when that takes too long. */
+  restarted(leader: Machine, end: () => void): Promise<void>;
   /** Waits until another machine than this leads. @throws when that takes too long. */
   replaced(leader: Machine): Promise<Machine>;
   /** Waits until one leads and two follow on its timeline. @throws when that takes too long. */
@@ -37,7 +39,7 @@ interface Member {
 const NAMES = ['pg1', 'pg2', 'pg3'];
 const START_TIMEOUT_MS = 90_000;
 const CHANGE_TIMEOUT_MS = 60_000;
-const WHOLE_TIMEOUT_MS = 90_000;
+const WHOLE_TIMEOUT_MS = 45_000;
 const ANSWER_TIMEOUT_MS = 1000;
 const SWITCHOVER_TIMEOUT_MS = 30_000;
 /** Newer versions of Patroni say more exactly what a replica does. */
@@ -115,6 +117,16 @@ function clusterOf(network: Network, mode: Mode, boot: Cluster['boot']): Cluster
       const confirming = members.toSorted((one) => (one.role === 'sync_standby' ? -1 : 1));
       return confirming.flatMap(({ name }) => machines.find((machine) => machine.name === name) ?? []);
     },
+    async restarted(old, end) {
+      const before = await startOf(old);
+      end();
+      const isAnother = async () => {
+        const leading = await leader();
+        const start = leading && (await startOf(leading));
+        return start !== undefined && (leading !== old || start !== before);
+      };
+      if (!(await holds(isAnother, CHANGE_TIMEOUT_MS))) throw new Error(`the server of ${old.name} did not come back`);
+    },
     async replaced(old) {
       let next: Machine | undefined;
       const isThere = async () => {
@@ -127,7 +139,11 @@ function clusterOf(network: Network, mode: Mode, boot: Cluster['boot']): Cluster
       return next;
     },
     async whole() {
-      if (!(await holds(isWhole, WHOLE_TIMEOUT_MS))) throw new Error('the cluster is not whole again');
+      if (!(await holds(isWhole, WHOLE_TIMEOUT_MS))) {
+        const leading = await leader();
+        const members = leading && (await membersSeenBy(leading));
+        throw new Error(`the cluster is not whole again: ${JSON.stringify(members ?? 'nobody leads')}`);
+      }
       return (await leader()) as Machine;
     },
     async switchOver({ name, address }) {
@@ -152,4 +168,12 @@ async function membersSeenBy({ address }: Machine): Promise<Member[] | undefined
   const signal = AbortSignal.timeout(ANSWER_TIMEOUT_MS);
   const answer = await fetch(`http://${address}:8008/cluster`, { signal }).catch(() => undefined);
   return answer?.ok ? ((await answer.json()) as { members: Member[] }).members : undefined;
+}
+
+/** When its server was started; undefined while it does not run. Patroni keeps the lock while it starts one again. */
+async function startOf({ address }: Machine): Promise<string | undefined> {
+  const signal = AbortSignal.timeout(ANSWER_TIMEOUT_MS);
+  const answer = await fetch(`http://${address}:8008/patroni`, { signal }).catch(() => undefined);
+  const { state, postmaster_start_time } = ((await answer?.json()) ?? {}) as Record<string, string>;
+  return state === 'running' ? postmaster_start_time : undefined;
 }

@@ -76,3 +76,9 @@ export function patroniSettings({ addressed }: Network, { name, address }: Machi
 export function haproxySettings({ addressed }: Network, port: number): string {
   return replaced(addressed(documented('haproxy.cfg')), /bind 127\.0\.0\.1:5000/g, `bind 127.0.0.1:${port}`);
 }
+
+export function pgbouncerSettings(ports: { own: number; haproxy: number }, userlist: string): string {
+  let text = replaced(documented('pgbouncer.ini'), /port=5000/g, `port=${ports.haproxy}`);
+  text = replaced(text, /^listen_port = .*/gm, `listen_port = ${ports.own}`);
+  return replaced(text, /^auth_file = .*/gm, `auth_file = ${userlist}`);
+}

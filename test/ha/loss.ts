@@ -31,6 +31,8 @@ export function isLost(final: FinalState, attempt: Attempt): boolean {
 const KEY_IN_USE = new Set(['idempotency_key_reused', 'hold_exists']);
 /** Of the operation that an operation means to take the key of, or of itself. */
 const firstUser = (id: string) => id.replace(/\/misuse-\d+$/, '');
+/** Ids among them, whole. */
+const wordsOf = (text: string) => text.split(/[^\w:/-]+/).map((word) => word.replace(/:$/, ''));
 const UNKNOWN: Result = { kind: 'unknown', why: 'the database lost it' };
 
 /**
@@ -43,22 +45,23 @@ export function withoutLost(input: CheckInput, lagging: Window): CheckInput {
   const { history, final, subscriber } = input;
   const isLate = ({ endMs }: Window) => endMs >= lagging.startMs && endMs <= lagging.endMs;
   const lost = history.attempts.filter((attempt) => isLost(final, attempt));
-  const lostHolds = new Set(lost.map(({ operation }) => operation.hold?.holdId));
-  const lostIds = lost.flatMap(({ operation }) => [operation.id, operation.hold?.holdId ?? operation.id]);
+  const lostHolds = new Set(lost.flatMap(({ operation }) => operation.hold?.holdId ?? []));
+  const lostIds = new Set([...lost.map(({ operation }) => operation.id), ...lostHolds]);
   const isDoubtful = (attempt: Attempt) => {
     const { operation, result } = attempt;
     if (result.kind === 'applied') return isLost(final, attempt);
-    if (result.kind === 'unknown') return false;
-    const isAboutHold = operation.hold !== undefined && (isLate(attempt) || lostHolds.has(operation.hold.holdId));
-    return isAboutHold || (result.kind === 'declined' && isLate(attempt));
+    return result.kind === 'declined' && (isLate(attempt) || lostHolds.has(operation.hold?.holdId ?? ''));
   };
   const forgotten = new Set(history.attempts.filter(isDoubtful).map(({ operation }) => firstUser(operation.id)));
   const kept = new History();
   for (const one of history.attempts) {
     const { operation, result } = one;
     const isForgotten = forgotten.has(firstUser(operation.id));
-    const isRefusedKey = result.kind === 'refused' && KEY_IN_USE.has(result.code);
-    if (isDoubtful(one) || (isForgotten && isRefusedKey)) kept.attempts.push({ ...one, result: UNKNOWN });
+    // Another request has the key now, or the hold was as it is not any more. These changed nothing.
+    const isRefusedKey = isForgotten && result.kind === 'refused' && KEY_IN_USE.has(result.code);
+    const isAboutHold = isLate(one) || lostHolds.has(operation.hold?.holdId ?? '');
+    if (isRefusedKey || (result.kind === 'refused' && operation.hold && isAboutHold)) continue;
+    if (isDoubtful(one)) kept.attempts.push({ ...one, result: UNKNOWN });
     // Its key was free again: it is an operation like any other.
     else if (isForgotten && one.isReuse) kept.attempts.push({ ...one, isReuse: false });
     else kept.attempts.push(one);
@@ -69,7 +72,7 @@ export function withoutLost(input: CheckInput, lagging: Window): CheckInput {
     ...history.holdReadings.filter((reading) => !isLate(reading) && !lostHolds.has(reading.state.holdId)),
   );
   kept.openings.push(...history.openings);
-  kept.unexpected.push(...history.unexpected.filter(({ what }) => !lostIds.some((id) => what.includes(id))));
+  kept.unexpected.push(...history.unexpected.filter(({ what }) => !wordsOf(what).some((word) => lostIds.has(word))));
   const isInHistory = ({ accountId, version, epoch }: LostChange) =>
     final.ledger.get(accountId)?.[version]?.epoch === epoch;
   const newest = final.epochs.at(-1) ?? 0;

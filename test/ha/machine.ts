@@ -1,6 +1,6 @@
 // A machine of the test: an address of its own on a network that only exists for the run, and processes that see nothing but
 // each other. All of it is namespaces of Linux, which end with their first process: nothing is left, however the run ends.
-import { execFileSync, spawn } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { closeSync, openSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type ServerAccount, serverAccount } from '../../src/local/server-account.ts';
@@ -44,6 +44,7 @@ export async function startMachine(keeper: ProcessKeeper, name: string, address:
   const init = await firstChild(child.pid as number);
   const inside = ['-t', String(init), '-n', '-p', '-i', '-m'];
   const account = serverAccount();
+  const entrances: ChildProcess[] = [];
   return {
     name,
     address,
@@ -59,6 +60,9 @@ export async function startMachine(keeper: ProcessKeeper, name: string, address:
       started.on('error', () => {}); // what it should do will not happen, and that is waited for
       started.unref();
       closeSync(log);
+      // It stops when what it started is stopped, and would stay so.
+      keeper.keep(started);
+      entrances.push(started);
     },
     signal(name, ...programs) {
       const wanted = processesOf(init).filter(({ program }) => programs.length === 0 || programs.includes(program!));
@@ -67,6 +71,7 @@ export async function startMachine(keeper: ProcessKeeper, name: string, address:
           process.kill(pid, name);
         } catch {} // it has ended
       }
+      if (name === 'SIGCONT') for (const entrance of entrances) entrance.kill(name);
       return wanted.length;
     },
     run: (...command) =>

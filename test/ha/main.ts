@@ -17,8 +17,8 @@ const HELP = `usage: npm run test:ha -- [options]
 
 Starts three machines with etcd, Patroni and PostgreSQL, HAProxy, RabbitMQ and the service, breaks the machines while
 clients use the service, and proves that every guarantee held. One scenario after the other, two minutes each. Exit code
-1 on a violation. Needs root and these packages of Debian: patroni etcd-server haproxy postgresql rabbitmq-server.
-Nothing else on the machine is touched, and nothing is left.
+1 on a violation. Needs root and these packages of Debian: patroni etcd-server haproxy pgbouncer postgresql
+rabbitmq-server. Nothing else on the machine is touched, and nothing is left.
 
   --only SCENARIO   this scenario alone, or several with commas between
   --seed N          the same accounts and amounts; random by default, and printed

@@ -12,6 +12,7 @@ export interface Programs {
   /** Of PostgreSQL. */
   binaries: string;
   haproxy: string;
+  pgbouncer: string;
   /** Major, minor and patch. */
   patroniVersion: readonly number[];
 }
@@ -23,11 +24,13 @@ const POSTGRES = '/usr/lib/postgresql';
 export function findPrograms(patroni = findProgram('patroni', FOLDERS)): Programs {
   const etcd = findProgram('etcd', FOLDERS);
   const haproxy = findProgram('haproxy', FOLDERS);
+  const pgbouncer = findProgram('pgbouncer', FOLDERS);
   const binaries = newestPostgres();
   const packages = Object.entries({
     patroni,
     'etcd-server': etcd,
     haproxy,
+    pgbouncer,
     postgresql: binaries,
     'rabbitmq-server': findRabbitmqServer(),
   }).flatMap(([name, found]) => (found ? [] : name));
@@ -37,9 +40,9 @@ export function findPrograms(patroni = findProgram('patroni', FOLDERS)): Program
   ];
   if (missing.length === 0 && !canHaveMachines())
     missing.push('Linux with namespaces (unshare --net --pid), which a container has only if it is privileged');
-  if (missing.length > 0 || !patroni || !etcd || !haproxy || !binaries)
+  if (missing.length > 0 || !patroni || !etcd || !haproxy || !pgbouncer || !binaries)
     throw new SetupProblem(`npm run test:ha needs\n  ${missing.join('\n  ')}`);
-  return { etcd, patroni, binaries, haproxy, patroniVersion: versionOf(patroni) };
+  return { etcd, patroni, binaries, haproxy, pgbouncer, patroniVersion: versionOf(patroni) };
 }
 
 function newestPostgres(): string | undefined {
@@ -52,6 +55,11 @@ function newestPostgres(): string | undefined {
 }
 
 function versionOf(patroni: string): number[] {
-  const said = execFileSync(patroni, ['--version'], { encoding: 'utf8' });
+  let said: string;
+  try {
+    said = execFileSync(patroni, ['--version'], { encoding: 'utf8' });
+  } catch (cause) {
+    throw new SetupProblem(`${patroni} does not run: ${(cause as Error).message}`, { cause });
+  }
   return (/\d+(\.\d+)+/.exec(said)?.[0] ?? '0').split('.').map(Number);
 }

@@ -44,7 +44,7 @@ export interface Outcome {
 
 export async function runScenario(scenario: Scenario, options: RunOptions): Promise<Outcome> {
   const { reaper, programs, api, seed } = options;
-  const { name, mode } = scenario;
+  const { name, mode, isPooled = false } = scenario;
   const outcome = { leaderlessMs: null as number | null, lost: 0 };
   let cluster: Cluster | undefined;
   let struckMs = 0;
@@ -68,7 +68,7 @@ export async function runScenario(scenario: Scenario, options: RunOptions): Prom
     strikesMin: 1,
     healMs: HEAL_MS,
     say: console.log,
-    servers: (say) => startServers({ reaper, programs, mode, api, use }, say),
+    servers: (say) => startServers({ reaper, programs, mode, api, isPooled, use }, say),
     // The settings that an operator has who changes none. The log has what the processes find after a change of the primary.
     environment: { LOG_LEVEL: 'info' },
     crew: CREW,

@@ -1,10 +1,11 @@
 // The servers of one scenario: the cluster, HAProxy before it, and a RabbitMQ. The service knows none of the machines.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, openSync, writeFileSync } from 'node:fs';
+import { chmodSync, closeSync, mkdtempSync, openSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { freePort } from '../../src/local/free-port.ts';
+import { type ServerAccount, serverAccount } from '../../src/local/server-account.ts';
 import { openPool } from '../../src/shared/database.ts';
 import { migrate } from '../../src/shared/migrations.ts';
 import { closeBackends, localBackendInstead } from '../backends.ts';
@@ -14,7 +15,7 @@ import type { Servers } from '../chaos/servers.ts';
 import { temporaryFolder } from '../local-backend.ts';
 import type { Reaper } from '../reaper.ts';
 import { type Cluster, startCluster } from './cluster.ts';
-import { type EtcdApi, haproxySettings, type Mode, PASSWORDS } from './configuration.ts';
+import { type EtcdApi, haproxySettings, type Mode, PASSWORDS, pgbouncerSettings } from './configuration.ts';
 import type { Programs } from './needs.ts';
 
 const SERVES_TIMEOUT_MS = 20_000;
@@ -24,12 +25,14 @@ export interface ServersOptions {
   programs: Programs;
   mode: Mode;
   api: EtcdApi;
+  /** Whether the service connects by way of PgBouncer. */
+  isPooled: boolean;
   /** Called with the cluster once it is whole. */
   use: (cluster: Cluster) => void;
 }
 
 export async function startServers(options: ServersOptions, say: (line: string) => void): Promise<Servers> {
-  const { reaper, programs, mode, api, use } = options;
+  const { reaper, programs, mode, api, isPooled, use } = options;
   const keeper = keeperOf(reaper);
   const logs = mkdtempSync(path.join(tmpdir(), 'highload-balance-ha-'));
   say(`Starting three machines (${mode}, API ${api} of etcd), HAProxy and RabbitMQ`);
@@ -39,8 +42,10 @@ export async function startServers(options: ServersOptions, say: (line: string) 
   ]);
   use(cluster);
   const port = await freePort();
-  const haproxy = await startHaproxy(keeper, programs, logs, haproxySettings(cluster.network, port));
-  const databaseUrl = `postgres://postgres:${PASSWORDS.superuser}@127.0.0.1:${port}/postgres`;
+  const own: ChildProcess[] = [startHaproxy(keeper, programs, logs, haproxySettings(cluster.network, port))];
+  const pooledPort = isPooled ? await freePort() : undefined;
+  if (pooledPort) own.push(startPgbouncer(keeper, programs, logs, { own: pooledPort, haproxy: port }));
+  const databaseUrl = `postgres://postgres:${PASSWORDS.superuser}@127.0.0.1:${pooledPort ?? port}/postgres`;
   const pool = openPool(databaseUrl, 'test', 5, { access: 'any server', statementTimeoutMs: 60_000 });
   // Until its first checks HAProxy takes every server for the primary.
   let failure: unknown;
@@ -60,23 +65,45 @@ export async function startServers(options: ServersOptions, say: (line: string) 
     folder: logs,
     async stop() {
       await pool.end();
-      haproxy.kill('SIGTERM');
-      await Promise.all([broker.stop(), once(haproxy, 'exit')]);
+      const ended = own.map((child) => child.exitCode === null && once(child, 'exit'));
+      for (const child of own) child.kill('SIGKILL'); // they have nothing to lose
+      await Promise.all([broker.stop(), ...ended]);
       await closeBackends();
     },
   };
 }
 
-async function startHaproxy(
-  keeper: ProcessKeeper,
-  { haproxy }: Programs,
-  folder: string,
-  settings: string,
-): Promise<ChildProcess> {
+function startHaproxy(keeper: ProcessKeeper, { haproxy }: Programs, folder: string, settings: string): ChildProcess {
   const file = path.join(folder, 'haproxy.cfg');
   writeFileSync(file, settings);
-  const log = openSync(path.join(folder, 'haproxy.log'), 'a');
-  const child = spawn(haproxy, ['-db', '-f', file], { cwd: '/', stdio: ['ignore', log, log], detached: true });
+  return startOwn(keeper, [haproxy, '-db', '-f', file], path.join(folder, 'haproxy.log'));
+}
+
+/** As the account of PostgreSQL: it refuses to run as root. */
+function startPgbouncer(
+  keeper: ProcessKeeper,
+  { pgbouncer }: Programs,
+  folder: string,
+  ports: Parameters<typeof pgbouncerSettings>[0],
+): ChildProcess {
+  const userlist = path.join(folder, 'userlist.txt');
+  const file = path.join(folder, 'pgbouncer.ini');
+  writeFileSync(userlist, `"postgres" "${PASSWORDS.superuser}"\n`);
+  writeFileSync(file, pgbouncerSettings(ports, userlist));
+  chmodSync(folder, 0o755);
+  return startOwn(keeper, [pgbouncer, file], path.join(folder, 'pgbouncer.log'), serverAccount());
+}
+
+function startOwn(
+  keeper: ProcessKeeper,
+  [program, ...args]: [string, ...string[]],
+  logFile: string,
+  { uid, gid }: Partial<ServerAccount> = {},
+): ChildProcess {
+  const log = openSync(logFile, 'a');
+  const account = uid !== undefined && gid !== undefined ? { uid, gid } : {};
+  const child = spawn(program, args, { cwd: '/', stdio: ['ignore', log, log], detached: true, ...account });
+  closeSync(log);
   keeper.keep(child);
   return child;
 }
