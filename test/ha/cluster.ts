@@ -13,11 +13,17 @@ import { type Network, startNetwork } from './network.ts';
 export interface Cluster {
   readonly network: Network;
   readonly machines: readonly Machine[];
-  /** The machine whose server is the primary by its own Patroni; undefined unless there is exactly one. */
+  /**
+   * The machine whose server is the primary by its own Patroni; undefined unless there is exactly
+   * one.
+   */
   leader(): Promise<Machine | undefined>;
   /** The machines that follow, those first that confirm changes. */
   standbys(): Promise<Machine[]>;
-  /** Has the server of a machine end, and waits until it, or another, is the primary. @throws when that takes too long. */
+  /**
+   * Ends the server of a machine, and waits until it, or another, is the primary.
+   * @throws when that takes too long.
+   */
   restarted(leader: Machine, end: () => void): Promise<void>;
   /** Waits until another machine than this leads. @throws when that takes too long. */
   replaced(leader: Machine): Promise<Machine>;
@@ -170,7 +176,10 @@ async function membersSeenBy({ address }: Machine): Promise<Member[] | undefined
   return answer?.ok ? ((await answer.json()) as { members: Member[] }).members : undefined;
 }
 
-/** When its server was started; undefined while it does not run. Patroni keeps the lock while it starts one again. */
+/**
+ * When its server was started; undefined while it does not run. Patroni keeps the lock while it
+ * starts one again.
+ */
 async function startOf({ address }: Machine): Promise<string | undefined> {
   const signal = AbortSignal.timeout(ANSWER_TIMEOUT_MS);
   const answer = await fetch(`http://${address}:8008/patroni`, { signal }).catch(() => undefined);

@@ -1,5 +1,5 @@
-// The configurations of docs/high-availability, with the addresses, names, folders and programs of a run, and nothing else
-// changed. So what the page documents is what was tested.
+// The configurations of docs/high-availability, with the addresses, names, folders and programs of
+// a run, and nothing else changed. So what the page documents is what was tested.
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';

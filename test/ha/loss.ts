@@ -1,5 +1,5 @@
-// What a database without synchronous replication lost: answers whose changes are not in its history. And the evidence
-// without them, in which every other guarantee must still hold.
+// What a database without synchronous replication lost: answers whose changes are not in its
+// history. And the evidence without them, in which every other guarantee must still hold.
 import type { CheckInput, Window } from '../chaos/checker/evidence.ts';
 import type { Entry, FinalState } from '../chaos/final-state.ts';
 import { type Attempt, History, type Result } from '../chaos/history.ts';
@@ -19,7 +19,10 @@ export function lostIn(final: FinalState, { operation, result }: Attempt): LostC
   });
 }
 
-/** Whether the answer is about something that the history lacks. The answer to a hold that was placed names no version. */
+/**
+ * Whether the answer is about something that the history lacks. The answer to a hold that was
+ * placed names no version.
+ */
 export function isLost(final: FinalState, attempt: Attempt): boolean {
   const { operation, result } = attempt;
   if (result.kind !== 'applied') return false;
@@ -36,9 +39,9 @@ const wordsOf = (text: string) => text.split(/[^\w:/-]+/).map((word) => word.rep
 const UNKNOWN: Result = { kind: 'unknown', why: 'the database lost it' };
 
 /**
- * Counts each lost answer as one that never arrived, and so each decline and each look at a hold that was answered while
- * the standbys lagged: what they were decided on may be lost. A retry may then take effect, once, and so may another
- * request under its key.
+ * Counts each lost answer as one that never arrived, and so each decline and each look at a hold
+ * that was answered while the standbys lagged: what they were decided on may be lost. A retry may
+ * then take effect, once, and so may another request under its key.
  * @param lagging from the first change that no standby has to the end of their leader.
  */
 export function withoutLost(input: CheckInput, lagging: Window): CheckInput {
@@ -57,7 +60,8 @@ export function withoutLost(input: CheckInput, lagging: Window): CheckInput {
   for (const one of history.attempts) {
     const { operation, result } = one;
     const isForgotten = forgotten.has(firstUser(operation.id));
-    // Another request has the key now, or the hold was as it is not any more. These changed nothing.
+    // Another request has the key now, or the hold was as it is not any more. These changed
+    // nothing.
     const isRefusedKey = isForgotten && result.kind === 'refused' && KEY_IN_USE.has(result.code);
     const isAboutHold = isLate(one) || lostHolds.has(operation.hold?.holdId ?? '');
     if (isRefusedKey || (result.kind === 'refused' && operation.hold && isAboutHold)) continue;

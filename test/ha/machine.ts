@@ -1,5 +1,6 @@
-// A machine of the test: an address of its own on a network that only exists for the run, and processes that see nothing but
-// each other. All of it is namespaces of Linux, which end with their first process: nothing is left, however the run ends.
+// A machine of the test: an address of its own on a network that only exists for the run, and
+// processes that see nothing but each other. All of it is namespaces of Linux, which end with their
+// first process: nothing is left, however the run ends.
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { closeSync, openSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -15,7 +16,10 @@ export interface Machine {
   readonly init: number;
   /** Starts a program as the account of PostgreSQL. */
   start(command: readonly string[], options: { logFile: string; env?: Record<string, string> }): void;
-  /** @returns how many processes of these programs got it; without programs, all but the first process. */
+  /**
+   * @returns how many processes of these programs got it; without programs, all but the first
+   * process.
+   */
   signal(name: NodeJS.Signals, ...programs: Program[]): number;
   /** Runs a command as root inside. */
   run(...command: string[]): string;

@@ -1,15 +1,18 @@
-// npm run test:ha: breaks a cluster of PostgreSQL under the running service, and proves afterwards that the guarantees held.
+// npm run test:ha: breaks a cluster of PostgreSQL under the running service, and proves afterwards
+// that the guarantees held.
 import { randomInt } from 'node:crypto';
-import { writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { commandLine, refuse } from '../../src/cli/command-line.ts';
 import { SetupProblem } from '../../src/local/setup-problem.ts';
 import { closeBackends } from '../backends.ts';
 import { interruptible } from '../bench/interrupt.ts';
 import { printReport, writeHistory } from '../chaos/report.ts';
-import { type Reaper, startReaper } from '../reaper.ts';
+import { startReaper } from '../reaper.ts';
 import { apiFor } from './configuration.ts';
 import { findPrograms } from './needs.ts';
-import { runScenario } from './run.ts';
+import { type RunOptions, runScenario } from './run.ts';
 import { type Scenario, scenarios } from './scenarios.ts';
 import { headings, type Row, rowOf, tableOf } from './table.ts';
 
@@ -56,9 +59,13 @@ async function main(): Promise<void> {
   const rows: Row[] = [];
   for (const scenario of scenarios.filter(({ name }) => wanted?.includes(name) ?? true)) {
     const reaper = startReaper();
-    const over = interruptible(async () => void (await Promise.all([reaper.close(), closeBackends()])));
+    const logs = mkdtempSync(path.join(tmpdir(), 'highload-balance-ha-'));
+    const over = interruptible(async () => {
+      await Promise.all([reaper.close(), closeBackends()]);
+      rmSync(logs, { recursive: true, force: true });
+    });
     try {
-      rows.push(await run(scenario, reaper, { seed: Number(seed), programs, api: api ?? apiFor(programs) }));
+      rows.push(await run(scenario, { reaper, logs, seed: Number(seed), programs, api: api ?? apiFor(programs) }));
     } finally {
       await reaper.close();
       over();
@@ -69,9 +76,9 @@ async function main(): Promise<void> {
   if (rows.some(({ violations }) => violations > 0)) process.exitCode = 1;
 }
 
-async function run(scenario: Scenario, reaper: Reaper, options: Omit<Parameters<typeof runScenario>[1], 'reaper'>) {
+async function run(scenario: Scenario, options: RunOptions): Promise<Row> {
   console.log(`\n${scenario.title}`);
-  const outcome = await runScenario(scenario, { ...options, reaper });
+  const outcome = await runScenario(scenario, options);
   const { report } = outcome;
   if (report.violations.length > 0) {
     printReport(report, console.log);

@@ -1,4 +1,5 @@
-// Machines on one network, and what may happen to it. The machine of the test, with the service and its clients, is on it too.
+// Machines on one network, and what may happen to it. The machine of the test, with the service and
+// its clients, is on it too.
 import { execFileSync } from 'node:child_process';
 import type { ProcessKeeper } from '../bench/processes.ts';
 import { type Machine, startMachine } from './machine.ts';
@@ -9,7 +10,9 @@ export interface Network {
   readonly machines: readonly Machine[];
   /** Nothing reaches the machine and nothing leaves it, and nobody is told. */
   blackHole(machine: Machine, isOn: boolean): void;
-  /** The machine cannot reach the other machines, and is told so at once. The test still reaches it. */
+  /**
+   * The machine cannot reach the other machines, and is told so at once. The test still reaches it.
+   */
   cut(machine: Machine, isOn: boolean): void;
 }
 

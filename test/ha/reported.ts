@@ -1,5 +1,6 @@
-// Whether the service reports what its database lost: each API process names the accounts whose answers are gone, and a
-// subscriber can tell by the epoch. If nothing was lost, each says so, and nobody claims a loss.
+// Whether the service reports what its database lost: each API process names the accounts whose
+// answers are gone, and a subscriber can tell by the epoch. If nothing was lost, each says so, and
+// nobody claims a loss.
 import { readFileSync } from 'node:fs';
 import type { CheckInput, Violation } from '../chaos/checker/evidence.ts';
 import type { Member } from '../chaos/fleet.ts';
@@ -73,7 +74,9 @@ function covers({ accountId, firstVersion, lastVersion, epoch }: Named, lost: Lo
   );
 }
 
-/** An answer may be lost without its client having got it, or be of a hold, which names no version. */
+/**
+ * An answer may be lost without its client having got it, or be of a hold, which names no version.
+ */
 function hasForgotten({ history, subscriber, final }: CheckInput, accountId: string): boolean {
   const isGone = ({ version, epoch }: { version: number; epoch: number }) =>
     final.ledger.get(accountId)?.[version]?.epoch !== epoch;
@@ -87,7 +90,10 @@ function hasForgotten({ history, subscriber, final }: CheckInput, accountId: str
   );
 }
 
-/** Lost changes whose events arrived, of accounts that changed since, without a later event that shows the cut. */
+/**
+ * Lost changes whose events arrived, of accounts that changed since, without a later event that
+ * shows the cut.
+ */
 function unseen({ subscriber, final }: CheckInput): LostChange[] {
   const latest = new Map<string, number>();
   for (const { event } of subscriber.events)

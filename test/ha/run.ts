@@ -18,7 +18,10 @@ import { checkReported } from './reported.ts';
 import type { Scenario } from './scenarios.ts';
 import { startServers } from './servers.ts';
 
-/** Together about a hundred operations a second, all of them retried until their outcome is known; and one that reads. */
+/**
+ * Together about a hundred operations a second, all of them retried until their outcome is known;
+ * and one that reads.
+ */
 const CREW: Crew = {
   careful: { count: 4, run: (client) => beCareful(client, { next: updates(client) }) },
   transfer: { count: 1, run: (client) => beCareful(client, transfers(client)) },
@@ -29,6 +32,8 @@ const HEAL_MS = 120_000;
 
 export interface RunOptions {
   reaper: Reaper;
+  /** A folder, deleted after a run without violations. */
+  logs: string;
   programs: Programs;
   api: EtcdApi;
   seed: number;
@@ -43,7 +48,7 @@ export interface Outcome {
 }
 
 export async function runScenario(scenario: Scenario, options: RunOptions): Promise<Outcome> {
-  const { reaper, programs, api, seed } = options;
+  const { reaper, logs, programs, api, seed } = options;
   const { name, mode, isPooled = false } = scenario;
   const outcome = { leaderlessMs: null as number | null, lost: 0 };
   let cluster: Cluster | undefined;
@@ -68,8 +73,9 @@ export async function runScenario(scenario: Scenario, options: RunOptions): Prom
     strikesMin: 1,
     healMs: HEAL_MS,
     say: console.log,
-    servers: (say) => startServers({ reaper, programs, mode, api, isPooled, use }, say),
-    // The settings that an operator has who changes none. The log has what the processes find after a change of the primary.
+    servers: (say) => startServers({ reaper, logs, programs, mode, api, isPooled, use }, say),
+    // The settings that an operator has who changes none. The log has what the processes find after
+    // a change of the primary.
     environment: { LOG_LEVEL: 'info' },
     crew: CREW,
     judge(input, { apis }) {

@@ -13,7 +13,10 @@ export interface Scenario {
   mode: Mode;
   /** Whether the service connects by way of PgBouncer. */
   isPooled?: boolean;
-  /** Strikes, and returns when the cluster is whole again. The evidence says when there was no primary. */
+  /**
+   * Strikes, and returns when the cluster is whole again. The evidence says when there was no
+   * primary.
+   */
   strike(cluster: Cluster, evidence: Evidence): Promise<void>;
 }
 
@@ -29,7 +32,9 @@ const ABSENT_MS = 5000;
 /** How long standbys get nothing before their leader dies. */
 const LAG_MS = 1500;
 
-/** The leader is struck, another one takes over and works for a while, and the old one comes back. */
+/**
+ * The leader is struck, another one takes over and works for a while, and the old one comes back.
+ */
 function failover(
   strike: (cluster: Cluster, leader: Machine) => void,
   comeBack: (cluster: Cluster, leader: Machine) => void,
@@ -99,7 +104,8 @@ export const scenarios: readonly Scenario[] = [
     strike: failover(lose, bringBack),
   },
   {
-    // As a disk does that hangs. Its Patroni waits for an answer in the middle of its work, and goes on from there.
+    // As a disk does that hangs. Its Patroni waits for an answer in the middle of its work, and
+    // goes on from there.
     name: 'server-freeze',
     title: 'PostgreSQL of the leader frozen, and back',
     mode: 'synchronous',

@@ -1,8 +1,8 @@
-// The servers of one scenario: the cluster, HAProxy before it, and a RabbitMQ. The service knows none of the machines.
+// The servers of one scenario: the cluster, HAProxy before it, and a RabbitMQ. The service knows
+// none of the machines.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, closeSync, mkdtempSync, openSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { chmodSync, closeSync, openSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { freePort } from '../../src/local/free-port.ts';
 import { type ServerAccount, serverAccount } from '../../src/local/server-account.ts';
@@ -22,6 +22,7 @@ const SERVES_TIMEOUT_MS = 20_000;
 
 export interface ServersOptions {
   reaper: Reaper;
+  logs: string;
   programs: Programs;
   mode: Mode;
   api: EtcdApi;
@@ -32,9 +33,8 @@ export interface ServersOptions {
 }
 
 export async function startServers(options: ServersOptions, say: (line: string) => void): Promise<Servers> {
-  const { reaper, programs, mode, api, isPooled, use } = options;
+  const { reaper, logs, programs, mode, api, isPooled, use } = options;
   const keeper = keeperOf(reaper);
-  const logs = mkdtempSync(path.join(tmpdir(), 'highload-balance-ha-'));
   say(`Starting three machines (${mode}, API ${api} of etcd), HAProxy and RabbitMQ`);
   const [cluster, broker] = await Promise.all([
     startCluster({ keeper, programs, folder: temporaryFolder(reaper), logs, mode, api }),

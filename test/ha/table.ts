@@ -11,7 +11,10 @@ export interface Row {
   refusedMs: number;
   /** Operations that were answered 200 or 201, retries not counted. */
   answered: number;
-  /** Operations that were answered as applied, and are not in the database. Synchronous: each is a violation too. */
+  /**
+   * Operations that were answered as applied, and are not in the database. Synchronous: each is a
+   * violation too.
+   */
   lost: number;
   /** That took effect twice, or whose number was given to another change. */
   doubled: number;

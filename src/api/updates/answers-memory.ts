@@ -5,7 +5,10 @@ import type { SeenVersion } from '../../shared/cut-history.ts';
 
 /** At least this many of the latest accounts are remembered, and at most twice as many. */
 const ACCOUNTS_MIN = 10_000;
-/** Epochs that ended and were not compared yet. The database answers before an epoch can rise, so there is one, rarely two. */
+/**
+ * Epochs that ended and were not compared yet. The database answers before an epoch can rise, so
+ * there is one, rarely two.
+ */
 const PAST_MAX = 4;
 
 /** The last versions of one epoch. */
@@ -18,7 +21,10 @@ class Generations {
     this.epoch = epoch;
   }
 
-  /** 0.03 µs; 0.7 where there are more accounts. Two maps in turn: taking the oldest account out of one would cost much more. */
+  /**
+   * 0.03 µs; 0.7 where there are more accounts. Two maps in turn: taking the oldest account out of
+   * one would cost much more.
+   */
   set(accountId: string, version: number): void {
     this.#recent.set(accountId, version);
     if (this.#recent.size <= ACCOUNTS_MIN) return;
@@ -58,7 +64,10 @@ export class AnswersMemory {
     if (epoch > this.#present.epoch) this.#of(epoch);
   }
 
-  /** Ends the present epoch for a lower one: the database is a server whose history another one had left. */
+  /**
+   * Ends the present epoch for a lower one: the database is a server whose history another one had
+   * left.
+   */
   fallTo(epoch: number): void {
     const late = this.#past.findIndex((generations) => generations.epoch === epoch);
     const present = late < 0 ? new Generations(epoch) : this.#past.splice(late, 1)[0];

@@ -32,7 +32,8 @@ const UPDATES_MAX = 60;
 const TRANSFERS_MAX = 20;
 
 /**
- * Runs all clients; resolves when the last one has ended. A crew of its own leaves limits and status as they are.
+ * Runs all clients; resolves when the last one has ended. A crew of its own leaves limits and
+ * status as they are.
  * @returns operations whose outcome nobody could find out in time
  */
 export async function runClients({ crew, ...context }: ClientContext & { crew?: Crew }): Promise<Operation[]> {
