@@ -72,7 +72,7 @@ export const scenarios: readonly Scenario[] = [
   { name: 'switchover', title: 'planned switchover', mode: 'synchronous', strike: switchOver },
   {
     name: 'pooled-switchover',
-    title: 'the same, by way of PgBouncer',
+    title: 'a switchover by way of PgBouncer',
     mode: 'synchronous',
     isPooled: true,
     strike: switchOver,
