@@ -40,6 +40,7 @@ export function createJudge(openApi: OpenApi): (exchange: Exchange) => string | 
           PAGES.test(path) || OF_THE_CONSOLE.test(path) || (typeof call === 'object' && method === 'HEAD');
         return isThere && ['GET', 'HEAD'].includes(method) ? undefined : 'nothing should be there';
       }
+      if (path === '/' && status === 302) return undefined; // to the console
       if (!OF_NO_CALL.has(status) && !NO_REQUEST.has(status) && !(method === 'HEAD' || OF_THE_CONSOLE.test(path)))
         return 'neither there nor refused as usual';
       return method === 'HEAD' ? undefined : faultOfProblem(status, headers, body);

@@ -154,7 +154,9 @@ function stateOf({ process, auth }: Target, linesBefore: number): Finding[] {
     .lines()
     .slice(linesBefore)
     .filter(({ level }: LogLine) => level === 'error' || level === 'fatal');
-  findings.push(...errors.map(({ msg }): Finding => ({ level: 'high', what: `the log: ${msg}` })));
+  findings.push(
+    ...errors.map(({ msg, err }): Finding => ({ level: 'high', what: `the log: ${msg}: ${JSON.stringify(err)}` })),
+  );
   return findings;
 }
 

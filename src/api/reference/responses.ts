@@ -18,6 +18,8 @@ const BY_AUTH: Record<Auth, readonly ProblemCode[]> = {
   required: ['unauthorized', 'forbidden', 'rate_limited'],
   off: ['misdirected', 'cross_origin'],
 };
+/** Where the path is not correctly percent-encoded. */
+const WITH_PATH: readonly ProblemCode[] = ['not_found'];
 const WITH_BODY: readonly ProblemCode[] = ['payload_too_large', 'unsupported_media_type'];
 
 /** The refusals that are remembered under an idempotency key, and replayed. */
@@ -96,8 +98,10 @@ function retryAfterOf(codes: readonly ProblemCode[]) {
 }
 
 /** The refusals of a call, in the order in which they take precedence. */
-function refusalsOf({ body, refusals }: Call, auth: Auth): ProblemCode[] {
-  const possible = new Set<ProblemCode>([...ALWAYS, ...BY_AUTH[auth], ...(body ? WITH_BODY : []), ...refusals]);
+function refusalsOf({ pathSchema, body, refusals }: Call, auth: Auth): ProblemCode[] {
+  const possible = new Set<ProblemCode>([
+    ...[...ALWAYS, ...BY_AUTH[auth], ...(pathSchema ? WITH_PATH : []), ...(body ? WITH_BODY : []), ...refusals],
+  ]);
   return (Object.keys(problems) as ProblemCode[]).filter((code) => possible.has(code));
 }
 
