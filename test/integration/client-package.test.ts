@@ -170,13 +170,15 @@ const projectOf = (name: string, type: 'module' | 'commonjs', others: readonly s
   createProject(path.join(folder, name), type, packed, others);
 
 it('holds what is run and read, and is small', () => {
-  const other = packed.files.filter((file) => !/^(dist|migrations)\/|^docs\/[a-z]+\.md$/.test(file));
+  const other = packed.files.filter((file) => !/^(dist|migrations|docs\/high-availability)\/|^docs\/[a-z-]+\.md$/.test(file));
   expect(other.sort()).toEqual([
     ...['LICENSE', 'README.md', 'package.json', 'src/cli/highload-balance.mjs'],
     ...['src/shared/node-options.mjs', 'src/shared/npm-gone.mjs'],
   ]);
   const types = new Set(packed.files.map((file) => /(\.d)?\.\w+$/.exec(file)?.[0] ?? ''));
-  expect([...types].sort()).toEqual(['', '.css', '.d.ts', '.html', '.js', '.json', '.md', '.mjs', '.sql', '.svg']);
+  expect([...types].sort()).toEqual([
+    ...['', '.cfg', '.css', '.d.ts', '.env', '.html', '.ini', '.js', '.json', '.md', '.mjs', '.sql', '.svg', '.yml'],
+  ]);
   expect(packed.bytes).toBeLessThan(400_000);
 });
 
