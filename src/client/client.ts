@@ -1,7 +1,7 @@
 // The client of the HTTP API. Calls are retried until there is an answer: those that move money
 // with an idempotency key, the others because a retry has no further effect. Methods, parameters
-// and fields have the names of OpenAPI. docs/client.md describes it for its users, docs/api.md
-// describes the calls.
+// and fields have the names that the OpenAPI document gives them. docs/client.md describes the
+// client for its users, docs/api.md describes the calls.
 import { type AccountMethods, accountMethods } from './account-methods.ts';
 import { checkNames, type Names, whole } from './arguments.ts';
 import { type HistoryMethods, historyMethods } from './history-methods.ts';
@@ -57,14 +57,17 @@ export type { Applied, BulkResult, Receipt } from './once.ts';
 export type { PageOptions } from './pages.ts';
 
 export interface ClientOptions {
-  /** Where the service is, `http://localhost:3000`; a path in it is kept. */
+  /** Where the service is, such as `http://localhost:3000`; a path in it is kept. */
   url: string | URL;
   /**
    * API key, sent as a bearer token; or a function that returns the current one, so that it can be
    * rotated while running.
    */
   token?: string | (() => string) | undefined;
-  /** Longest time for a call with all its attempts, 1 to 3,600,000 ms. 30,000 unless given; a call can have its own. */
+  /**
+   * Longest time for a call with all its attempts, 1 to 3,600,000 ms. 30,000 unless given; each
+   * call can have its own.
+   */
   deadlineMs?: number | undefined;
   /** Longest time for one attempt, 1 to 600,000 ms. 10,000 unless given. */
   attemptTimeoutMs?: number | undefined;
@@ -77,7 +80,7 @@ export interface ClientOptions {
 
 /**
  * Failures are a {@link BalanceError}, or a TypeError if an argument is unknown or cannot be sent.
- * Amounts are whole minor units. Calls that move money resolve only when they took effect.
+ * Amounts are whole minor units. Calls that move money resolve only once they have taken effect.
  */
 export interface Client extends AccountMethods, MoneyMethods, HoldMethods, HistoryMethods {}
 
@@ -110,7 +113,7 @@ function baseUrlOf(given: string | URL): string {
   return url.href.replace(/\/+$/, '');
 }
 
-/** Checked here: fetch would show a wrong one in its error. */
+/** Checked here, because fetch would show an invalid token in its error. */
 function tokenOf(given: ClientOptions['token']): (() => string) | undefined {
   if (given === undefined) return undefined;
   if (typeof given !== 'string' && typeof given !== 'function')

@@ -1,4 +1,4 @@
-// Verifies the whole database in one snapshot, for the operator: correct at any time, also under
+// Verifies the whole database in one snapshot, for the operator: correct at any time, even under
 // traffic. Proceeds account by account, so that it can report its progress. For every account:
 // ledger and outbox together hold the versions 0..n once each, their amounts add up to the balance
 // and their changes of holds to what is held, each entry follows from the one before, limits,
@@ -28,7 +28,7 @@ export interface Verification {
   /** Ledger entries that have no hash yet. */
   unchainedEntries: number;
   offendingAccounts: number;
-  /** The first of them by name, at most 20. */
+  /** The first of them by account id, at most 20. */
   offenders: Offender[];
 }
 
@@ -124,8 +124,9 @@ const HISTORIES = `
 const TABLES = ['account', 'ledger', 'outbox', 'ledger_chain', 'hold', 'reversal'];
 
 /**
- * The names of the tables, each for its rows of some accounts; and whole_ledger and whole_outbox, for what is in other accounts.
- * NOT MATERIALIZED: read where they are, in key order.
+ * Table expressions that have the names of the tables, but only the rows of some accounts; and
+ * whole_ledger and whole_outbox, for what is in other accounts. NOT MATERIALIZED, so that the
+ * tables are read in place, in key order.
  */
 function ofAccounts(condition: string): string {
   return [
@@ -150,10 +151,10 @@ const VERIFY = `
 
 // TRUNCATE is not MVCC-safe: a snapshot from before the relay truncated a part of the outbox would
 // find it empty, and might not yet find the ledger entries that replaced it. So the partitions are
-// locked first, and read then.
+// locked first and read afterwards.
 export const KEEP_OUTBOX = 'LOCK TABLE outbox IN ACCESS SHARE MODE';
 
-// Ledger and hashes are joined as wholes. If one account has most of the entries, the planner
+// Ledger and hashes are joined as a whole. If one account has most of the entries, the planner
 // expects a thousand times too many rows, and would look up each one separately, or JIT-compile a
 // query that runs for milliseconds.
 const PLAN = `
@@ -171,7 +172,7 @@ const VERIFY_ACCOUNT = `
 
 /**
  * Reads only, in one snapshot. Undefined when there is no such account. The cost grows with its
- * entries: the calling code bounds them.
+ * entries, so the caller bounds them.
  * @param client one connection, outside a transaction.
  */
 export async function verifyAccount(
@@ -197,13 +198,13 @@ export async function verifyAccount(
   }
 }
 
-/** Changes that one statement proves, but for an account that has more. */
+/** Changes that one statement proves, unless one account alone has more. */
 const STEP_CHANGES = 200_000;
 const STEP_ACCOUNTS_MAX = 50_000;
 
 /**
- * The last account of a step that begins after $1, null: with the first; no row: all that follow
- * are one step.
+ * The last account of the step that begins after $1, or with the first account if $1 is null. No
+ * row: all that follow are one step.
  */
 const STEP = `
   SELECT account_id AS "accountId" FROM (
@@ -216,10 +217,10 @@ const STEP = `
   ORDER BY account_id LIMIT 1`;
 
 /**
- * Reads only. Takes a time that grows with the ledger: about eight seconds for a million entries, and twice that where all
- * are legs of transfers.
+ * Reads only. The time grows with the ledger: about eight seconds for a million entries, and twice
+ * that if all are legs of transfers.
  * @param client one connection, outside a transaction: not a pool.
- * @param onStep called after each step with what was found until then.
+ * @param onStep called after each step with what has been found so far.
  */
 export async function verify(
   client: Pick<pg.ClientBase, 'query'>,

@@ -17,14 +17,15 @@ const DELIVERED = `
   unnest(${CHANGE_COLUMNS.map(([, type], index) => (type === 'text' ? textsIn(`$${index + 1}`) : `$${index + 1}::${type}[]`)).join(', ')})
     WITH ORDINALITY AS delivered (${CHANGE_COLUMN_NAMES}, item)`;
 
-// LATERAL with LIMIT 1, here and below: a look-up by key whatever the statistics say of a table that was empty yesterday.
+// LATERAL with LIMIT 1, here and below, forces a look-up by key, whatever the statistics say about
+// a table that was empty yesterday.
 //
 // An event only counts if it matches the outbox: being able to publish to the exchange must not be
 // enough to write history. So the entry is the outbox's row, and the event is only compared with
 // it. Sorted by key, so that two workers insert in one order and never deadlock.
 //
-// The keys are named only where some are missing: a row for each entry would cost a tenth of the statement. Prepared once a
-// connection: planning it costs as much as 30 entries.
+// The keys are returned only if some are missing: a row for each entry would cost a tenth of the
+// statement. Prepared once for each connection: planning it costs as much as 30 entries.
 const RECORD = {
   name: 'ledger_record',
   text: `
@@ -62,11 +63,13 @@ const COMPARE = {
 
 // Events in neither table count as superseded only if a history that a failover or restore cut off
 // can contain them:
-//   - The cut raised the epoch, so what was lost has a lower one than the present; and never a lower one than our oldest.
-//   - A change of ours was there before its epoch ended, so no history gave the same epoch to another change of that version.
-//   - A change of ours with a lower epoch than the event's was there when that epoch began, if the
-//     epoch is of our history. If it is not, it was lost with its change: a failover, and then the
-//     way back to the server before it.
+//   - The cut raised the epoch, so what was lost has a lower epoch than the present one, and never
+//     a lower one than our oldest.
+//   - If our change of that version has the same epoch, it was there before that epoch ended, so no
+//     history gave that version and epoch to another change.
+//   - If our change of that version has a lower epoch, it was there when the event's epoch began,
+//     provided that this epoch is in our history. If it is not, the epoch was lost with its change:
+//     by a failover, and then the way back to the server before it.
 // Anyone who may publish can forge an older epoch, but gains nothing: none of these events is
 // recorded.
 const SUPERSEDED = {
@@ -108,12 +111,12 @@ export async function recordChanges(pool: Pool, changes: readonly Change[]): Pro
 
 interface Inserted {
   count: number;
-  /** The keys, null where all are. */
+  /** The keys of what was inserted; null if everything was. */
   accountIds: string[] | null;
   versions: number[] | null;
 }
 
-/** Of changes that the database does not know. */
+/** Which of these changes, none of which the database knows, are superseded. */
 async function supersededOf(pool: Pool, unknown: readonly Change[]): Promise<Set<Change>> {
   if (unknown.length === 0) return new Set();
   // Calls current_epoch() instead of reading the table: a promoted or restored server raises the
@@ -127,7 +130,9 @@ async function supersededOf(pool: Pool, unknown: readonly Change[]): Promise<Set
   ]);
 }
 
-/** As the parameters of {@link DELIVERED}. A column with nothing in it is null: unnest() fills it up. */
+/**
+ * As the parameters of {@link DELIVERED}. A column with no values is null: unnest() fills it up.
+ */
 function valuesOf(changes: readonly Change[]): Literal[] {
   return CHANGE_COLUMNS.map(([, type, name]) => {
     const values = changes.map((change) => change[name]);
@@ -138,7 +143,7 @@ function valuesOf(changes: readonly Change[]): Literal[] {
   });
 }
 
-/** The changes that a statement names. */
+/** The changes whose items a statement returns. */
 async function itemsOf(
   pool: Pool,
   statement: { name: string; text: string },
@@ -150,8 +155,9 @@ async function itemsOf(
 }
 
 /**
- * Of the newest: the outbox keeps what is recorded for a while. Ten full messages: with several workers they go to one after the
- * other, so that what one of them never gets is among these.
+ * Only the newest are looked at, since the outbox keeps recorded changes for a while. Ten full
+ * messages: several workers get messages in turn, so that what one of them never gets is among
+ * these.
  */
 const NEWEST = 10 * MESSAGE_EVENTS_MAX;
 const CHANGES_WAIT = `
@@ -165,7 +171,7 @@ const CHANGES_WAIT = `
  */
 export async function doChangesWait(pool: Pool): Promise<boolean> {
   try {
-    await checkWritable(pool); // a standby may lack the newest, and the connection is not to be kept
+    await checkWritable(pool); // a standby may lack the newest, and the connection must not be kept
     const { rows } = await pool.query(CHANGES_WAIT);
     return rows.length > 0;
   } catch {

@@ -19,11 +19,14 @@ const WAIT_MAX_MS = 5000;
  */
 const TURN_BYTES = 16_384;
 /**
- * If the event loop was idle for at least this part of the time since the last one, no client
- * rests.
+ * If the event loop was idle for at least this part of the time since the last body, no client has
+ * to rest.
  */
 const IDLE_MIN = 0.5;
-/** While others send too, a client rests so long after TURN_BYTES, for each client that sends bulk; and no longer after any. */
+/**
+ * While others send too, a client rests this long after each TURN_BYTES, times the number of
+ * clients that send bulk; but no longer than REST_MS_MAX.
+ */
 const REST_MS = 50;
 const REST_MS_MAX = 2000;
 const LOOK_AGAIN_MS = 5;
@@ -31,30 +34,34 @@ const LOOK_AGAIN_MS = 5;
 const COMES_MS = 1000;
 
 export interface BulkTurns {
-  /** @throws RequestProblem overloaded where a request of this client would not be taken: before its body is read. */
+  /** Called before the body is read. @throws RequestProblem overloaded if it would not be taken. */
   check(response: Response): void;
   /**
-   * Parses a body of so many bytes when it is the next, and after the one before.
-   * @param parse the lanes get what it resolves to at once, so that they say whether they need more.
-   * @throws RequestProblem overloaded, also where the client has left.
+   * Parses a body of so many bytes when it is next, and the one before it is done.
+   * @param parse what it resolves to goes to the lanes at once, so that they show whether they need
+   * more.
+   * @throws RequestProblem overloaded, also if the client has left.
    */
   run<Result>(response: Response, bytes: number, parse: () => Promise<Result>): Promise<Result>;
-  /** The lanes may need more. */
+  /** Call it when the lanes may need more. */
   look(): void;
 }
 
-/** @param legsMax that wait in the lanes, of all clients together, before more is parsed. */
+/**
+ * @param legsMax legs of all clients that may wait in the lanes; above that, nothing more is
+ * parsed.
+ */
 export function createBulkTurns(
   lanes: Pick<Lanes, 'bulkWaiting' | 'singlesCome'>,
   legsMax: number,
   clientOf: (response: Response) => string,
 ): BulkTurns {
   const line = new Line<() => void>(WAITING_MAX, TURN_BYTES);
-  /** Of each client that sends bulk: until when it rests. */
+  /** Until when each client that sends bulk rests. */
   const rests = new Map<string, number>();
   let isPlanned = false;
   let isParsing = false;
-  /** Since the event loop last served everything else. */
+  /** Bytes parsed since the event loop last served everything else. */
   let turnBytes = 0;
   let last = { atMs: Number.NEGATIVE_INFINITY, loop: performance.eventLoopUtilization() };
 
@@ -73,7 +80,7 @@ export function createBulkTurns(
   }
 
   function rest(client: string, bytes: number, nowMs: number): void {
-    rests.set(client, nowMs); // for it to count
+    rests.set(client, nowMs); // so that rests.size counts it
     rests.set(client, nowMs + Math.min(REST_MS_MAX, (rests.size * REST_MS * bytes) / TURN_BYTES));
     last = { atMs: nowMs, loop: performance.eventLoopUtilization() };
   }
@@ -92,7 +99,7 @@ export function createBulkTurns(
       turnBytes += place.cost;
       rest(place.client, place.cost, nowMs);
       place.work();
-    } else plan(LOOK_AGAIN_MS); // those who wait rest, or the lanes have enough of them
+    } else plan(LOOK_AGAIN_MS); // each client rests, or the lanes have enough from it
   }
 
   function plan(ms: number): void {

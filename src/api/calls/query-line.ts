@@ -11,16 +11,18 @@ import type { Pace } from './pace.ts';
 const WAITING_MAX = 1000;
 /** Longer than most clients wait for an answer. */
 const WAIT_MAX_MS = 5000;
-/** As long as a client may take over the slice before. */
+/** As long as a client may take to read the slice before. */
 const SLICE_WAIT_MAX_MS = 60_000;
 
-/** Each resolves to what `ask` does. Both refuse as overloaded where too many wait, or the client has left. */
+/**
+ * Both resolve to what `ask` does, and refuse as overloaded if too many wait or the client has
+ * left.
+ */
 export interface QueryLine {
   /** For statements that are safe to retry. @throws RequestProblem overloaded, unavailable. */
   query<T>(response: Response, ask: (pool: Pool) => Promise<T>): Promise<T>;
   /**
    * For a part of a long answer: it gets its turn, however many other requests of its client wait.
-   *
    */
   slice<T>(response: Response, ask: (pool: Pool) => Promise<T>): Promise<T>;
   /** Requests that wait. */
@@ -31,7 +33,7 @@ export interface QueryLineOptions {
   pool: Pool;
   connections: number;
   clientOf: (response: Response) => string;
-  /** When the next may begin; without it, when a connection is free. */
+  /** When the next may begin; without it, as soon as a connection is free. */
   pace?: Pace;
 }
 

@@ -1,42 +1,46 @@
 // Decides which requests are accepted when more arrive than the event loop can serve. Without it,
-// every answer would come later and later: a request waits in its socket for all others that are
-// ready, again at each step.
+// every answer would come later and later: at each step, a request waits in its socket for all
+// others that are ready.
 //
-// How long that is shows in the turns of the event loop. Once they have been long for a while, each
-// party (a client, with one kind of requests) has so much taken in a turn, the level, and what it
-// sends beyond that is refused at once, which costs a fifth. The level is the same for all: it is
-// halved after a long turn and grows slowly after a short one and while nothing comes, so that turns
-// stay near the limit under any load and on any machine. No party is refused anything while it has
-// less than half of what the others have on average: the level works on those who cause the load.
+// The turns of the event loop show how long that is. Once they have been long for a while, the
+// level limits how much of each party (a client, with one kind of requests) is taken in a turn.
+// What it sends beyond that is refused at once, which costs a fifth as much. The level is the same
+// for all: it is halved after a long turn and grows slowly after a short one and while nothing
+// comes, so that turns stay near the limit under any load and on any machine. No party is refused
+// anything while it has less than half of the average: the level works on those that cause the
+// load.
 //
-// A turn is long by the CPU time that it took, not by the clock: if the process itself waits for a
-// CPU, refusing does not help. A crowd that comes at once, such as the files of a page or a garbage
-// collection, is over before anything is refused.
+// A turn counts as long by the CPU time that it took, not by the clock: if the process itself waits
+// for a CPU, refusing does not help. A short burst of work, such as the files of a page or a
+// garbage collection, is over before anything is refused.
 
 /** A request that comes in while others are served waits for about a turn. */
 const TURN_MS_MAX = 25;
-/** So long turns without a short one between them, before anything is refused. */
+/** How long all turns must have been long before anything is refused. */
 const SUSTAINED_MS = 250;
-/** Without a long turn and without a refusal for so long, it is over. */
+/** The overload is over after this long without a long turn or a refusal. */
 const CALM_MS = 1000;
-/** In every stretch of TURN_MS_MAX some requests are taken, even when refusing alone is too much work. */
+/**
+ * At the start of every TURN_MS_MAX requests are taken for this long, even when refusing alone is
+ * too much work.
+ */
 const TAKING_MS_MIN = 1;
 /**
- * Of a long turn, what the requests that it took used at once. Where it was less, something else made the turn long, and
- * refusing more would not help.
+ * The level falls only if requests that were taken used more than this of a long turn. Otherwise
+ * something else made it long, and refusing more would not help.
  */
 const TAKEN_MS_MIN = 3;
-/** Of what the parties of a turn had on average. */
+/** Part of what the parties of a turn had on average: up to it, everything is taken. */
 const FAIR = 0.5;
-/** What is left of what was taken, at the end of a turn. */
+/** Part of what was taken in a turn that still counts in the next one. */
 const REMEMBERED = 0.25;
-/** What a party may have had taken: at least a request every fourth turn. */
+/** Even at the lowest level, a request of each party is taken about every fourth turn. */
 const LEVEL_MIN = 1 / 256;
-/** No turn has so much: everything is taken. */
+/** No turn has this much: above it, everything is taken. */
 const LEVEL_MAX = 100_000;
 const SHRINK = 0.5;
 const GROW = 1.05;
-/** Above what there can be: three kinds for each API key. */
+/** More than there can be: three kinds for each API key. */
 const PARTIES_MAX = 10_000;
 
 export interface Clock {
@@ -57,7 +61,7 @@ const eventLoop: Clock = {
   atEndOfTurn: (callback) => setImmediate(callback),
 };
 
-/** Whose share a request takes from, and how much. Each is asked only where it matters. */
+/** Whose share a request takes from, and how much. Both are called only if it matters. */
 export interface Claim {
   party(): string;
   /** In requests of the usual size. */
@@ -67,14 +71,14 @@ export interface Claim {
 export interface Admission {
   /** Whether to take the request. */
   admits(claim?: Claim): boolean;
-  /** Does at once what a request that was taken causes. */
+  /** Does the work that a request causes at once after it was taken, and measures its time. */
   taking(work: () => void): void;
 }
 
 const ANYONE: Claim = { party: () => '', cost: () => 1 };
 
 interface Party {
-  /** What was taken of it up to a turn; less of what was taken in earlier ones. */
+  /** What was taken of it up to this turn; what was taken in earlier turns counts less. */
   taken: number;
   turn: number;
 }
@@ -86,14 +90,14 @@ export function createAdmission(clock: Clock = eventLoop): Admission {
   let endedAtMs = 0;
   /** Since when all turns have been long, by the clock. */
   let longSinceMs: number | undefined;
-  /** The last long turn, or refusal. */
+  /** When the last long turn or refusal was. */
   let troubleAtMs = 0;
   const parties = new Map<string, Party>();
   /** Those of this turn. */
   let present: Party[] = [];
   /** Below it no party of this turn is refused anything. */
   let fair = 0;
-  /** Of this turn, what was taken kept the event loop busy for. */
+  /** How long what was taken in this turn kept the event loop busy. */
   let takenMs = 0;
 
   function grow(turns: number): void {
@@ -105,10 +109,10 @@ export function createAdmission(clock: Clock = eventLoop): Admission {
     const idleMs = Math.max(0, nowMs - endedAtMs);
     if (idleMs > TURN_MS_MAX) longSinceMs = undefined;
     if (nowMs - troubleAtMs > CALM_MS) level = Number.POSITIVE_INFINITY;
-    // Without requests there are no turns: the time counts as short ones.
+    // Without requests there are no turns: idle time counts as short ones.
     else if (level < Number.POSITIVE_INFINITY) grow(idleMs / TURN_MS_MAX);
     const isSustained = longSinceMs !== undefined && nowMs - longSinceMs >= SUSTAINED_MS;
-    // Asking for the CPU time takes a microsecond: only where there is something to decide.
+    // Asking for the CPU time takes a microsecond, so only if there is something to decide.
     const isWatching = isSustained || level < Number.POSITIVE_INFINITY;
     turn = { startedAtMs: nowMs, startedAtCpuMs: isWatching ? clock.cpuMs() : undefined };
     clock.atEndOfTurn(endTurn);

@@ -1,33 +1,36 @@
-// Reads a request body as strict JSON. What two parsers could read differently is refused: duplicate names (which of
-// the two counts?), fractions and exponents (every number of ours is a whole one, and 0.9999999999999999999 must not
-// silently become 1), bytes that are no UTF-8. What would take long to parse is refused before it is.
+// Reads a request body as strict JSON. What two parsers could read differently is refused:
+// duplicate names (which of the two counts?), fractions and exponents (every number is a whole one,
+// and 0.9999999999999999999 must not silently become 1), bytes that are not UTF-8. What would take
+// long to parse is refused before it is parsed.
 import type { IncomingMessage } from 'node:http';
 import { type Holding, Room } from '../shares/room.ts';
 import { JsonScan, type Part } from './json-scan.ts';
 import type { Pause, Pieces } from './pieces.ts';
 import { RequestProblem } from './problems.ts';
 
-/** Bodies that have begun and not ended, and those that wait for their turn, may hold this much memory together. */
+/**
+ * Bodies that have begun and not ended, and those that wait for their turn, may hold this much
+ * memory together.
+ */
 const UNFINISHED_BYTES_MAX = 67_108_864;
 const ROOM_BYTES_MIN = 1024;
 const NOTHING = Buffer.alloc(0);
 
 /**
  * A byte order mark stays in the text and makes it invalid JSON: the standard forbids sending one.
- *
  */
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
 export interface BodyReader {
   /**
    * @param bytesMax larger bodies are refused.
-   * @throws RequestProblem payload_too_large, unsupported_media_type, invalid_request, or overloaded.
+   * @throws RequestProblem payload_too_large, unsupported_media_type, invalid_request, overloaded.
    */
   readJsonBody(request: IncomingMessage, bytesMax: number): Promise<unknown>;
   /**
-   * A body that is a list of many, which `work` gets when its turn has come.
-   * @param onBytes gets its length, before the body is read where the request states it.
-   * @param inTurn runs what it gets when this body is the next. Gets its length too.
+   * Reads a body that is a long list, and gives it to `work` when its turn comes.
+   * @param onBytes gets its length, before the body is read if the request states it.
+   * @param inTurn gets its length, and a function to run when this body is next.
    */
   readListBody<Result>(
     request: IncomingMessage,
@@ -40,8 +43,8 @@ export interface BodyReader {
 
 export interface ListBody {
   /**
-   * As it was sent, but that the objects and lists in its lists are not read yet: each is replaced
-   * by a placeholder.
+   * As it was sent, except that the objects and lists in its lists are not read yet: each is
+   * replaced by a placeholder.
    */
   outline: unknown;
   /** An item of one of its lists. @throws RequestProblem invalid_request. */
@@ -49,8 +52,10 @@ export interface ListBody {
 }
 
 /**
- * @param clientOf shares out the memory: when it is full, the client that holds the most has a body refused as overloaded.
- * @param unfinishedBytesMax what all bodies together may take that have begun and not ended, or wait for their turn.
+ * @param clientOf shares out the memory: when it is full, the client that holds the most has a body
+ * refused as overloaded.
+ * @param unfinishedBytesMax memory for all bodies together that have begun and not ended, or wait
+ * for their turn.
  */
 export function createBodyReader(
   pieces: Pieces,
@@ -115,7 +120,7 @@ export function createBodyReader(
         body = undefined;
       });
       try {
-        waiting.set(body.buffer.byteLength); // which a part of it keeps
+        waiting.set(body.buffer.byteLength); // a part of a buffer keeps all of it
         if (declared === undefined) await onBytes(length);
         return await inTurn(length, () =>
           pieces.run(async (pause) => {
@@ -134,7 +139,10 @@ function declaredBytes({ headers }: IncomingMessage): number | undefined {
   return headers['content-length'] === undefined ? undefined : Number(headers['content-length']);
 }
 
-/** Into one buffer that doubles: a list of pieces would take 300 bytes for each byte that comes alone. */
+/**
+ * Appends to one buffer that doubles: a list of chunks would take 300 bytes for each byte that
+ * comes alone.
+ */
 function append(body: Buffer, length: number, chunk: Buffer, bytesMax: number): Buffer {
   let room = body;
   if (room.length < length + chunk.length) {
@@ -207,7 +215,7 @@ function parseText(text: string): unknown {
   }
 }
 
-/** @param written how many the text has. */
+/** @param written how many names the text has. */
 function checkNames(value: unknown, written: number): void {
   if (countNames(value, true) !== written) throw invalid('holds an object with the same name twice');
 }
@@ -222,13 +230,13 @@ function countNames(value: unknown, isOutermost: boolean): number {
   return names;
 }
 
-/** What is JSON, and yet refused. */
+/** Refuses what is valid JSON and still not accepted. */
 function checkForm({ hasFraction, hasEscapedName }: JsonScan): void {
   if (hasFraction) {
     throw invalid('holds a number with a fraction or an exponent: write whole numbers as digits only');
   }
-  // JSON.parse of V8 13 and 14 may give such a name for another one, which an earlier body had in its
-  // place: https://github.com/nodejs/node/issues/63785
+  // JSON.parse of V8 13 and 14 may read such a name as another one, which an earlier body had in
+  // its place: https://github.com/nodejs/node/issues/63785
   if (hasEscapedName) throw invalid('holds a name with an escape: write names without backslashes');
 }
 

@@ -3,18 +3,22 @@
 // they run one after another, so that each finishes as soon as possible, and waiting requests only
 // hold what they arrived with.
 
-/** A request that arrives meanwhile waits that long. Much shorter ones would cost long work more turns than time. */
+/**
+ * A request that arrives meanwhile waits that long. Much shorter pieces would only cost long work
+ * more turns.
+ */
 const PIECE_MS = 5;
 
 /**
  * Ends the piece and continues in a new turn, if this one has used up its time.
- * @param usedMsMax less than a piece may use, before work that cannot be divided.
+ * @param usedMsMax a lower limit than that of a piece, before work that cannot be divided.
  */
 export type Pause = (usedMsMax?: number) => Promise<void> | undefined;
 
 export interface Pieces {
   /**
-   * Does the work when its turn has come. It awaits `pause` again and again, and nothing that takes long by itself: others wait.
+   * Does the work when its turn comes. It must await `pause` often, and nothing else that takes
+   * long: others wait for it.
    */
   run<Result>(work: (pause: Pause) => Promise<Result>): Promise<Result>;
 }
@@ -22,7 +26,7 @@ export interface Pieces {
 export function createPieces(pieceMs = PIECE_MS): Pieces {
   const waiting: (() => void)[] = [];
   let isBusy = false;
-  /** What this turn has had already, of works that are over. */
+  /** How much of this turn was used by work that is done. */
   let usedMs = 0;
   let startedAtMs = 0;
 
@@ -39,7 +43,7 @@ export function createPieces(pieceMs = PIECE_MS): Pieces {
     if (isBusy) await new Promise<void>((resolve) => waiting.push(resolve));
     isBusy = true;
     startedAtMs = performance.now() - usedMs;
-    // Whatever has led here has used some of this turn already.
+    // The code that led here has already used some of this turn.
     if (usedMs === 0 || usedMs >= pieceMs) await nextTurn();
   }
 
@@ -63,7 +67,7 @@ export function createPieces(pieceMs = PIECE_MS): Pieces {
   };
 }
 
-/** One after the other. */
+/** Maps the items one after another. */
 export async function mapInPieces<Item, Result>(
   items: readonly Item[],
   map: (item: Item) => Result,
@@ -77,10 +81,13 @@ export async function mapInPieces<Item, Result>(
   return results;
 }
 
-/** Characters that are encoded at a time: some 0.1 ms. */
+/** Characters that are encoded at a time: about 0.1 ms. */
 const ENCODED_MAX = 65_536;
 
-/** The texts of all items, one after the other, as UTF-8: a large string costs a turn to join, and one more to send. */
+/**
+ * The texts of all items, one after another, as UTF-8 in several buffers: a large string would cost
+ * a turn to join, and another to send.
+ */
 export async function encodeInPieces<Item>(
   items: readonly Item[],
   textOf: (item: Item, index: number) => string,

@@ -1,6 +1,6 @@
 // Moves outbox rows to RabbitMQ, at least once, in version order per account: on one track to the
-// queue of the ledger, on another to subscribers. Safe to run many copies: one is active at a time,
-// held by a lock in PostgreSQL, and two that both believe they are active only publish duplicates.
+// queue of the ledger, on another to subscribers. Safe to run many copies: a lock in PostgreSQL
+// decides which one is active, and two that both believe they are active only publish duplicates.
 import { setTimeout as delay } from 'node:timers/promises';
 import { backOffMs, jittered } from '../../shared/back-off.ts';
 import type { Running } from '../../shared/lifecycle.ts';
@@ -15,7 +15,7 @@ import { Track, type TrackCounts } from './track.ts';
 
 const LEDGER_CONFIRM_TIMEOUT_MS = 30_000;
 const SUBSCRIBERS_CONFIRM_TIMEOUT_MS = 10_000;
-/** Between two terms, where the database fails. */
+/** Between two terms, when the database fails. */
 const TERM_PAUSE_MIN_MS = 200;
 const TERM_PAUSE_MAX_MS = 5000;
 
@@ -27,23 +27,29 @@ export interface RelayOptions {
   topology: Topology;
   log: Logger;
   relayRepublishMs: number;
-  /** Of subscribers. */
+  /** In a message to subscribers. */
   eventsPerMessageMax: number;
   snapshotPatienceMs: number;
   subscriberAsideMs: number;
   subscriberPatienceMs: number;
   subscriberPatienceBytes: number;
   tracing?: Tracing | undefined;
-  /** How long the broker may confirm nothing: 30 s for the ledger, 10 s for subscribers unless given. */
+  /**
+   * How long the broker may confirm nothing: 30 s for the ledger and 10 s for subscribers unless
+   * given.
+   */
   confirmTimeoutMs?: number;
-  /** Other than the default, two relays can be active at once: for tests. */
+  /** With another key than the default, two relays can be active at once: for tests. */
   lockKey?: number;
 }
 
 export type LinkState = 'connected' | 'blocked' | 'disconnected';
 
 export interface TrackState extends TrackCounts {
-  /** Of its connection to RabbitMQ; undefined where this relay is not the active one, and so needs none. */
+  /**
+   * State of its connection to RabbitMQ; undefined if this relay is not the active one, and so
+   * needs none.
+   */
   broker: LinkState | undefined;
 }
 

@@ -2,10 +2,11 @@
 // one was in flight: no timers, so a lone request is sent at once and a crowd shares one commit.
 //
 // Every operation gets exactly one result, and the result is never more certain than what is known:
-//   - never sent (no connection)                          unavailable: nothing changed; never overloaded then
-//   - the server said that the statement was rolled back  each is retried alone, so a bad one only fails itself
-//   - sent, and no answer                                 with a key: sent once more under it, which settles it;
-//                                                         without: outcome_unknown
+//   - Never sent, as there is no connection: unavailable, and never overloaded. Nothing changed.
+//   - The server said that the statement was rolled back: each is retried alone, so that only a bad
+//     one fails.
+//   - Sent, and no answer: with a key it is sent once more under it, which settles it; without one
+//     it is outcome_unknown.
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from '../../shared/logging.ts';
 import { effectOf, isTransient, refusalOf } from '../../shared/sqlstate.ts';
@@ -19,9 +20,9 @@ import type { Kind, Leg, Operation, OperationResult } from './operation.ts';
 export interface LaneOptions {
   databaseUrl: string;
   log: Logger;
-  /** Legs in one statement, but for an operation that has more by itself. */
+  /** Legs in one statement, unless one operation alone has more. */
   batchRowsMax: number;
-  /** Legs that wait, of each priority. */
+  /** Legs that may wait, for each priority. */
   queueRowsMax: number;
   /**
    * While the first operation of a client has waited longer, no more are accepted: overloaded, or
@@ -80,12 +81,15 @@ export const COUNTED_AS = {
 export interface Lane {
   /** Never rejects. Operations of one client and priority keep their order. */
   submit(operation: Operation, priority: Priority): Promise<OperationResult>;
-  /** Legs of bulk requests that wait: of a client, and the clients that have some. */
+  /** Legs of a client's bulk requests that wait, and how many clients have some. */
   bulkWaiting(client: string): { legs: number; clients: number };
   /** Whether single operations came within the last second. */
   singlesCome(): boolean;
   counts(): LaneCounts;
-  /** Why it could apply nothing now, in a few words; undefined where it could. Connects when it is not connected. */
+  /**
+   * Why it cannot apply anything now, in a few words; undefined if it can. Connects if it is not
+   * connected.
+   */
   problem(): Promise<string | undefined>;
   /** Of all operations answered since the start of the process. */
   outcomes(): Outcomes;
@@ -96,17 +100,24 @@ export interface Lane {
 /** Part of a batch that is kept for bulk requests while there are some. */
 const BULK_SHARE_MIN = 0.25;
 /**
- * Legs of bulk requests in a batch while single operations, or bulk of several clients, come:
- * operations that arrive during it wait for its end, as do other lanes for its accounts. Batches of
- * 1,000 would save bulk a seventh of its time, and make single operations wait four times as long.
+ * Legs of bulk requests in a batch while single operations arrive, or bulk of several clients:
+ * operations that arrive during a batch wait for its end, and so do other lanes that need its
+ * accounts. Batches of 1,000 would save bulk a seventh of its time, and make single operations wait
+ * four times as long.
  */
 const BULK_BESIDE_SINGLES_MAX = 100;
-/** Single operations come, where the last one is no older. */
+/** Single operations count as arriving while the last one is no older than this. */
 const SINGLES_COME_MS = 1000;
-/** How long operations of unknown outcome wait for the database to come back, to be settled under their key. */
+/**
+ * How long operations of unknown outcome wait for the database to come back, to be settled under
+ * their key.
+ */
 const SETTLE_TIMEOUT_MS = 8000;
 const SETTLE_RETRY_MS = 200;
-/** Serialization failures and deadlocks of a single operation; neither is expected at READ COMMITTED in sorted order. */
+/**
+ * How often a single operation is sent in case of serialization failures and deadlocks; neither is
+ * expected at READ COMMITTED in sorted order.
+ */
 const ROLLBACK_RETRIES = 3;
 
 export function createLane(options: LaneOptions): Lane {
@@ -122,7 +133,7 @@ export function createLane(options: LaneOptions): Lane {
     outcomes[name] = (outcomes[name] ?? 0) + 1;
   };
   let lastSingleAtMs = Number.NEGATIVE_INFINITY;
-  /** Since when what waits has waited for the end of the batch in flight. */
+  /** Since when the operations that wait have waited for the batch in flight. */
   let heldUpSinceMs = 0;
   let working: Promise<void> | undefined;
   let stopped = false;
@@ -172,7 +183,9 @@ export function createLane(options: LaneOptions): Lane {
     answerLast();
   }
 
-  /** Returns what gives the answers, where there is time for the next statement before them. */
+  /**
+   * Returns a function that gives the answers, so that the next statement can be sent before them.
+   */
   async function apply(batch: Job[], span: TracedSpan | undefined): Promise<() => void> {
     if (!(await link.ready())) {
       span?.fail('unavailable');
@@ -243,8 +256,8 @@ export function createLane(options: LaneOptions): Lane {
       if (performance.now() > deadline) return answerAll(keyed, 'outcome_unknown');
       await delay(SETTLE_RETRY_MS);
     }
-    // Once its key has expired it would be applied twice, and a statement may wait its whole
-    // timeout before it looks up the key.
+    // If a key has expired, its operation would be applied twice; and a statement may wait its
+    // whole timeout before it looks up the key.
     const firstAtMs = Math.min(...keyed.map(({ submittedAtMs }) => submittedAtMs));
     if (performance.now() + statementTimeoutMs >= firstAtMs + idempotencyKeysKeptMs) {
       return answerAll(keyed, 'outcome_unknown');
@@ -285,7 +298,10 @@ export function createLane(options: LaneOptions): Lane {
     }
   }
 
-  /** @returns whether there is room in the queue now. Those who have more than this client then would give it some. */
+  /**
+   * Clients that have more than this one would then have give some up. @returns whether there is
+   * room in the queue now.
+   */
   function makeRoom(queue: JobQueue, client: string, { legs }: Operation): boolean {
     while (queue.legs >= queueRowsMax) {
       const job = queue.pushOut(client, legs.length);
