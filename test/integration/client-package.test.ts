@@ -170,7 +170,9 @@ const projectOf = (name: string, type: 'module' | 'commonjs', others: readonly s
   createProject(path.join(folder, name), type, packed, others);
 
 it('holds what is run and read, and is small', () => {
-  const other = packed.files.filter((file) => !/^(dist|migrations|docs\/high-availability)\/|^docs\/[a-z-]+\.md$/.test(file));
+  const other = packed.files.filter(
+    (file) => !/^(dist|migrations|docs\/high-availability)\/|^docs\/[a-z-]+\.md$/.test(file),
+  );
   expect(other.sort()).toEqual([
     ...['LICENSE', 'README.md', 'package.json', 'src/cli/highload-balance.mjs'],
     ...['src/shared/node-options.mjs', 'src/shared/npm-gone.mjs'],
