@@ -5,6 +5,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { APPLY, type ApplyAnswer, parametersOf, resultsOf } from '../../src/api/updates/batch.ts';
 import { fingerprintOf } from '../../src/api/updates/fingerprint.ts';
 import type { Operation, OperationResult } from '../../src/api/updates/operation.ts';
+import { texts } from '../../src/shared/array-literals.ts';
 import { AMOUNT_MAX } from '../../src/shared/balance.ts';
 import { cleanUp, createDatabase, type Database, insertAccounts, updateOperation, verified } from '../harness.ts';
 
@@ -107,7 +108,7 @@ it('refuses accounts that are not in byte order, which it would take for missing
   const parameters = parametersOf([
     updateOf({ account: 'a', amount: 1, key: null, actor: null, reference: null }, 'order-'),
   ]);
-  for (const accounts of ['{order-b,order-a}', '{order-a,order-a}']) {
+  for (const accounts of [texts(['order-b', 'order-a']), texts(['order-a', 'order-a'])]) {
     const values = [accounts, '{1,2}', '{1,1}', ...parameters.slice(3)];
     await expect(database.pool.query({ text: APPLY.text, values })).rejects.toThrow(/byte order/);
   }

@@ -111,15 +111,9 @@ const entries: Call = {
         if (belowVersion <= range.fromVersion) return { versions, slice: { entries: [], next: undefined } };
         return { versions, slice: await readNewestFirst(pool, id, { ...range, belowVersion, limit }, filter) };
       });
+      const list = { items: slice.entries, bodyOf: entryBody };
       const nextCursor = slice.next === undefined ? null : String(slice.next);
-      await sendJsonList(
-        response,
-        { accountId: id, ...versions, nextCursor },
-        'entries',
-        slice.entries,
-        entryBody,
-        pieces,
-      );
+      await sendJsonList(response, { accountId: id, ...versions }, 'entries', list, { nextCursor }, pieces);
     },
 };
 

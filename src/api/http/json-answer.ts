@@ -11,20 +11,20 @@ export function sendJson(response: ServerResponse, body: object): void {
 
 /**
  * The same for an answer with a long list, which is made in pieces.
- * @param around the other members, at least one of them: the list comes after these.
+ * @param before the members before the list, at least one; `after` those after it, at least one.
  */
 export async function sendJsonList<Item>(
   response: ServerResponse,
-  around: object,
+  before: object,
   name: string,
-  items: readonly Item[],
-  bodyOf: (item: Item) => object,
+  { items, bodyOf }: { items: readonly Item[]; bodyOf: (item: Item) => object },
+  after: object,
   pieces: Pieces,
 ): Promise<void> {
   const textOf = (item: Item, index: number) => (index === 0 ? '' : ',') + JSON.stringify(bodyOf(item));
   const list = await pieces.run((pause) => encodeInPieces(items, textOf, pause));
-  const head = Buffer.from(`${JSON.stringify(around).slice(0, -1)},${JSON.stringify(name)}:[`);
-  const parts = [head, ...list, Buffer.from(']}')];
+  const head = Buffer.from(`${JSON.stringify(before).slice(0, -1)},${JSON.stringify(name)}:[`);
+  const parts = [head, ...list, Buffer.from(`],${JSON.stringify(after).slice(1)}`)];
   response.setHeader('content-type', 'application/json');
   response.setHeader(
     'content-length',
