@@ -51,6 +51,22 @@ async function open(poolUrl: string): Promise<Client> {
   return client;
 }
 
+/** A rival that gets no session within so long says nothing (docs/decisions/026-poolers.md). */
+const TRIAL_MS = 1000;
+const TRIES = 5;
+
+/** Where the pooler has to be found out: tries again after a trial that a busy machine made too long to say anything. */
+async function expectRefused(url: string): Promise<void> {
+  for (let tries = 1; ; tries += 1) {
+    const startedAtMs = performance.now();
+    const opened = await open(url).catch((error: Error) => error);
+    const isInconclusive = !(opened instanceof Error) && performance.now() - startedAtMs > TRIAL_MS;
+    if (isInconclusive && tries < TRIES) continue;
+    expect(opened).toMatchObject({ message: expect.stringMatching(SENTENCE) });
+    return;
+  }
+}
+
 /** A client that prepares nothing, as those of others. */
 async function openPlain(url: string): Promise<pg.Client> {
   const client = new pg.Client({ connectionString: url });
@@ -242,8 +258,8 @@ for (const mode of ['transaction', 'statement'] satisfies PoolMode[]) {
       const url = await startPgbouncer(database.url, mode, settings);
       for (const clients of [0, 1, 6]) {
         if (clients > 0) await keepBusy(url, clients);
-        for (let count = 0; count < 15; count += 1) await expect(open(url)).rejects.toThrow(SENTENCE);
-        await Promise.all(Array.from({ length: 10 }, () => expect(open(url)).rejects.toThrow(SENTENCE)));
+        for (let count = 0; count < 15; count += 1) await expectRefused(url);
+        await Promise.all(Array.from({ length: 10 }, () => expectRefused(url)));
       }
     });
   });
