@@ -96,7 +96,7 @@ function detailOfDecline(kind: Operation['kind'], outcome: string, { amount, bal
     case 'insufficient_funds':
       return isOfHold(kind)
         ? `The balance is ${balance}: with the overdraft limit, and without what is held, it does not cover a hold of ${amount}.`
-        : `The balance is ${balance}: with the overdraft limit${after} it does not cover a debit of ${-amount}.`;
+        : `The balance is ${balance}: with the overdraft limit, and without what is held${after || ','} it does not cover a debit of ${-amount}.`;
     case 'max_balance_exceeded':
       return `The balance is ${balance}: with ${amount}${after} it would be above the maxBalance of the account.`;
     case 'balance_out_of_range':
