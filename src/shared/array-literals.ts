@@ -12,7 +12,10 @@ export function wordsOrNull(values: readonly (string | number | null)[]): Litera
   return values.every((value) => value === null) ? null : words(values);
 }
 
-/** U+001F, the unit separator: no text that the service accepts contains a control character. */
+/**
+ * U+001F, the unit separator. No text that the service accepts contains a control character, in requests or in events
+ * (events.ts): one that did would shift the texts after it.
+ */
 const SEPARATOR = '\x1f';
 
 /** Texts that are not empty and hold no control character; null is an element too. Read by {@link textsIn}. */

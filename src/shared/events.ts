@@ -27,7 +27,8 @@ export const EVENT_BATCH_CONTENT_TYPE = 'application/cloudevents-batch+json';
 export const EVENT_SOURCE = '/highload-balance';
 
 const minorUnits = z.int().min(-AMOUNT_MAX).max(AMOUNT_MAX);
-const text = z.string().min(1);
+/** An event id, or that of a transfer. A separator in it would shift the texts of other events in a batch, see array-literals.ts. */
+const changeId = z.string().regex(/^[A-Za-z0-9._:-]{1,128}$/);
 
 /** The fields of a change in an event, see {@link changeBody}. */
 export const changeMembers = {
@@ -42,8 +43,8 @@ export const changeMembers = {
   reference: reference.optional(),
   actor: actor.optional(),
   metadata: z.record(z.string(), z.string()).optional(),
-  transferId: text.optional(),
-  reverses: text.optional(),
+  transferId: changeId.optional(),
+  reverses: changeId.optional(),
   hold: z
     .strictObject({
       id: holdId,

@@ -8,10 +8,10 @@ export interface Network {
   /** Of the documented addresses 10.0.0.x, those of this run. */
   addressed(text: string): string;
   readonly machines: readonly Machine[];
-  /** Nothing reaches the machine and nothing leaves it, and nobody is told. */
+  /** Nothing reaches the machine and nothing leaves it, and neither side notices at once. */
   blackHole(machine: Machine, isOn: boolean): void;
   /**
-   * The machine cannot reach the other machines, and is told so at once. The test still reaches it.
+   * The machine cannot reach the other machines, and gets an error at once. The test still reaches it.
    */
   cut(machine: Machine, isOn: boolean): void;
 }

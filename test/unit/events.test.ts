@@ -76,6 +76,20 @@ describe('events', () => {
     expect(decodeEvents(Buffer.from(JSON.stringify([good, null])))).toBeUndefined();
   });
 
+  it.each(['a\u001fb', 'a\u0000b', '\ud800', '', 'a b', 'a'.repeat(129)])(
+    'are none where an id of them could shift others in a batch, or fail it: %j',
+    (given) => {
+      const [change] = fc.sample(changes, { numRuns: 1, seed: 1 }) as [Change];
+      const text = encodeEvent(change).toString();
+      for (const name of ['transferId', 'reverses']) {
+        const forged = JSON.parse(text);
+        expect(decodeEvents(Buffer.from(JSON.stringify(forged)))).toBeDefined();
+        forged.data[name] = given;
+        expect(decodeEvents(Buffer.from(JSON.stringify(forged)))).toBeUndefined();
+      }
+    },
+  );
+
   it('of other bytes decode to nothing, without an error', () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => {
