@@ -16,7 +16,7 @@ const ELEMENTS = [
   ['audio', 'src', {}],
 ];
 /** More than an answer of this machine takes; what has not happened by then does not. */
-const WAIT_MS = 1500;
+const WAIT_MS = 15000;
 
 const waited = () => new Promise((resolve) => setTimeout(() => resolve('nothing'), WAIT_MS));
 const eventOf = (target, ...types) =>

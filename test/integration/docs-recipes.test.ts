@@ -1,10 +1,9 @@
 // The recipes of docs/concepts.md, sent one after the other to a new system: each is answered 200
 // or 201, or refused where it says so, and the books balance. The keys that it names are made by
 // the commands that it shows.
-import { spawnSync } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
-import { fileURLToPath } from 'node:url';
 import { afterAll, expect, it } from 'vitest';
+import { runCommand } from '../commands.ts';
 import {
   cleanUp,
   createAccount,
@@ -25,14 +24,12 @@ const RECIPE =
 const COMMAND = /^ {4}\$ npm run (keys) -- (create (\w+) .*)$/gm;
 
 /** The headers of the keys that the page makes, by client. */
-function keysOf(docs: string, { url }: Database): Map<string, Record<string, string>> {
-  const file = fileURLToPath(new URL('../../src/cli/keys.ts', import.meta.url));
+async function keysOf(docs: string, { url }: Database): Promise<Map<string, Record<string, string>>> {
   const keys = new Map<string, Record<string, string>>();
   for (const [, , command = '', client = ''] of docs.matchAll(COMMAND)) {
-    const env = { PATH: process.env.PATH, DATABASE_URL: url };
-    const { stdout, stderr } = spawnSync(process.execPath, [file, ...command.split(' ')], { env, encoding: 'utf8' });
-    expect(stdout, stderr).toMatch(/^hlb_/);
-    keys.set(client, { authorization: `Bearer ${stdout.trim()}` });
+    const { out, err } = await runCommand(['keys', ...command.split(' ')], { DATABASE_URL: url });
+    expect(out, err).toMatch(/^hlb_/);
+    keys.set(client, { authorization: `Bearer ${out.trim()}` });
   }
   return keys;
 }
@@ -44,7 +41,7 @@ it('does what docs/concepts.md says', async () => {
   const database = await createDatabase();
   const { url } = await startApiHere(database, createBroker(), { RELAY: 'off', AUTH: 'required' });
   const operator = (await createApiKey(database, 'operator')).headers;
-  const keys = keysOf(docs, database);
+  const keys = await keysOf(docs, database);
   expect([...keys.keys()]).toEqual(['game1', 'game2']);
   for (const id of ['seller', 'fees', 'user']) await createAccount(url, id, 0, operator);
   for (const id of ['buyer', 'bank']) await createAccount(url, id, 10_000, operator);
