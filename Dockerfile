@@ -19,7 +19,7 @@ CMD ["node", "src/api/main.ts"]
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="highload-balance" \
-      org.opencontainers.image.description="A balance service for high load: credits and debits over HTTP, events on RabbitMQ, an append-only audit ledger on PostgreSQL." \
+      org.opencontainers.image.description="A balance service for high load: accounts, transfers and holds over HTTP, events on RabbitMQ, an append-only audit ledger on PostgreSQL." \
       org.opencontainers.image.licenses="MIT" \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$REVISION"

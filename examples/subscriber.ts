@@ -30,8 +30,9 @@ const subscription = subscribe({
   // Neither queue nor lastHandled: the queue lives as long as this program, and begins with what
   // happens now.
   handle({ time, type, data }) {
-    const { accountId, version, amount, balance, reference = '' } = data;
-    console.log(`${time}  ${type}  ${accountId} #${version}  ${amount}  balance ${balance}  ${reference}`.trimEnd());
+    const { accountId, version, amount, balance, held, reference = '' } = data;
+    const state = `balance ${balance}${held > 0 ? `, held ${held}` : ''}`;
+    console.log(`${time}  ${type}  ${accountId} #${version}  ${amount}  ${state}  ${reference}`.trimEnd());
   },
   onGap({ accountId, firstMissing, lastMissing }) {
     console.error(`${accountId}: versions ${firstMissing} to ${lastMissing} are missing; its entries have them`);

@@ -67,7 +67,7 @@ const theReaper = () => {
 
 /**
  * Chooses once a run: TEST_BACKEND (`docker` or `local`) when set, else what works. A test file gets what the run
- * chose, by way of the same variable.
+ * chose, through the same variable.
  */
 export async function chooseBackend(say: (line: string) => void): Promise<{ backend: Backend; reason: string }> {
   const wanted = process.env[KIND_VARIABLE] || undefined;

@@ -56,7 +56,7 @@ export interface DeadLetterQueue {
    * connection is closed.
    */
   look(selection: Selection, limit: number, deadlineMs: number): Promise<Look>;
-  /** Gives letters to the worker once more, by way of its own queue: no subscriber sees them. */
+  /** Gives letters to the worker once more, through its own queue: no subscriber sees them. */
   putBack(selection: Selection, deadlineMs: number): Promise<Removal>;
   discard(selection: Selection, deadlineMs: number): Promise<Removal>;
 }

@@ -19,7 +19,7 @@ export interface Change {
   held: number;
   createdAt: Date;
   reference: string | null;
-  /** Name of the client whose API key signed the request, null if authentication is off. */
+  /** Name of the client whose API key the request was sent with, null if authentication is off. */
   actor: string | null;
   /** The JSON text that is hashed: {@link metadataText}. */
   metadata: string | null;

@@ -324,7 +324,7 @@ export interface ChangeBody {
   balance: number;
   held: number;
   reference?: string | undefined;
-  /** Name of the client whose API key signed the request; absent if authentication is off. */
+  /** Name of the client whose API key the request was sent with; absent if authentication is off. */
   actor?: string | undefined;
   metadata?: Record<string, string> | undefined;
   /** Event id of the lowest debited leg of the transfer that it belongs to. */

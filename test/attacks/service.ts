@@ -39,7 +39,7 @@ export interface Target {
 }
 
 export interface Seen {
-  /** By status, of what came by way of the tap. */
+  /** By status, of what came through the tap. */
   answers: string;
   /** Of the honest client. */
   updates: number;

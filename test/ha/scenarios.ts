@@ -11,7 +11,7 @@ export interface Scenario {
   /** For the table. */
   title: string;
   mode: Mode;
-  /** Whether the service connects by way of PgBouncer. */
+  /** Whether the service connects through PgBouncer. */
   isPooled?: boolean;
   /**
    * Strikes, and returns when the cluster is whole again. The evidence says when there was no
@@ -72,7 +72,7 @@ export const scenarios: readonly Scenario[] = [
   { name: 'switchover', title: 'planned switchover', mode: 'synchronous', strike: switchOver },
   {
     name: 'pooled-switchover',
-    title: 'a switchover by way of PgBouncer',
+    title: 'a switchover through PgBouncer',
     mode: 'synchronous',
     isPooled: true,
     strike: switchOver,

@@ -26,7 +26,7 @@ export interface ServersOptions {
   programs: Programs;
   mode: Mode;
   api: EtcdApi;
-  /** Whether the service connects by way of PgBouncer. */
+  /** Whether the service connects through PgBouncer. */
   isPooled: boolean;
   /** Called with the cluster once it is whole. */
   use: (cluster: Cluster) => void;

@@ -166,7 +166,7 @@ async function stuck(): Promise<void> {
   expectAlerts(['BalanceProcessDown'], before, await look(targets), false);
 }
 
-/** What others do to the service by way of RabbitMQ, and a ledger that cannot be written. */
+/** What others do to the service through RabbitMQ, and a ledger that cannot be written. */
 async function abused(): Promise<void> {
   const database = await createDatabase();
   const broker = createBroker();

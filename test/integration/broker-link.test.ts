@@ -60,7 +60,7 @@ async function openChannel(): Promise<Channel> {
   return channel;
 }
 
-/** The broker by way of a proxy, with heartbeats that a test can wait for. */
+/** The broker through a proxy, with heartbeats that a test can wait for. */
 async function proxied(): Promise<{ proxy: TcpProxy; broker: Broker }> {
   const proxy = await startProxy({ port: Number(new URL(server.url).port) });
   onCleanUp(() => proxy.close());

@@ -79,7 +79,7 @@ const shape = (text: string) =>
 it('runs the commands of the README, which answer as it says', async () => {
   const shown = await commandsIn('README.md');
   expect(shown.map(({ command }) => command.split(' ')[0])).toEqual([
-    ...['curl', 'curl', 'until', 'curl', 'curl', 'curl', 'npm', 'npm'],
+    ...['npm', 'curl', 'curl', 'until', 'curl', 'curl', 'curl', 'curl', 'npm'],
   ]);
   const subscriber = shown.find(({ command }) => command.includes('subscriber')) as Shown;
   const subscribing = start(await script('example:subscriber'));
@@ -92,7 +92,7 @@ it('runs the commands of the README, which answer as it says', async () => {
     else expect(out.trim().split('\n').at(-1)).toBe(output);
   }
   await until('the last events came', () =>
-    ['alice #3', 'bob #1'].every((change) => subscribing.output.out.includes(change)),
+    ['alice #4', 'bob #1'].every((change) => subscribing.output.out.includes(change)),
   );
   expect(linesByAccount(subscribing.output.out)).toEqual(linesByAccount(subscriber.output));
 });

@@ -41,7 +41,7 @@ export interface Operation {
   idempotencyKey: string | null;
   /** Of the request, see fingerprint.ts; null where there is no key. Holds always have one. */
   fingerprint: string | null;
-  /** Name of the client whose API key signed the request, null if authentication is off. */
+  /** Name of the client whose API key the request was sent with, null if authentication is off. */
   actor: string | null;
   traceparent: string | null;
   /** A decline is answered as rate_limited and not remembered, see decline-limit.ts. */

@@ -59,7 +59,7 @@ export async function readPage(
   return { changes: rows.filter(({ selected }) => selected), scanned: rows.length, last };
 }
 
-/** One statement in a transaction of its own, by way of indexes whatever the statistics say. */
+/** One statement in a transaction of its own, through indexes whatever the statistics say. */
 // biome-ignore lint/suspicious/noExplicitAny: rows are as the statement selects them
 export async function readHeld(client: Client, text: string, values: unknown[]): Promise<any[]> {
   await client.query('BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY');
