@@ -173,7 +173,8 @@ describe('reads', () => {
     const aloneMs = await pages();
     let sending = true;
     let sent = 0;
-    const updates = Array.from({ length: 4 }, async () => {
+    // So many that there are 20 a second, however long each takes on a busy machine.
+    const updates = Array.from({ length: 40 }, async () => {
       for (; sending; sent += 1) await credit(other, 'b');
     });
     await delay(1100); // it looks once a second whether updates come
