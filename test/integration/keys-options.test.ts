@@ -3,7 +3,7 @@
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { cleanUp, createDatabase, type Database } from '../harness.ts';
+import { cleanUp, createDatabase, type Database, INHERITED } from '../harness.ts';
 
 const FILE = fileURLToPath(new URL('../../src/cli/keys.ts', import.meta.url));
 const HOUR_MS = 3_600_000;
@@ -16,9 +16,9 @@ afterAll(cleanUp);
 
 function keys(...args: string[]) {
   const { status, stdout, stderr } = spawnSync(process.execPath, [FILE, ...args], {
-    env: { PATH: process.env.PATH, DATABASE_URL: database.url },
+    env: { ...INHERITED, DATABASE_URL: database.url },
     encoding: 'utf8',
-    timeout: 30_000,
+    timeout: 100_000,
   });
   return { status, stdout: stdout.trim(), stderr: stderr.trim() };
 }

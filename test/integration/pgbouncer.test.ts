@@ -258,8 +258,8 @@ for (const mode of ['transaction', 'statement'] satisfies PoolMode[]) {
       const url = await startPgbouncer(database.url, mode, settings);
       for (const clients of [0, 1, 6]) {
         if (clients > 0) await keepBusy(url, clients);
-        for (let count = 0; count < 15; count += 1) await expectRefused(url);
-        await Promise.all(Array.from({ length: 10 }, () => expectRefused(url)));
+        for (let count = 0; count < 6; count += 1) await expectRefused(url);
+        await Promise.all(Array.from({ length: 6 }, () => expectRefused(url)));
       }
     });
   });
