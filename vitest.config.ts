@@ -27,7 +27,7 @@ class LongFirst extends BaseSequencer {
 // `include` stands in the projects only: with `extends`, vitest would merge it and run each file twice.
 export default defineConfig({
   test: {
-    globalSetup: ['test/global-setup.ts'],
+    globalSetup: ['test/support/global-setup.ts'],
     sequence: { sequencer: LongFirst },
     projects: [
       { test: { name: 'unit', include: ['test/unit/**/*.test.ts'], testTimeout: 60_000 } },
@@ -35,7 +35,7 @@ export default defineConfig({
         test: {
           name: 'integration',
           include: ['test/integration/**/*.test.ts'],
-          setupFiles: ['test/leaks.ts'],
+          setupFiles: ['test/support/leaks.ts'],
           // A busy machine takes many times as long; what waits for a condition has a limit of its own.
           testTimeout: 180_000,
           hookTimeout: 300_000,

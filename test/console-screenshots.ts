@@ -15,7 +15,7 @@ import { keeperOf } from './bench/processes.ts';
 import { startServers } from './bench/servers.ts';
 import { startSystem } from './bench/system.ts';
 import { ours } from './bench/variants.ts';
-import { openBrowser } from './browser.ts';
+import { openBrowser } from './support/browser.ts';
 
 takesNoOptions(`usage: npm run console:screenshots
 

@@ -8,7 +8,7 @@ import pg from 'pg';
 import { takesNoOptions } from '../src/cli/command-line.ts';
 import { startPostgres } from '../src/local/postgres.ts';
 import { migrate } from '../src/shared/migrations.ts';
-import { pictureOfSchema } from './schema-picture.ts';
+import { pictureOfSchema } from './support/schema-picture.ts';
 
 takesNoOptions(`usage: npm run schema
 

@@ -13,9 +13,18 @@ import {
   send,
   startApiHere,
   until,
-} from '../harness.ts';
-import { bytesOf, closed, JSON_TYPE, lockAccount, open, parseAnswers, post, waitingBackends } from '../http-client.ts';
-import { watchTurns } from '../turns.ts';
+} from '../support/harness.ts';
+import {
+  bytesOf,
+  closed,
+  JSON_TYPE,
+  lockAccount,
+  open,
+  parseAnswers,
+  post,
+  waitingBackends,
+} from '../support/http-client.ts';
+import { watchTurns } from '../support/turns.ts';
 
 /**
  * The target is 20, which `npm run bench:turns` measures in a process of its own. Here the client's work is in the same turns, and

@@ -2,7 +2,7 @@
 // document does not state, or one from outside the document that is neither a page nor a refusal of
 // the catalogue.
 import { problems } from '../../src/shared/problems.ts';
-import { type Call, type OpenApi, readDocument } from '../openapi/document.ts';
+import { type Call, type OpenApi, readDocument } from '../support/openapi/document.ts';
 import type { Exchange } from './tap.ts';
 
 /** What is there beside the calls of the document, for everyone. */

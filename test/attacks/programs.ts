@@ -2,7 +2,7 @@
 // the service and not the machine, and with a limit of time.
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { onCleanUp } from '../harness.ts';
+import { onCleanUp } from '../support/harness.ts';
 
 export interface Ran {
   output: string;

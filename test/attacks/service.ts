@@ -15,8 +15,8 @@ import {
   type Spawned,
   send,
   spawnProcess,
-} from '../harness.ts';
-import type { OpenApi } from '../openapi/document.ts';
+} from '../support/harness.ts';
+import type { OpenApi } from '../support/openapi/document.ts';
 import type { Finding } from './findings.ts';
 import { createJudge } from './judge.ts';
 import { type Exchange, startTap } from './tap.ts';

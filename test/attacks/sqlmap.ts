@@ -2,7 +2,7 @@
 // the bodies and the headers.
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
-import type { Call } from '../openapi/document.ts';
+import type { Call } from '../support/openapi/document.ts';
 import type { Finding } from './findings.ts';
 import { run } from './programs.ts';
 

@@ -3,7 +3,7 @@
 // tools do.
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer } from 'node:net';
-import { onCleanUp } from '../harness.ts';
+import { onCleanUp } from '../support/harness.ts';
 
 export interface Exchange {
   method: string;

@@ -3,7 +3,7 @@
 // collector outside; buster does what ffuf does.
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
-import type { Call } from '../openapi/document.ts';
+import type { Call } from '../support/openapi/document.ts';
 import { type Finding, LEVELS } from './findings.ts';
 import { run } from './programs.ts';
 import { namesOf, type Samples, targetOf } from './sqlmap.ts';

@@ -7,7 +7,7 @@ import { createLogger } from '../../src/shared/logging.ts';
 import { migrate } from '../../src/shared/migrations.ts';
 import { verify } from '../../src/shared/verification.ts';
 import { startChainer } from '../../src/worker/chainer.ts';
-import { fillLedger, insertAccountRows } from '../ledger-rows.ts';
+import { fillLedger, insertAccountRows } from '../support/ledger-rows.ts';
 import { administer } from './database.ts';
 import { interruptible } from './interrupt.ts';
 import { whole } from './numbers.ts';

@@ -3,7 +3,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Browser } from 'playwright-core';
 import { takesNoOptions } from '../../src/cli/command-line.ts';
-import { hasBrowser, openBrowser } from '../browser.ts';
+import { hasBrowser, openBrowser } from '../support/browser.ts';
 import { accountId } from './accounts.ts';
 import { createBounds } from './bounds.ts';
 import { createDatabase, createTemplate } from './database.ts';

@@ -8,7 +8,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { knownProcess } from '../../src/local/process-end.ts';
 import { SERVICE_NODE_OPTIONS } from '../../src/shared/node-options.mjs';
-import type { Reaper } from '../reaper.ts';
+import type { Reaper } from '../support/reaper.ts';
 
 const READY_TIMEOUT_MS = 30_000;
 const STOP_TIMEOUT_MS = 30_000;

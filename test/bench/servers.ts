@@ -10,7 +10,7 @@ import { knownProcess } from '../../src/local/process-end.ts';
 import { findBroker } from '../../src/local/rabbitmq.ts';
 import { canReach, serverAccount } from '../../src/local/server-account.ts';
 import type { KnownProcess } from '../../src/shared/runtime.ts';
-import { type Reaper, startReaper } from '../reaper.ts';
+import { type Reaper, startReaper } from '../support/reaper.ts';
 import { processesNamed } from './cpu.ts';
 
 export interface Postgres {

@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { APPLY, type ApplyAnswer, parametersOf, resultsOf } from '../../src/api/updates/batch.ts';
 import { fingerprintOf } from '../../src/api/updates/fingerprint.ts';
 import { verify } from '../../src/shared/verification.ts';
-import { updateOperation } from '../harness.ts';
+import { updateOperation } from '../support/harness.ts';
 import { accountId, EVEN_ACCOUNTS, HOT_ACCOUNT } from './accounts.ts';
 import { createDatabase } from './database.ts';
 import { median } from './numbers.ts';

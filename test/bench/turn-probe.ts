@@ -1,5 +1,5 @@
 // In the process that is measured (node --import): looks at the turns of its event loop when it is told to.
-import { watchTurns } from '../turns.ts';
+import { watchTurns } from '../support/turns.ts';
 
 let over = () => 0;
 

@@ -2,8 +2,8 @@
 import { randomInt } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { commandLine, refuse } from '../../src/cli/command-line.ts';
-import { closeBackends } from '../backends.ts';
 import { interruptible } from '../bench/interrupt.ts';
+import { closeBackends } from '../support/backends.ts';
 import { faults } from './faults/faults.ts';
 import { printReport, summaryOf, writeHistory } from './report.ts';
 import { runSuite } from './suite.ts';

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { openPool, type Pool } from '../../src/shared/database.ts';
 import { migrate } from '../../src/shared/migrations.ts';
-import { chooseBackend, closeBackends, type DisposableBroker, type DisposablePostgres } from '../backends.ts';
+import { chooseBackend, closeBackends, type DisposableBroker, type DisposablePostgres } from '../support/backends.ts';
 
 export interface Servers {
   /** Absent where the database is a cluster. */

@@ -7,7 +7,7 @@ import { SCOPES } from '../../src/shared/api-key.ts';
 import type { Pool } from '../../src/shared/database.ts';
 import { topologyOf } from '../../src/shared/topology.ts';
 import { keeperOf } from '../bench/processes.ts';
-import { startReaper } from '../reaper.ts';
+import { startReaper } from '../support/reaper.ts';
 import { openAccount } from './account-requests.ts';
 import { ACCOUNTS, ACTORS, AMOUNT_MAX, RICH_ACCOUNT, type Tokens } from './accounts.ts';
 import { attempt } from './attempts.ts';

@@ -9,7 +9,7 @@ import { transfers } from '../chaos/clients/transfers.ts';
 import { now } from '../chaos/history.ts';
 import type { Report } from '../chaos/report.ts';
 import { runSuite } from '../chaos/suite.ts';
-import type { Reaper } from '../reaper.ts';
+import type { Reaper } from '../support/reaper.ts';
 import type { Cluster } from './cluster.ts';
 import type { EtcdApi } from './configuration.ts';
 import { isLost, withoutLost } from './loss.ts';

@@ -17,8 +17,8 @@ import {
   onCleanUp,
   send,
   until,
-} from '../harness.ts';
-import { deliver, exchange, post } from '../http-client.ts';
+} from '../support/harness.ts';
+import { deliver, exchange, post } from '../support/http-client.ts';
 
 const UPDATES = '/v1/balance-updates';
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { calls } from '../../src/api/calls/table.ts';
 import { createKey } from '../../src/cli/api-keys.ts';
 import { SCOPES } from '../../src/shared/api-key.ts';
-import { watch } from '../console-watcher.ts';
+import { watch } from '../support/console-watcher.ts';
 import {
   type Answer,
   type Broker,
@@ -19,8 +19,8 @@ import {
   startApiHere,
   startWorkerHere,
   until,
-} from '../harness.ts';
-import { stateOf } from '../http-client.ts';
+} from '../support/harness.ts';
+import { stateOf } from '../support/http-client.ts';
 
 const BOUND = 'game1:';
 const UPDATES = '/v1/balance-updates';

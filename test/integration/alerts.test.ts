@@ -20,9 +20,9 @@ import {
   startApiHere,
   startWorkerHere,
   until,
-} from '../harness.ts';
-import { needing } from '../needing.ts';
-import { firing, hasPromtool, promtool, type Scrape, scrape, type Trouble } from '../promtool.ts';
+} from '../support/harness.ts';
+import { needing } from '../support/needing.ts';
+import { firing, hasPromtool, promtool, type Scrape, scrape, type Trouble } from '../support/promtool.ts';
 
 const pathOf = (path: string) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
 const RULES = 'docs/monitoring/alerts.yml';

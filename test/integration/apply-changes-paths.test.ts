@@ -7,7 +7,14 @@ import { fingerprintOf } from '../../src/api/updates/fingerprint.ts';
 import type { Operation, OperationResult } from '../../src/api/updates/operation.ts';
 import { texts } from '../../src/shared/array-literals.ts';
 import { AMOUNT_MAX } from '../../src/shared/balance.ts';
-import { cleanUp, createDatabase, type Database, insertAccounts, updateOperation, verified } from '../harness.ts';
+import {
+  cleanUp,
+  createDatabase,
+  type Database,
+  insertAccounts,
+  updateOperation,
+  verified,
+} from '../support/harness.ts';
 
 let database: Database;
 

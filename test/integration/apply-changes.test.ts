@@ -8,8 +8,8 @@ import { fingerprintOf } from '../../src/api/updates/fingerprint.ts';
 import type { Leg, Operation, OperationResult } from '../../src/api/updates/operation.ts';
 import { eventId } from '../../src/shared/change.ts';
 import { openClient } from '../../src/shared/database.ts';
-import { AMOUNT_MAX, BalanceModel, type ModelLimits, type ModelNow } from '../balance-model.ts';
-import { cleanUp, createDatabase, type Database, insertAccounts, until, verified } from '../harness.ts';
+import { AMOUNT_MAX, BalanceModel, type ModelLimits, type ModelNow } from '../support/balance-model.ts';
+import { cleanUp, createDatabase, type Database, insertAccounts, until, verified } from '../support/harness.ts';
 
 const RUNS = 1500;
 const BATCHES_PER_RUN_MAX = 10;

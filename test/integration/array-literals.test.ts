@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { texts, textsIn } from '../../src/shared/array-literals.ts';
-import { cleanUp, createDatabase, type Database } from '../harness.ts';
+import { cleanUp, createDatabase, type Database } from '../support/harness.ts';
 
 let database: Database;
 beforeAll(async () => {

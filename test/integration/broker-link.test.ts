@@ -10,8 +10,8 @@ import { BrokerTimeout, closeConnection, connect, keepBrokerLink } from '../../s
 import { readApiSettings } from '../../src/shared/config.ts';
 import { createLogger } from '../../src/shared/logging.ts';
 import { declareTopology } from '../../src/shared/topology.ts';
-import { type DisposableBroker, startDisposableBroker } from '../backends.ts';
 import { startProxy, type TcpProxy } from '../chaos/proxy.ts';
+import { type DisposableBroker, startDisposableBroker } from '../support/backends.ts';
 import {
   applyDirectly,
   type Broker,
@@ -29,7 +29,7 @@ import {
   startApiHere,
   startWorkerHere,
   until,
-} from '../harness.ts';
+} from '../support/harness.ts';
 
 let server: DisposableBroker;
 let database: Database;

@@ -3,7 +3,7 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { closeConnection, connect } from '../../src/shared/broker.ts';
 import { declareTopology } from '../../src/shared/topology.ts';
-import { type DisposableBroker, startDisposableBroker } from '../backends.ts';
+import { type DisposableBroker, startDisposableBroker } from '../support/backends.ts';
 import {
   applyDirectly,
   type Broker,
@@ -23,7 +23,7 @@ import {
   startWorkerHere,
   until,
   verified,
-} from '../harness.ts';
+} from '../support/harness.ts';
 
 const HEAL_TIMEOUT_MS = 90_000;
 /** A broker takes up to 10 s to come back, and some of these take it down several times. */

@@ -13,7 +13,7 @@ import {
 import { brokerOf } from '../../src/shared/broker-urls.ts';
 import { declareTopology } from '../../src/shared/topology.ts';
 import { startProxy, type TcpProxy } from '../chaos/proxy.ts';
-import { runCommand } from '../commands.ts';
+import { runCommand } from '../support/commands.ts';
 import {
   addressesOf,
   applyDirectly,
@@ -30,8 +30,8 @@ import {
   startWorkerHere,
   subscribe,
   until,
-} from '../harness.ts';
-import { startSubscriber } from '../subscriber.ts';
+} from '../support/harness.ts';
+import { startSubscriber } from '../support/subscriber.ts';
 
 /**
  * To the next node: some 50 ms on a quiet machine, and less than the 5 s that one which never

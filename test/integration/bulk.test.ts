@@ -11,7 +11,7 @@ import {
   startApiHere,
   startWorkerHere,
   verified,
-} from '../harness.ts';
+} from '../support/harness.ts';
 
 let database: Database;
 let url: string;

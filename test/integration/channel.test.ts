@@ -3,7 +3,7 @@ import { afterEach, beforeEach, expect, it } from 'vitest';
 import { type BrokerSession, BrokerTimeout, closeConnection, connect } from '../../src/shared/broker.ts';
 import { askOnce, openChannel } from '../../src/shared/channel.ts';
 import { startProxy } from '../chaos/proxy.ts';
-import { cleanUp, createBroker, onCleanUp, until } from '../harness.ts';
+import { cleanUp, createBroker, onCleanUp, until } from '../support/harness.ts';
 
 let connection: ChannelModel;
 let ended: Error[];

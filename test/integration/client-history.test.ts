@@ -17,7 +17,7 @@ import {
   startApiHere,
   startWorkerHere,
   until,
-} from '../harness.ts';
+} from '../support/harness.ts';
 
 let url: string;
 let client: Client;

@@ -22,9 +22,16 @@ import {
   send,
   startApiHere,
   until,
-} from '../harness.ts';
-import { needing } from '../needing.ts';
-import { createProject, type Packed, packInto, productionPackages, run, unexportedTypes } from '../packed-package.ts';
+} from '../support/harness.ts';
+import { needing } from '../support/needing.ts';
+import {
+  createProject,
+  type Packed,
+  packInto,
+  productionPackages,
+  run,
+  unexportedTypes,
+} from '../support/packed-package.ts';
 
 const pathOf = (place: string) => fileURLToPath(new URL(`../../${place}`, import.meta.url));
 

@@ -39,7 +39,7 @@ import {
   startApiHere,
   startWorkerHere,
   until,
-} from '../harness.ts';
+} from '../support/harness.ts';
 
 let database: Awaited<ReturnType<typeof createDatabase>>;
 let broker: ReturnType<typeof createBroker>;

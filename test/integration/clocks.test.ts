@@ -10,7 +10,7 @@ import {
   send,
   spawnProcess,
   startWorkerHere,
-} from '../harness.ts';
+} from '../support/harness.ts';
 
 afterAll(cleanUp);
 

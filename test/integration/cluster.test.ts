@@ -16,7 +16,7 @@ import {
   spawnProcess,
   startWorkerHere,
   until,
-} from '../harness.ts';
+} from '../support/harness.ts';
 
 const PROCESSES = 3;
 

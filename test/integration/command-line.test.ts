@@ -3,8 +3,8 @@ import { readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { startScript } from '../commands.ts';
-import { cleanUp, createDatabase, createFolder, type Database, insertAccounts } from '../harness.ts';
+import { startScript } from '../support/commands.ts';
+import { cleanUp, createDatabase, createFolder, type Database, insertAccounts } from '../support/harness.ts';
 
 let database: Database;
 

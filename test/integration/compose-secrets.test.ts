@@ -16,9 +16,18 @@ import { createLogger } from '../../src/shared/logging.ts';
 import { migrate } from '../../src/shared/migrations.ts';
 import { topologyOf } from '../../src/shared/topology.ts';
 import { startWorker } from '../../src/worker/worker.ts';
-import { type DisposableBroker, startDisposableBroker, startDisposablePostgres } from '../backends.ts';
-import { watch } from '../console-watcher.ts';
-import { cleanUp, type Database, drained, environmentOf, onCleanUp, send, startApiHere, until } from '../harness.ts';
+import { type DisposableBroker, startDisposableBroker, startDisposablePostgres } from '../support/backends.ts';
+import { watch } from '../support/console-watcher.ts';
+import {
+  cleanUp,
+  type Database,
+  drained,
+  environmentOf,
+  onCleanUp,
+  send,
+  startApiHere,
+  until,
+} from '../support/harness.ts';
 
 const SCRIPT = fileURLToPath(new URL('../../src/compose/secrets.ts', import.meta.url));
 const COMMAND = fileURLToPath(new URL('../../src/cli/highload-balance.mjs', import.meta.url));

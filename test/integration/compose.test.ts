@@ -13,8 +13,8 @@ import amqp from 'amqplib';
 import { afterAll, beforeAll, expect, inject, it } from 'vitest';
 import { freePort } from '../../src/local/free-port.ts';
 import { settingNames } from '../../src/shared/config.ts';
-import { cleanUp, createAccount, onCleanUp, send, until } from '../harness.ts';
-import { needing } from '../needing.ts';
+import { cleanUp, createAccount, onCleanUp, send, until } from '../support/harness.ts';
+import { needing } from '../support/needing.ts';
 
 interface Service {
   cap_add?: string[];

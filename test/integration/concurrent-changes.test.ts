@@ -15,7 +15,7 @@ import {
   startWorkerHere,
   untilReady,
   verified,
-} from '../harness.ts';
+} from '../support/harness.ts';
 
 const RUN_MS = 8000;
 const RUN_MS_MORE = 30_000;

@@ -29,7 +29,7 @@ import {
   subscribe,
   until,
   withParameter,
-} from '../harness.ts';
+} from '../support/harness.ts';
 
 let database: Database;
 let name: string;

@@ -9,10 +9,10 @@ import {
   type DisposablePostgres,
   startDisposableBroker,
   startDisposablePostgres,
-} from '../backends.ts';
-import { hasBrowser, openBrowser } from '../browser.ts';
-import { pixelsOf } from '../console-page.ts';
-import { type Watcher, watch } from '../console-watcher.ts';
+} from '../support/backends.ts';
+import { hasBrowser, openBrowser } from '../support/browser.ts';
+import { pixelsOf } from '../support/console-page.ts';
+import { type Watcher, watch } from '../support/console-watcher.ts';
 import {
   type Broker,
   cleanUp,
@@ -29,7 +29,7 @@ import {
   startApiHere,
   startWorkerHere,
   until,
-} from '../harness.ts';
+} from '../support/harness.ts';
 
 const UPDATES = '/v1/balance-updates';
 

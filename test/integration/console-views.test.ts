@@ -4,8 +4,8 @@ import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { createKey } from '../../src/cli/api-keys.ts';
 import { CHANGE_TYPES } from '../../src/shared/contract.ts';
-import { hasBrowser, openBrowser } from '../browser.ts';
-import { type ConsolePages, consolePages } from '../console-page.ts';
+import { hasBrowser, openBrowser } from '../support/browser.ts';
+import { type ConsolePages, consolePages } from '../support/console-page.ts';
 import {
   type Broker,
   cleanUp,
@@ -19,8 +19,8 @@ import {
   startApiHere,
   startWorkerHere,
   until,
-} from '../harness.ts';
-import { needing } from '../needing.ts';
+} from '../support/harness.ts';
+import { needing } from '../support/needing.ts';
 
 const HOSTILE = '<img src=x onerror=document.title=1>';
 const PHONE = { viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true };

@@ -5,9 +5,9 @@ import { readdir } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import { hasBrowser, openBrowser } from '../browser.ts';
-import { type ConsolePages, consolePages, pixelsOf } from '../console-page.ts';
-import { type Watcher, watch } from '../console-watcher.ts';
+import { hasBrowser, openBrowser } from '../support/browser.ts';
+import { type ConsolePages, consolePages, pixelsOf } from '../support/console-page.ts';
+import { type Watcher, watch } from '../support/console-watcher.ts';
 import {
   type Broker,
   cleanUp,
@@ -20,8 +20,8 @@ import {
   startApiHere,
   startWorkerHere,
   until,
-} from '../harness.ts';
-import { needing } from '../needing.ts';
+} from '../support/harness.ts';
+import { needing } from '../support/needing.ts';
 
 const UPDATES = '/v1/balance-updates';
 

@@ -8,7 +8,7 @@ import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { calls } from '../../src/api/calls/table.ts';
 import { ANSWER_HEADERS } from '../../src/shared/answer-headers.ts';
-import { hasBrowser, openBrowser } from '../browser.ts';
+import { hasBrowser, openBrowser } from '../support/browser.ts';
 import {
   type Broker,
   cleanUp,
@@ -19,9 +19,9 @@ import {
   onCleanUp,
   startApiHere,
   startWorkerHere,
-} from '../harness.ts';
-import { bytesOf, deliver, exchange, JSON_TYPE, type Message, post, stateOf } from '../http-client.ts';
-import { needing } from '../needing.ts';
+} from '../support/harness.ts';
+import { bytesOf, deliver, exchange, JSON_TYPE, type Message, post, stateOf } from '../support/http-client.ts';
+import { needing } from '../support/needing.ts';
 
 const UPDATES = '/v1/balance-updates';
 /** Headers that differ from answer to answer, whatever was asked. */
@@ -152,7 +152,7 @@ needing('Chromium: apt-get install chromium, or name it in CHROMIUM', hasBrowser
 
     beforeAll(async () => {
       browser = await openBrowser();
-      const script = await readFile(new URL('../outsider.js', import.meta.url));
+      const script = await readFile(new URL('../support/outsider.js', import.meta.url));
       const html = '<!doctype html><title>elsewhere</title><body><script src="outsider.js"></script>';
       const elsewhere = createServer(({ url: path }, response) => {
         if (path === '/outsider.js') response.writeHead(200, { 'content-type': 'text/javascript' }).end(script);

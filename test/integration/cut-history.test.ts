@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { findLostVersions } from '../../src/shared/cut-history.ts';
 import { openClient } from '../../src/shared/database.ts';
 import { findBrokenHeads } from '../../src/shared/kept-heads.ts';
-import { startCommand } from '../commands.ts';
+import { startCommand } from '../support/commands.ts';
 import {
   applyDirectly,
   cleanUp,
@@ -19,7 +19,7 @@ import {
   insertChange,
   makeChange,
   recordDirectly,
-} from '../harness.ts';
+} from '../support/harness.ts';
 
 let database: Database;
 let folder: string;

@@ -11,7 +11,7 @@ import { openClient } from '../../src/shared/database.ts';
 import { findBrokenHeads } from '../../src/shared/kept-heads.ts';
 import { migrate } from '../../src/shared/migrations.ts';
 import { verify } from '../../src/shared/verification.ts';
-import { startDisposablePostgres } from '../backends.ts';
+import { startDisposablePostgres } from '../support/backends.ts';
 import {
   cleanUp,
   createApiKey,
@@ -24,8 +24,8 @@ import {
   startApiHere,
   startWorkerHere,
   until,
-} from '../harness.ts';
-import { pictureOfSchema } from '../schema-picture.ts';
+} from '../support/harness.ts';
+import { pictureOfSchema } from '../support/schema-picture.ts';
 
 type Group = 'balance_api' | 'balance_worker' | 'balance_auditor';
 

@@ -9,7 +9,7 @@ import { closeConnection, connect } from '../../src/shared/broker.ts';
 import type { Change } from '../../src/shared/change.ts';
 import { encodeEvent } from '../../src/shared/events.ts';
 import { declareTopology } from '../../src/shared/topology.ts';
-import { startCommand } from '../commands.ts';
+import { startCommand } from '../support/commands.ts';
 import {
   applyDirectly,
   type Broker,
@@ -26,7 +26,7 @@ import {
   startWorkerHere,
   subscribe,
   until,
-} from '../harness.ts';
+} from '../support/harness.ts';
 
 /** More returns than the ledger queue's delivery limit. */
 const RETURNS = 1001;

@@ -9,7 +9,7 @@ import { afterEach, beforeEach, expect, it } from 'vitest';
 import { changeOf } from '../../src/shared/change.ts';
 import { EVENT_CONTENT_TYPE, encodeEvent } from '../../src/shared/events.ts';
 import { declareTopology } from '../../src/shared/topology.ts';
-import { follow } from '../commands.ts';
+import { follow } from '../support/commands.ts';
 import {
   addressesOf,
   applyDirectly,
@@ -25,7 +25,7 @@ import {
   startApiHere,
   startWorkerHere,
   until,
-} from '../harness.ts';
+} from '../support/harness.ts';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 

@@ -3,7 +3,7 @@
 // the commands that it shows.
 import { readFile } from 'node:fs/promises';
 import { afterAll, expect, it } from 'vitest';
-import { runCommand } from '../commands.ts';
+import { runCommand } from '../support/commands.ts';
 import {
   cleanUp,
   createAccount,
@@ -14,7 +14,7 @@ import {
   send,
   startApiHere,
   verified,
-} from '../harness.ts';
+} from '../support/harness.ts';
 
 afterAll(cleanUp);
 

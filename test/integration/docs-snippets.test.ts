@@ -4,7 +4,7 @@ import { mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { follow } from '../commands.ts';
+import { follow } from '../support/commands.ts';
 import {
   applyDirectly,
   type Broker,
@@ -19,7 +19,7 @@ import {
   startApiHere,
   startWorkerHere,
   until,
-} from '../harness.ts';
+} from '../support/harness.ts';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 const OPERATING = ['docs/run.md', 'docs/secure.md', 'docs/observe.md', 'docs/recover.md'];

@@ -2,7 +2,15 @@
 import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, expect, it } from 'vitest';
-import { cleanUp, createBroker, createDatabase, environmentOf, send, spawnProcess, untilReady } from '../harness.ts';
+import {
+  cleanUp,
+  createBroker,
+  createDatabase,
+  environmentOf,
+  send,
+  spawnProcess,
+  untilReady,
+} from '../support/harness.ts';
 
 afterEach(cleanUp);
 

@@ -10,7 +10,7 @@ import {
   startApiHere,
   startWorkerHere,
   until,
-} from '../harness.ts';
+} from '../support/harness.ts';
 
 let url: string;
 let database: Awaited<ReturnType<typeof createDatabase>>;

@@ -8,10 +8,18 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { cleanUp, createApiKey, createBroker, createDatabase, onCleanUp, send, startApiHere } from '../harness.ts';
-import { needing } from '../needing.ts';
-import { goTypes } from '../openapi/go-types.ts';
-import { INSTALL_TIMEOUT_MS, installTools, TOOLS_FOLDER } from '../openapi/tools.ts';
+import {
+  cleanUp,
+  createApiKey,
+  createBroker,
+  createDatabase,
+  onCleanUp,
+  send,
+  startApiHere,
+} from '../support/harness.ts';
+import { needing } from '../support/needing.ts';
+import { goTypes } from '../support/openapi/go-types.ts';
+import { INSTALL_TIMEOUT_MS, installTools, TOOLS_FOLDER } from '../support/openapi/tools.ts';
 
 const run = promisify(execFile);
 const PROGRAMS = fileURLToPath(new URL('../../node_modules/.bin', import.meta.url));

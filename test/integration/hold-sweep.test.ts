@@ -12,7 +12,7 @@ import {
   startApiHere,
   until,
   verified,
-} from '../harness.ts';
+} from '../support/harness.ts';
 
 afterAll(cleanUp);
 

@@ -6,8 +6,8 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { freePort } from '../../src/local/free-port.ts';
 import { openClient, openPool } from '../../src/shared/database.ts';
 import { type SessionUse, settingsFor } from '../../src/shared/session-settings.ts';
-import { type DisposablePostgres, startDisposablePostgres } from '../backends.ts';
-import { runCommand } from '../commands.ts';
+import { type DisposablePostgres, startDisposablePostgres } from '../support/backends.ts';
+import { runCommand } from '../support/commands.ts';
 import {
   cleanUp,
   createBroker,
@@ -21,7 +21,7 @@ import {
   spawnProcess,
   subscribe,
   until,
-} from '../harness.ts';
+} from '../support/harness.ts';
 
 /** Those that a server does not know are left out. Times are long enough to connect within. */
 const HOSTILE = {

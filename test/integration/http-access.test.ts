@@ -24,8 +24,8 @@ import {
   startWorkerHere,
   subscribe,
   until,
-} from '../harness.ts';
-import { deliver, type Message, post, stateOf } from '../http-client.ts';
+} from '../support/harness.ts';
+import { deliver, type Message, post, stateOf } from '../support/http-client.ts';
 
 const UPDATES = '/v1/balance-updates';
 const REVOKED_WITHIN_MS = 3000;

@@ -2,8 +2,15 @@
 // each gets its problem document, and changes nothing.
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { cleanUp, createAccount, createBroker, createDatabase, type Database, startApiHere } from '../harness.ts';
-import { deliver, exchange, expectInvalid, JSON_TYPE, type Message, post, stateOf } from '../http-client.ts';
+import {
+  cleanUp,
+  createAccount,
+  createBroker,
+  createDatabase,
+  type Database,
+  startApiHere,
+} from '../support/harness.ts';
+import { deliver, exchange, expectInvalid, JSON_TYPE, type Message, post, stateOf } from '../support/http-client.ts';
 
 const UPDATES = '/v1/balance-updates';
 const GOOD = '{"accountId":"alice","amount":1}';

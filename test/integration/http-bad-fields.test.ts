@@ -2,8 +2,16 @@
 // nothing.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { calls } from '../../src/api/calls/table.ts';
-import { cleanUp, createAccount, createBroker, createDatabase, type Database, send, startApiHere } from '../harness.ts';
-import { expectInvalid, type Message, post, stateOf } from '../http-client.ts';
+import {
+  cleanUp,
+  createAccount,
+  createBroker,
+  createDatabase,
+  type Database,
+  send,
+  startApiHere,
+} from '../support/harness.ts';
+import { expectInvalid, type Message, post, stateOf } from '../support/http-client.ts';
 
 const UPDATES = '/v1/balance-updates';
 const ACCOUNTS = '/v1/accounts';

@@ -11,8 +11,8 @@ import {
   startApiHere,
   startWorkerHere,
   until,
-} from '../harness.ts';
-import { deliver } from '../http-client.ts';
+} from '../support/harness.ts';
+import { deliver } from '../support/http-client.ts';
 
 afterAll(cleanUp);
 

@@ -15,7 +15,7 @@ import {
   send,
   startApiHere,
   until,
-} from '../harness.ts';
+} from '../support/harness.ts';
 import {
   bytesOf,
   closed,
@@ -26,7 +26,7 @@ import {
   parseAnswers,
   post,
   waitingBackends,
-} from '../http-client.ts';
+} from '../support/http-client.ts';
 
 const UPDATES = '/v1/balance-updates';
 const AMOUNT_MAX = Number.MAX_SAFE_INTEGER;

@@ -13,8 +13,8 @@ import {
   type Database,
   startApiHere,
   verified,
-} from '../harness.ts';
-import { bytesOf, deliver, exchange, type Message, post, stateOf } from '../http-client.ts';
+} from '../support/harness.ts';
+import { bytesOf, deliver, exchange, type Message, post, stateOf } from '../support/http-client.ts';
 
 let database: Database;
 let url: string;

@@ -19,8 +19,8 @@ import {
   startApiHere,
   startWorkerHere,
   until,
-} from '../harness.ts';
-import { changeRow, fillLedger, insertAccountRows, insertEntries } from '../ledger-rows.ts';
+} from '../support/harness.ts';
+import { changeRow, fillLedger, insertAccountRows, insertEntries } from '../support/ledger-rows.ts';
 
 interface Entry {
   version: number;

@@ -14,8 +14,8 @@ import {
   startApiHere,
   until,
   verified,
-} from '../harness.ts';
-import { stateOf } from '../http-client.ts';
+} from '../support/harness.ts';
+import { stateOf } from '../support/http-client.ts';
 
 let database: Database;
 let broker: ReturnType<typeof createBroker>;

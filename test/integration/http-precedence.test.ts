@@ -12,8 +12,8 @@ import {
   type Database,
   send,
   startApiHere,
-} from '../harness.ts';
-import { deliver, JSON_TYPE, type Message, post, stateOf } from '../http-client.ts';
+} from '../support/harness.ts';
+import { deliver, JSON_TYPE, type Message, post, stateOf } from '../support/http-client.ts';
 
 const UPDATES = '/v1/balance-updates';
 const AMOUNT_MAX = Number.MAX_SAFE_INTEGER;

@@ -13,7 +13,7 @@ import {
   spawnProcess,
   startApiHere,
   until,
-} from '../harness.ts';
+} from '../support/harness.ts';
 import {
   bytesOf,
   closed,
@@ -25,7 +25,7 @@ import {
   parseAnswers,
   post,
   stateOf,
-} from '../http-client.ts';
+} from '../support/http-client.ts';
 
 const UPDATES = '/v1/balance-updates';
 const GOOD = '{"accountId":"alice","amount":1}';

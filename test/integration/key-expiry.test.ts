@@ -12,7 +12,7 @@ import {
   send,
   startApiHere,
   until,
-} from '../harness.ts';
+} from '../support/harness.ts';
 
 let database: Database;
 

@@ -11,7 +11,7 @@ import { startLastUses } from '../../src/api/access/last-uses.ts';
 import { createKey, listKeys, revokeKey, type WantedKey } from '../../src/cli/api-keys.ts';
 import { createToken } from '../../src/shared/api-key.ts';
 import { createLogger } from '../../src/shared/logging.ts';
-import { watch } from '../console-watcher.ts';
+import { watch } from '../support/console-watcher.ts';
 import {
   type Broker,
   cleanUp,
@@ -22,7 +22,7 @@ import {
   send,
   startApiHere,
   until,
-} from '../harness.ts';
+} from '../support/harness.ts';
 
 const log = createLogger('test', 'silent');
 /** No reading but those that a test asks for. */

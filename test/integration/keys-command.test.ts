@@ -1,8 +1,8 @@
 // npm run keys, as an operator and a script use it.
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { hashOf } from '../../src/shared/api-key.ts';
-import { runCommand } from '../commands.ts';
-import { cleanUp, createDatabase, type Database, onCleanUp, until } from '../harness.ts';
+import { runCommand } from '../support/commands.ts';
+import { cleanUp, createDatabase, type Database, onCleanUp, until } from '../support/harness.ts';
 
 const TOKEN = /^hlb_[0-9A-Za-z]{12}_[0-9A-Za-z]{49}$/;
 

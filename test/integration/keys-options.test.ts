@@ -3,7 +3,7 @@
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { cleanUp, createDatabase, type Database, INHERITED } from '../harness.ts';
+import { cleanUp, createDatabase, type Database, INHERITED } from '../support/harness.ts';
 
 const FILE = fileURLToPath(new URL('../../src/cli/keys.ts', import.meta.url));
 const HOUR_MS = 3_600_000;

@@ -15,7 +15,7 @@ import {
   startApiHere,
   startWorkerHere,
   verified,
-} from '../harness.ts';
+} from '../support/harness.ts';
 
 afterAll(cleanUp);
 

@@ -4,8 +4,8 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { DRAIN_MS_MAX, settingNames } from '../../src/shared/config.ts';
-import { cleanUp, createFolder } from '../harness.ts';
-import { problemsOf } from '../kubernetes-schemas.ts';
+import { cleanUp, createFolder } from '../support/harness.ts';
+import { problemsOf } from '../support/kubernetes-schemas.ts';
 import {
   type Any,
   containersOf,
@@ -16,8 +16,8 @@ import {
   podOf,
   type Resource,
   resourcesOf,
-} from '../kustomize.ts';
-import { needing } from '../needing.ts';
+} from '../support/kustomize.ts';
+import { needing } from '../support/needing.ts';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 const read = (file: string) => readFile(path.join(ROOT, file), 'utf8');

@@ -8,11 +8,11 @@ import { fileURLToPath } from 'node:url';
 import type pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openClient } from '../../src/shared/database.ts';
-import { startDisposablePostgres } from '../backends.ts';
 import { type ProxiedConnection, startProxy, type TcpProxy } from '../chaos/proxy.ts';
-import { cleanUp, createBroker, createFolder, onCleanUp, send, until } from '../harness.ts';
-import { keyOf, type Resource, resourcesOf } from '../kustomize.ts';
-import { type Place, type Pod, runContainer, startPod } from '../pods.ts';
+import { startDisposablePostgres } from '../support/backends.ts';
+import { cleanUp, createBroker, createFolder, onCleanUp, send, until } from '../support/harness.ts';
+import { keyOf, type Resource, resourcesOf } from '../support/kustomize.ts';
+import { type Place, type Pod, runContainer, startPod } from '../support/pods.ts';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 /** Readiness waits for what others start. */

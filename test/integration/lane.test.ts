@@ -13,7 +13,7 @@ import {
   startApiHere,
   until,
   verified,
-} from '../harness.ts';
+} from '../support/harness.ts';
 
 let database: Database;
 let url: string;

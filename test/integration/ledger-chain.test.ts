@@ -16,7 +16,7 @@ import {
   type Segment,
   segmentHash,
   segmentText,
-} from '../chain-model.ts';
+} from '../support/chain-model.ts';
 import {
   type Broker,
   cleanUp,
@@ -33,8 +33,8 @@ import {
   startWorkerHere,
   until,
   verified,
-} from '../harness.ts';
-import { changeRow, fillLedger, insertAccountRows, insertEntries, LEDGER_EPOCH } from '../ledger-rows.ts';
+} from '../support/harness.ts';
+import { changeRow, fillLedger, insertAccountRows, insertEntries, LEDGER_EPOCH } from '../support/ledger-rows.ts';
 
 let database: Database;
 let broker: Broker;

@@ -15,8 +15,8 @@ import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { until } from '../harness.ts';
-import { needing } from '../needing.ts';
+import { until } from '../support/harness.ts';
+import { needing } from '../support/needing.ts';
 
 const SRC = fileURLToPath(new URL('../../src/', import.meta.url));
 const FILES = ['bootstrap', 'run-script', 'install-dependencies', 'process-lock']

@@ -12,8 +12,8 @@ import { deletePrivateBroker, startPrivateBroker } from '../../src/local/private
 import { isAlive } from '../../src/local/process-end.ts';
 import { findBroker } from '../../src/local/rabbitmq.ts';
 import type { KnownProcess } from '../../src/shared/runtime.ts';
-import { needing } from '../needing.ts';
-import { type Reaper, startReaper } from '../reaper.ts';
+import { needing } from '../support/needing.ts';
+import { type Reaper, startReaper } from '../support/reaper.ts';
 
 let reaper: Reaper;
 let dir: string;

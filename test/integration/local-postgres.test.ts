@@ -6,7 +6,7 @@ import pg from 'pg';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { type PostgresOptions, type RunningPostgres, startPostgres } from '../../src/local/postgres.ts';
 import { signal, waitForExit } from '../../src/local/process-end.ts';
-import { type Reaper, startReaper } from '../reaper.ts';
+import { type Reaper, startReaper } from '../support/reaper.ts';
 
 let reaper: Reaper;
 let dir: string;

@@ -12,8 +12,8 @@ import { freePort } from '../../src/local/free-port.ts';
 import { isAlive, knownProcess, signal } from '../../src/local/process-end.ts';
 import { type KnownProcess, type Runtime, readRuntime } from '../../src/shared/runtime.ts';
 import { type Topology, topologyOf } from '../../src/shared/topology.ts';
-import { needing } from '../needing.ts';
-import { type Reaper, startReaper } from '../reaper.ts';
+import { needing } from '../support/needing.ts';
+import { type Reaper, startReaper } from '../support/reaper.ts';
 
 const MAIN = fileURLToPath(new URL('../../src/local/main.ts', import.meta.url));
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));

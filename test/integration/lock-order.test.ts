@@ -4,7 +4,7 @@
 import type pg from 'pg';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { openClient } from '../../src/shared/database.ts';
-import { cleanUp, createDatabase, type Database, insertAccounts, onCleanUp, until } from '../harness.ts';
+import { cleanUp, createDatabase, type Database, insertAccounts, onCleanUp, until } from '../support/harness.ts';
 
 let database: Database;
 

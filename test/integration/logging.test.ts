@@ -1,7 +1,7 @@
 // What the log lines of all processes have in common, and what is no news.
 import { afterEach, expect, it } from 'vitest';
-import { watch } from '../console-watcher.ts';
-import { cleanUp, createBroker, createDatabase, environmentOf, spawnProcess, until } from '../harness.ts';
+import { watch } from '../support/console-watcher.ts';
+import { cleanUp, createBroker, createDatabase, environmentOf, spawnProcess, until } from '../support/harness.ts';
 
 afterEach(cleanUp);
 

@@ -7,8 +7,8 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { openClient, openPool } from '../../src/shared/database.ts';
 import { createLogins, GROUPS } from '../../src/shared/login-roles.ts';
 import { migrate } from '../../src/shared/migrations.ts';
-import { startDisposablePostgres } from '../backends.ts';
-import { runCommand } from '../commands.ts';
+import { startDisposablePostgres } from '../support/backends.ts';
+import { runCommand } from '../support/commands.ts';
 import {
   cleanUp,
   createBroker,
@@ -18,7 +18,7 @@ import {
   send,
   startApiHere,
   startWorkerHere,
-} from '../harness.ts';
+} from '../support/harness.ts';
 
 let server: string;
 let admin: pg.Client;

@@ -13,7 +13,7 @@ import type { ChainHead } from '../../src/shared/contract.ts';
 import { openClient, openPool } from '../../src/shared/database.ts';
 import { migrate } from '../../src/shared/migrations.ts';
 import { startProxy, type TcpProxy } from '../chaos/proxy.ts';
-import { runCommand } from '../commands.ts';
+import { runCommand } from '../support/commands.ts';
 import {
   addressesOf,
   type Broker,
@@ -28,10 +28,10 @@ import {
   spawnProcess,
   startWorkerHere,
   until,
-} from '../harness.ts';
-import { startRestorable } from '../restorable.ts';
-import { startPair } from '../standby.ts';
-import { startSubscriber } from '../subscriber.ts';
+} from '../support/harness.ts';
+import { startRestorable } from '../support/restorable.ts';
+import { startPair } from '../support/standby.ts';
+import { startSubscriber } from '../support/subscriber.ts';
 
 const STOP_TIMEOUT_MS = 20_000;
 /** Two servers, the service and a command or four are started, one after the other. */

@@ -25,7 +25,7 @@ import {
   spawnProcess,
   startWorkerHere,
   until,
-} from '../harness.ts';
+} from '../support/harness.ts';
 
 let database: Database;
 let broker: Broker;

@@ -3,7 +3,7 @@
 import type pg from 'pg';
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
 import { openClient } from '../../src/shared/database.ts';
-import { applyDirectly, cleanUp, createDatabase, type Database } from '../harness.ts';
+import { applyDirectly, cleanUp, createDatabase, type Database } from '../support/harness.ts';
 
 const HOLDS = 3000;
 

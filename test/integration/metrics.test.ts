@@ -14,10 +14,10 @@ import {
   startApiHere,
   startWorkerHere,
   until,
-} from '../harness.ts';
-import { bytesOf, lockAccount, open, post, waitingBackends } from '../http-client.ts';
-import { needing } from '../needing.ts';
-import { hasPromtool, promtool } from '../promtool.ts';
+} from '../support/harness.ts';
+import { bytesOf, lockAccount, open, post, waitingBackends } from '../support/http-client.ts';
+import { needing } from '../support/needing.ts';
+import { hasPromtool, promtool } from '../support/promtool.ts';
 
 let database: Database;
 let broker: Broker;

@@ -18,8 +18,8 @@ import {
   onCleanUp,
   until,
   verified,
-} from '../harness.ts';
-import { pictureOfSchema } from '../schema-picture.ts';
+} from '../support/harness.ts';
+import { pictureOfSchema } from '../support/schema-picture.ts';
 
 const SCRIPTS = fileURLToPath(new URL('../../migrations/', import.meta.url));
 /** 100 by design; the rest is for a busy machine. A fault here costs seconds. */

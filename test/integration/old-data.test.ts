@@ -9,7 +9,7 @@ import { freePort } from '../../src/local/free-port.ts';
 import { start } from '../../src/local/local-system.ts';
 import { startPostgres } from '../../src/local/postgres.ts';
 import type { KnownProcess } from '../../src/shared/runtime.ts';
-import { type Reaper, startReaper } from '../reaper.ts';
+import { type Reaper, startReaper } from '../support/reaper.ts';
 
 const OLD_SCHEMA = `
   CREATE TABLE schemaversion (version bigint PRIMARY KEY, name text, md5 text, run_at timestamptz);

@@ -5,7 +5,7 @@ import { randomUUID } from 'node:crypto';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { createExamples } from '../../src/api/reference/examples.js';
-import { hasBrowser, openBrowser } from '../browser.ts';
+import { hasBrowser, openBrowser } from '../support/browser.ts';
 import {
   type Answer,
   cleanUp,
@@ -15,9 +15,9 @@ import {
   startApiHere,
   startWorkerHere,
   until,
-} from '../harness.ts';
-import { needing } from '../needing.ts';
-import { type Call, type OpenApi, readDocument } from '../openapi/document.ts';
+} from '../support/harness.ts';
+import { needing } from '../support/needing.ts';
+import { type Call, type OpenApi, readDocument } from '../support/openapi/document.ts';
 
 let url: string;
 let document: ReturnType<typeof readDocument>;

@@ -16,9 +16,9 @@ import {
   startApiHere,
   startWorkerHere,
   verified,
-} from '../harness.ts';
-import { type Asked, damaged, type Known, requestOf } from '../openapi/arbitrary.ts';
-import { type Call, type OpenApi, readDocument } from '../openapi/document.ts';
+} from '../support/harness.ts';
+import { type Asked, damaged, type Known, requestOf } from '../support/openapi/arbitrary.ts';
+import { type Call, type OpenApi, readDocument } from '../support/openapi/document.ts';
 
 const RUNS = 1500;
 const WAIT_MS = 30_000;

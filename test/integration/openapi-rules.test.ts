@@ -1,9 +1,9 @@
 // A foreign linter has nothing against the OpenAPI document but what is excused with a reason, in
-// test/openapi/rules.ts.
+// test/support/openapi/rules.ts.
 import { beforeAll, expect, it } from 'vitest';
 import { openApiDocument } from '../../src/api/reference/openapi.ts';
-import { EXCUSES, lint } from '../openapi/rules.ts';
-import { INSTALL_TIMEOUT_MS, installTools } from '../openapi/tools.ts';
+import { EXCUSES, lint } from '../support/openapi/rules.ts';
+import { INSTALL_TIMEOUT_MS, installTools } from '../support/openapi/tools.ts';
 
 beforeAll(installTools, INSTALL_TIMEOUT_MS);
 

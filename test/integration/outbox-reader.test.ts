@@ -6,7 +6,7 @@ import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
 import { OutboxCursor } from '../../src/api/relay/outbox-cursor.ts';
 import { OutboxReader } from '../../src/api/relay/outbox-reader.ts';
 import type { Pool } from '../../src/shared/database.ts';
-import { cleanUp, createDatabase, type Database } from '../harness.ts';
+import { cleanUp, createDatabase, type Database } from '../support/harness.ts';
 
 const INSERT = `
   INSERT INTO outbox (account_id, version, epoch, previous_epoch, amount, balance, created_at, type, asset)

@@ -18,7 +18,7 @@ import {
   startWorkerHere,
   until,
   verified,
-} from '../harness.ts';
+} from '../support/harness.ts';
 
 /** Well over what makes a partition worth truncating. */
 const CHANGES = 30_000;

@@ -20,9 +20,9 @@ import {
   startApiHere,
   until,
   verified,
-} from '../harness.ts';
-import { lockAccount, waitingBackends } from '../http-client.ts';
-import { needing } from '../needing.ts';
+} from '../support/harness.ts';
+import { lockAccount, waitingBackends } from '../support/http-client.ts';
+import { needing } from '../support/needing.ts';
 
 const UPDATES = '/v1/balance-updates';
 

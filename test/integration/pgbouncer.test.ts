@@ -6,7 +6,7 @@ import { afterEach, beforeEach, expect, it } from 'vitest';
 import { type Client, openClient, openPool } from '../../src/shared/database.ts';
 import { UnfitServer } from '../../src/shared/session-settings.ts';
 import { startProxy } from '../chaos/proxy.ts';
-import { runCommand } from '../commands.ts';
+import { runCommand } from '../support/commands.ts';
 import {
   addressesOf,
   type Broker,
@@ -24,9 +24,9 @@ import {
   startWorkerHere,
   until,
   withParameter,
-} from '../harness.ts';
-import { needing } from '../needing.ts';
-import { type PoolMode, pgbouncer, startPgbouncer } from '../pgbouncer.ts';
+} from '../support/harness.ts';
+import { needing } from '../support/needing.ts';
+import { type PoolMode, pgbouncer, startPgbouncer } from '../support/pgbouncer.ts';
 
 const SENTENCE =
   /it is behind a pooler that gives each transaction a different session, .*: connect directly, or .* session mode .* again/;

@@ -7,7 +7,7 @@ import { readWorkerSettings } from '../../src/shared/config.ts';
 import { encodeEvent, encodeEventBatch } from '../../src/shared/events.ts';
 import { MESSAGE_BYTES_MAX, MESSAGE_EVENTS_MAX } from '../../src/shared/message-bounds.ts';
 import { declareTopology } from '../../src/shared/topology.ts';
-import { watch } from '../console-watcher.ts';
+import { watch } from '../support/console-watcher.ts';
 import {
   applyDirectly,
   type Broker,
@@ -26,7 +26,7 @@ import {
   spawnProcess,
   startWorkerHere,
   until,
-} from '../harness.ts';
+} from '../support/harness.ts';
 
 const MB = 1_000_000;
 /** What a process of ours needs, and little beside: a container of 512 MB would give it no more. */

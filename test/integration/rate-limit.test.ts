@@ -16,8 +16,8 @@ import {
   spawnProcess,
   startApiHere,
   until,
-} from '../harness.ts';
-import { bytesOf, deliver, type Message, open, post } from '../http-client.ts';
+} from '../support/harness.ts';
+import { bytesOf, deliver, type Message, open, post } from '../support/http-client.ts';
 
 const UPDATES = '/v1/balance-updates';
 const BULK = `${UPDATES}/bulk`;

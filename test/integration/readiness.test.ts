@@ -2,7 +2,7 @@
 import { afterEach, expect, it } from 'vitest';
 import { startPostgres } from '../../src/local/postgres.ts';
 import { openClient } from '../../src/shared/database.ts';
-import { startDisposablePostgres } from '../backends.ts';
+import { startDisposablePostgres } from '../support/backends.ts';
 import {
   cleanUp,
   createBroker,
@@ -15,10 +15,10 @@ import {
   startApiHere,
   until,
   verified,
-} from '../harness.ts';
-import { temporaryFolder } from '../local-backend.ts';
-import { startReaper } from '../reaper.ts';
-import { mountSmallDisk } from '../small-disk.ts';
+} from '../support/harness.ts';
+import { temporaryFolder } from '../support/local-backend.ts';
+import { startReaper } from '../support/reaper.ts';
+import { mountSmallDisk } from '../support/small-disk.ts';
 
 afterEach(cleanUp);
 

@@ -19,8 +19,8 @@ import {
   startWorkerHere,
   subscribe,
   until,
-} from '../harness.ts';
-import { type Call, readDocument } from '../openapi/document.ts';
+} from '../support/harness.ts';
+import { type Call, readDocument } from '../support/openapi/document.ts';
 
 let database: Database;
 let url: string;

@@ -29,7 +29,7 @@ import {
   startWorkerHere,
   subscribe,
   until,
-} from '../harness.ts';
+} from '../support/harness.ts';
 
 let database: Database;
 let broker: Broker;

@@ -16,7 +16,7 @@ import {
   subscribe,
   until,
   verified,
-} from '../harness.ts';
+} from '../support/harness.ts';
 
 let database: Database;
 let broker: Broker;

@@ -30,7 +30,7 @@ import {
   startWorkerHere,
   subscribe,
   until,
-} from '../harness.ts';
+} from '../support/harness.ts';
 
 /** Long enough to play no part: the test is about the first publish. */
 const NEVER_REPUBLISH = { RELAY_REPUBLISH_MS: '3600000' };

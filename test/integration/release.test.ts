@@ -6,11 +6,11 @@ import { cp, symlink } from 'node:fs/promises';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
-import { type Ended, follow } from '../commands.ts';
-import { cleanUp, createFolder, INHERITED, onCleanUp } from '../harness.ts';
-import { needing } from '../needing.ts';
 import { changelogProblem } from '../release/changelog.ts';
 import { makeImage } from '../release/image.ts';
+import { type Ended, follow } from '../support/commands.ts';
+import { cleanUp, createFolder, INHERITED, onCleanUp } from '../support/harness.ts';
+import { needing } from '../support/needing.ts';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 /** Of the clone, or of those who work in it. */

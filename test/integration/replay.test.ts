@@ -10,7 +10,7 @@ import type { BalanceEvent } from '../../src/shared/contract.ts';
 import { openClient } from '../../src/shared/database.ts';
 import { ALL_EVENTS, declareTopology } from '../../src/shared/topology.ts';
 import { startProxy } from '../chaos/proxy.ts';
-import { startCommand } from '../commands.ts';
+import { startCommand } from '../support/commands.ts';
 import {
   addressesOf,
   applyDirectly,
@@ -29,7 +29,7 @@ import {
   startWorkerHere,
   subscribe,
   until,
-} from '../harness.ts';
+} from '../support/harness.ts';
 
 let database: Database;
 let broker: Broker;

@@ -3,8 +3,8 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { createClient } from '../../src/client/client.ts';
 import { type Handled, subscribe as subscribeClient } from '../../src/client/events.ts';
-import { type DisposableBroker, startDisposableBroker } from '../backends.ts';
-import { runCommand } from '../commands.ts';
+import { type DisposableBroker, startDisposableBroker } from '../support/backends.ts';
+import { runCommand } from '../support/commands.ts';
 import {
   addressesOf,
   type Broker,
@@ -21,7 +21,7 @@ import {
   startWorkerHere,
   subscribe,
   until,
-} from '../harness.ts';
+} from '../support/harness.ts';
 
 /** A node takes up to 10 s to start, and its management a little longer. */
 const LONG_MS = 300_000;

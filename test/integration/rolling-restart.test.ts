@@ -6,7 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { freePort } from '../../src/local/free-port.ts';
 import { problems } from '../../src/shared/problems.ts';
-import { haproxy, startBalancer, startHaproxy } from '../balancers.ts';
+import { haproxy, startBalancer, startHaproxy } from '../support/balancers.ts';
 import {
   cleanUp,
   createAccount,
@@ -19,9 +19,9 @@ import {
   send,
   spawnProcess,
   until,
-} from '../harness.ts';
-import { exchange } from '../http-client.ts';
-import { needing } from '../needing.ts';
+} from '../support/harness.ts';
+import { exchange } from '../support/http-client.ts';
+import { needing } from '../support/needing.ts';
 
 const RATE = 1000;
 const TICK_MS = 10;

@@ -4,8 +4,8 @@ import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { afterAll, expect, it } from 'vitest';
 import { migrate } from '../../src/shared/migrations.ts';
-import { cleanUp, createDatabase, type Database } from '../harness.ts';
-import { pictureOfSchema } from '../schema-picture.ts';
+import { cleanUp, createDatabase, type Database } from '../support/harness.ts';
+import { pictureOfSchema } from '../support/schema-picture.ts';
 
 const FILE = fileURLToPath(new URL('../../migrations/schema.sql', import.meta.url));
 

@@ -4,8 +4,8 @@ import { existsSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { follow } from '../commands.ts';
-import { cleanUp, INHERITED } from '../harness.ts';
+import { follow } from '../support/commands.ts';
+import { cleanUp, INHERITED } from '../support/harness.ts';
 
 afterAll(cleanUp);
 

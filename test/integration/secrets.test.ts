@@ -3,7 +3,7 @@
 import { randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { createToken } from '../../src/shared/api-key.ts';
-import { startScript } from '../commands.ts';
+import { startScript } from '../support/commands.ts';
 import {
   type Broker,
   cleanUp,
@@ -16,7 +16,7 @@ import {
   send,
   spawnProcess,
   until,
-} from '../harness.ts';
+} from '../support/harness.ts';
 
 const UPDATES = '/v1/balance-updates';
 

@@ -1,8 +1,8 @@
 // Several hosts in DATABASE_URL: refused by everything that reads it, before it connects anywhere,
 // in one sentence.
 import { afterAll, expect, it } from 'vitest';
-import { runCommand, startScript } from '../commands.ts';
-import { cleanUp } from '../harness.ts';
+import { runCommand, startScript } from '../support/commands.ts';
+import { cleanUp } from '../support/harness.ts';
 
 afterAll(cleanUp);
 

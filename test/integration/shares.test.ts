@@ -19,8 +19,8 @@ import {
   send,
   startApiHere,
   until,
-} from '../harness.ts';
-import { bytesOf, lockAccount, open, post, waitingBackends } from '../http-client.ts';
+} from '../support/harness.ts';
+import { bytesOf, lockAccount, open, post, waitingBackends } from '../support/http-client.ts';
 
 const UPDATES = '/v1/balance-updates';
 const ENTRIES = 300;

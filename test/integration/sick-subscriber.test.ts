@@ -6,7 +6,7 @@ import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Channel } from 'amqplib';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
-import { type DisposableBroker, startDisposableBroker } from '../backends.ts';
+import { type DisposableBroker, startDisposableBroker } from '../support/backends.ts';
 import {
   applyDirectly,
   type Broker,
@@ -24,7 +24,7 @@ import {
   startWorkerHere,
   subscribe,
   until,
-} from '../harness.ts';
+} from '../support/harness.ts';
 
 /** A node takes up to 10 s to start, and its management a little longer. */
 const START_MS = 180_000;

@@ -19,8 +19,17 @@ import {
   spawnProcess,
   startApiHere,
   until,
-} from '../harness.ts';
-import { bytesOf, closed, JSON_TYPE, lockAccount, open, parseAnswers, post, waitingBackends } from '../http-client.ts';
+} from '../support/harness.ts';
+import {
+  bytesOf,
+  closed,
+  JSON_TYPE,
+  lockAccount,
+  open,
+  parseAnswers,
+  post,
+  waitingBackends,
+} from '../support/http-client.ts';
 
 const UPDATES = '/v1/balance-updates';
 const KEEP_ALIVE: [string, string] = ['Connection', 'keep-alive'];

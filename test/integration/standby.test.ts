@@ -5,7 +5,7 @@ import { openClient, openPool, type Pool } from '../../src/shared/database.ts';
 import { migrate } from '../../src/shared/migrations.ts';
 import { UnfitServer } from '../../src/shared/session-settings.ts';
 import { startProxy, type TcpProxy } from '../chaos/proxy.ts';
-import { runCommand } from '../commands.ts';
+import { runCommand } from '../support/commands.ts';
 import {
   addressesOf,
   applyDirectly,
@@ -18,8 +18,8 @@ import {
   startApiHere,
   startWorkerHere,
   until,
-} from '../harness.ts';
-import { type Pair, startPair } from '../standby.ts';
+} from '../support/harness.ts';
+import { type Pair, startPair } from '../support/standby.ts';
 
 let pair: Pair;
 let pool: Pool;

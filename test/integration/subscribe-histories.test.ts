@@ -23,8 +23,8 @@ import {
   startApiHere,
   startWorkerHere,
   until,
-} from '../harness.ts';
-import { change, record, startSubscriber } from '../subscriber.ts';
+} from '../support/harness.ts';
+import { change, record, startSubscriber } from '../support/subscriber.ts';
 
 let broker: Broker;
 let database: Database;

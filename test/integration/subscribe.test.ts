@@ -33,8 +33,8 @@ import {
   startApiHere,
   startWorkerHere,
   until,
-} from '../harness.ts';
-import { change, record, startSubscriber } from '../subscriber.ts';
+} from '../support/harness.ts';
+import { change, record, startSubscriber } from '../support/subscriber.ts';
 
 let broker: Broker;
 /** Its ledger holds what record() puts there. */

@@ -9,7 +9,7 @@ import { type Handled, subscribe as subscribeClient } from '../../src/client/eve
 import { CHANGE_TYPES } from '../../src/shared/contract.ts';
 import { isRouted } from '../../src/shared/topic.ts';
 import { declareTopology } from '../../src/shared/topology.ts';
-import { startCommand } from '../commands.ts';
+import { startCommand } from '../support/commands.ts';
 import {
   addressesOf,
   applyDirectly,
@@ -28,7 +28,7 @@ import {
   startWorkerHere,
   subscribe,
   until,
-} from '../harness.ts';
+} from '../support/harness.ts';
 
 let database: Database;
 let broker: Broker;

@@ -8,7 +8,7 @@ import { CHANGE_COLUMNS, type Change, eventId } from '../../src/shared/change.ts
 import type { ChainHead } from '../../src/shared/contract.ts';
 import { findBrokenHeads } from '../../src/shared/kept-heads.ts';
 import { verifyAccount } from '../../src/shared/verification.ts';
-import { runCommand } from '../commands.ts';
+import { runCommand } from '../support/commands.ts';
 import {
   cleanUp,
   createBroker,
@@ -18,8 +18,8 @@ import {
   send,
   startApiHere,
   verified,
-} from '../harness.ts';
-import { changeRow, disarm, insertEntries, LEDGER_EPOCH } from '../ledger-rows.ts';
+} from '../support/harness.ts';
+import { changeRow, disarm, insertEntries, LEDGER_EPOCH } from '../support/ledger-rows.ts';
 
 let database: Database;
 

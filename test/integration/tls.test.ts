@@ -8,7 +8,7 @@ import { probeBroker } from '../../src/local/amqp-probe.ts';
 import { closeConnection, connect } from '../../src/shared/broker.ts';
 import { openClient } from '../../src/shared/database.ts';
 import { migrate } from '../../src/shared/migrations.ts';
-import { type DisposableBroker, startDisposableBroker, startDisposablePostgres } from '../backends.ts';
+import { type DisposableBroker, startDisposableBroker, startDisposablePostgres } from '../support/backends.ts';
 import {
   cleanUp,
   createAccount,
@@ -18,8 +18,8 @@ import {
   onCleanUp,
   startApiHere,
   startWorkerHere,
-} from '../harness.ts';
-import { createCertificate, type ServerTls } from '../server-tls.ts';
+} from '../support/harness.ts';
+import { createCertificate, type ServerTls } from '../support/server-tls.ts';
 
 // The certificate names the host, not its address: the address is what a wrong name looks like.
 const NAMED = 'localhost';

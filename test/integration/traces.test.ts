@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { createServer } from 'node:net';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { type CollectedSpan, startCollector } from '../collector.ts';
+import { type CollectedSpan, startCollector } from '../support/collector.ts';
 import {
   type Broker,
   cleanUp,
@@ -19,7 +19,7 @@ import {
   startApiHere,
   subscribe,
   until,
-} from '../harness.ts';
+} from '../support/harness.ts';
 
 const TRACE_ID = '0af7651916cd43dd8448eb211c80319c';
 const CLIENT_SPAN_ID = 'b7ad6b7169203331';

@@ -15,8 +15,8 @@ import {
   startApiHere,
   startWorkerHere,
   until,
-} from '../harness.ts';
-import { bytesOf, closed, JSON_TYPE, type Message, open, parseAnswers, post } from '../http-client.ts';
+} from '../support/harness.ts';
+import { bytesOf, closed, JSON_TYPE, type Message, open, parseAnswers, post } from '../support/http-client.ts';
 
 const UPDATES = '/v1/balance-updates';
 const BULK = `${UPDATES}/bulk`;

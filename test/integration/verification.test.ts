@@ -3,7 +3,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { CHANGE_COLUMN_NAMES, CHANGE_COLUMNS } from '../../src/shared/change.ts';
 import { countLegsElsewhere } from '../../src/shared/legs-elsewhere.ts';
 import { type Verification, verify, verifyAccount } from '../../src/shared/verification.ts';
-import { startCommand } from '../commands.ts';
+import { startCommand } from '../support/commands.ts';
 import {
   applyDirectly,
   cleanUp,
@@ -19,8 +19,8 @@ import {
   startWorkerHere,
   until,
   verified,
-} from '../harness.ts';
-import { disarm } from '../ledger-rows.ts';
+} from '../support/harness.ts';
+import { disarm } from '../support/ledger-rows.ts';
 
 describe('under load', () => {
   afterAll(cleanUp);

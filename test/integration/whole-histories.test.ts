@@ -20,7 +20,7 @@ import {
   send,
   startApiHere,
   until,
-} from '../harness.ts';
+} from '../support/harness.ts';
 
 let database: Database;
 let url: string;

@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { openClient } from '../../src/shared/database.ts';
 import { encodeEvent } from '../../src/shared/events.ts';
-import { type DisposablePostgres, startDisposablePostgres } from '../backends.ts';
+import { type DisposablePostgres, startDisposablePostgres } from '../support/backends.ts';
 import {
   applyDirectly,
   cleanUp,
@@ -15,7 +15,7 @@ import {
   outboxChanges,
   startWorkerHere,
   until,
-} from '../harness.ts';
+} from '../support/harness.ts';
 
 let server: DisposablePostgres;
 let database: Database;

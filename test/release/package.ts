@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { publint } from 'publint';
 import { formatMessage } from 'publint/utils';
-import { createProject, type Packed, packInto, productionPackages, run } from '../packed-package.ts';
+import { createProject, type Packed, packInto, productionPackages, run } from '../support/packed-package.ts';
 
 const TRY_TIMEOUT_MS = 60_000;
 

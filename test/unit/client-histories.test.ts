@@ -6,7 +6,7 @@ import { expect, it, vi } from 'vitest';
 import type { BalanceEvent, Handled, Problem, Rewind } from '../../src/client/events.ts';
 import { createInOrder, type EventMessage, type InOrder } from '../../src/client/in-order.ts';
 import { type Random, randomFrom } from '../chaos/random.ts';
-import { ModelDatabase } from '../histories-model.ts';
+import { ModelDatabase } from '../support/histories-model.ts';
 
 vi.mock('../../src/client/retry-pause.ts', () => ({ retryPauseMs: () => 0 })); // the pauses alone
 

@@ -6,7 +6,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { commitsUnderTheRule, problemsOf } from '../commits.ts';
-import { needing } from '../needing.ts';
+import { needing } from '../support/needing.ts';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 const here = commitsUnderTheRule(ROOT);

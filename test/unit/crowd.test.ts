@@ -6,7 +6,7 @@ import type { AddressInfo } from 'node:net';
 import type { Request, Response } from 'express';
 import { afterEach, describe, expect, it } from 'vitest';
 import { createCrowd } from '../../src/api/calls/crowd.ts';
-import { until } from '../harness.ts';
+import { until } from '../support/harness.ts';
 
 let close: () => void = () => {};
 afterEach(() => close());

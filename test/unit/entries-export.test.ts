@@ -2,7 +2,7 @@
 // separator is in the locale where the file is opened, no cell of it is a formula.
 import { describe, expect, it } from 'vitest';
 import { exportForms } from '../../src/api/calls/entries-export.ts';
-import { makeChange } from '../harness.ts';
+import { makeChange } from '../support/harness.ts';
 
 const FORMULAS = ['=1+1', '+1', '-1', '@SUM(1)', '＝1', '＋1', '－1', '＠1'];
 const SEPARATORS = [',', ';', '|', '\t', '؛', '،', '、', '，', '；'];

@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { JobQueue } from '../../src/api/updates/job-queue.ts';
 import type { Operation } from '../../src/api/updates/operation.ts';
-import { updateOperation } from '../harness.ts';
+import { updateOperation } from '../support/harness.ts';
 
 /** @param name its client is the first letter, its order the rest. */
 function pushTo(queue: JobQueue, name: string, legs = 1): void {

@@ -5,7 +5,7 @@ import { asyncApiDocument } from '../../src/api/reference/asyncapi.ts';
 import { openApiDocument } from '../../src/api/reference/openapi.ts';
 import { NO_CONTROLS, reference } from '../../src/shared/balance.ts';
 import { topologyOf } from '../../src/shared/topology.ts';
-import type { Schema } from '../openapi/document.ts';
+import type { Schema } from '../support/openapi/document.ts';
 
 /** Each object in a document that says what type it is, with its place. */
 function* schemasIn(value: unknown, place = ''): Generator<[place: string, schema: Schema]> {

@@ -2,7 +2,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Pool } from '../../../src/shared/database.ts';
 import type { Topology } from '../../../src/shared/topology.ts';
-import type { DisposableBroker, DisposablePostgres } from '../../backends.ts';
+import type { DisposableBroker, DisposablePostgres } from '../../support/backends.ts';
 import type { Fleet, Member } from '../fleet.ts';
 import { createHttpClient } from '../http.ts';
 import type { Random } from '../random.ts';

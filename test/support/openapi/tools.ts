@@ -2,7 +2,7 @@
 // because the types of this project are checked without them.
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
-import { installDependencies } from '../../src/local/install-dependencies.mjs';
+import { installDependencies } from '../../../src/local/install-dependencies.mjs';
 
 const FOLDER = fileURLToPath(new URL('.', import.meta.url));
 export const TOOLS_FOLDER = `${FOLDER}node_modules`;

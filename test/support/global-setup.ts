@@ -4,8 +4,8 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import type { TestProject } from 'vitest/node';
-import { openClient } from '../src/shared/database.ts';
-import { migrate } from '../src/shared/migrations.ts';
+import { openClient } from '../../src/shared/database.ts';
+import { migrate } from '../../src/shared/migrations.ts';
 import {
   type Backend,
   type BackendKind,
@@ -80,7 +80,7 @@ async function createMigrated(serverUrl: string): Promise<string> {
  * a killed process writes nothing to the cache.
  */
 async function compile(service: string): Promise<void> {
-  const file = fileURLToPath(new URL(`../src/${service}/main.ts`, import.meta.url));
+  const file = fileURLToPath(new URL(`../../src/${service}/main.ts`, import.meta.url));
   const env = { PATH: process.env.PATH, NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE };
   await once(
     spawn(process.execPath, [file], { env, stdio: 'ignore', timeout: 60_000, killSignal: 'SIGKILL' }),

@@ -3,7 +3,7 @@
 import { Ajv2020, type ValidateFunction } from 'ajv/dist/2020.js';
 import addFormats from 'ajv-formats';
 import { expect } from 'vitest';
-import { ANSWER_HEADERS } from '../../src/shared/answer-headers.ts';
+import { ANSWER_HEADERS } from '../../../src/shared/answer-headers.ts';
 import type { Answer } from '../harness.ts';
 
 export interface Schema {

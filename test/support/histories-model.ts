@@ -2,9 +2,9 @@
 // account has now, and which change came before each in its own history. Changes are told apart as
 // objects, never by version or epoch.
 
-import { BalanceError } from '../src/client/balance-error.ts';
-import type { BalanceEvent, EntriesPage, Entry } from '../src/shared/contract.ts';
-import type { Random } from './chaos/random.ts';
+import { BalanceError } from '../../src/client/balance-error.ts';
+import type { BalanceEvent, EntriesPage, Entry } from '../../src/shared/contract.ts';
+import type { Random } from '../chaos/random.ts';
 
 interface State {
   epoch: number;

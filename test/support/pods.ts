@@ -6,11 +6,11 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { freePort } from '../src/local/free-port.ts';
+import { freePort } from '../../src/local/free-port.ts';
 import { follow, type Run } from './commands.ts';
 import { type Any, podOf, type Resource } from './kustomize.ts';
 
-const ROOT = fileURLToPath(new URL('../', import.meta.url));
+const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 const dockerfile = readFileSync(path.join(ROOT, 'Dockerfile'), 'utf8');
 /** One line, names and values without spaces. */
 const ofImage = Object.fromEntries(

@@ -6,7 +6,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { INHERITED, onCleanUp } from './harness.ts';
 
-const SRC = fileURLToPath(new URL('../src/', import.meta.url));
+const SRC = fileURLToPath(new URL('../../src/', import.meta.url));
 /** Under the limit of a test, so that its failure names the command and shows what it printed. */
 const TIME_LIMIT_MS = 150_000;
 const OUTPUT_CHARACTERS_MAX = 20_000_000;

@@ -8,8 +8,8 @@ import {
   type Rewind,
   type SubscribeOptions,
   subscribe,
-} from '../src/client/events.ts';
-import type { Change } from '../src/shared/change.ts';
+} from '../../src/client/events.ts';
+import type { Change } from '../../src/shared/change.ts';
 import { type Database, makeChange } from './harness.ts';
 import { insertEntries } from './ledger-rows.ts';
 

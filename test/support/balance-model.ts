@@ -1,7 +1,7 @@
 // A plain in-memory model of the service: what its operations mean, one at a time, in the obvious
 // way. The property test holds the SQL functions against it.
-import type { HoldState, LegResult, Operation, OperationResult } from '../src/api/updates/operation.ts';
-import { eventId } from '../src/shared/change.ts';
+import type { HoldState, LegResult, Operation, OperationResult } from '../../src/api/updates/operation.ts';
+import { eventId } from '../../src/shared/change.ts';
 
 export const AMOUNT_MAX = Number.MAX_SAFE_INTEGER;
 

@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { keyOf, type Resource } from './kustomize.ts';
 
-const INSTALLED = fileURLToPath(new URL('../node_modules', import.meta.url));
+const INSTALLED = fileURLToPath(new URL('../../node_modules', import.meta.url));
 const TIMEOUT_MS = 120_000;
 
 const moduleOf = (apiVersion: string) =>

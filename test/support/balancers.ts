@@ -7,7 +7,7 @@ import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { freePort } from '../src/local/free-port.ts';
+import { freePort } from '../../src/local/free-port.ts';
 import { onCleanUp, send, until } from './harness.ts';
 
 /** The second as Debian has it, for root alone on the PATH. */
@@ -72,7 +72,7 @@ export async function startHaproxy(ports: readonly number[]): Promise<string> {
   const folder = await mkdtemp(path.join(tmpdir(), 'highload-balance-haproxy-'));
   onCleanUp(() => rm(folder, { recursive: true }));
   const port = await freePort();
-  const documented = await readFile(fileURLToPath(new URL('../docs/haproxy.cfg', import.meta.url)), 'utf8');
+  const documented = await readFile(fileURLToPath(new URL('../../docs/haproxy.cfg', import.meta.url)), 'utf8');
   const ours = documented
     .replace('bind :3000', `bind 127.0.0.1:${port}`)
     .replace('127.0.0.1:3001', `127.0.0.1:${ports[0]}`)

@@ -1,7 +1,7 @@
 // A watcher of the console's stream without a browser.
 import { expect } from 'vitest';
-import type { Live } from '../src/api/console/live-stream.ts';
-import type { BalanceEvent } from '../src/shared/contract.ts';
+import type { Live } from '../../src/api/console/live-stream.ts';
+import type { BalanceEvent } from '../../src/shared/contract.ts';
 import { onCleanUp } from './harness.ts';
 
 export interface Watcher {

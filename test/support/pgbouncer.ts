@@ -5,8 +5,8 @@ import { chown, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { freePort } from '../src/local/free-port.ts';
-import { serverAccount } from '../src/local/server-account.ts';
+import { freePort } from '../../src/local/free-port.ts';
+import { serverAccount } from '../../src/local/server-account.ts';
 import { onCleanUp, until } from './harness.ts';
 
 /** The second as Debian has it, for root alone on the PATH. */

@@ -3,8 +3,8 @@
 import { execFileSync } from 'node:child_process';
 import { appendFileSync, chownSync, mkdirSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { type RunningPostgres, startPostgres } from '../src/local/postgres.ts';
-import { openClient } from '../src/shared/database.ts';
+import { type RunningPostgres, startPostgres } from '../../src/local/postgres.ts';
+import { openClient } from '../../src/shared/database.ts';
 import { onCleanUp, until } from './harness.ts';
 import { temporaryFolder } from './local-backend.ts';
 import { startReaper } from './reaper.ts';

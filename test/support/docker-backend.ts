@@ -11,8 +11,8 @@ import {
   type StartedTestContainer,
   Wait,
 } from 'testcontainers';
-import { probeBroker } from '../src/local/amqp-probe.ts';
-import { freePort } from '../src/local/free-port.ts';
+import { probeBroker } from '../../src/local/amqp-probe.ts';
+import { freePort } from '../../src/local/free-port.ts';
 import type { Backend, BrokerOptions, DisposableBroker, DisposablePostgres } from './backends.ts';
 import { type Reaper, RUN_LABEL } from './reaper.ts';
 import { type ServerTls, tlsConfiguration } from './server-tls.ts';

@@ -1,6 +1,6 @@
 // Ledger entries put into the database directly, without their way through outbox and broker.
 import type pg from 'pg';
-import { CHANGE_COLUMN_NAMES, CHANGE_COLUMNS, type Change } from '../src/shared/change.ts';
+import { CHANGE_COLUMN_NAMES, CHANGE_COLUMNS, type Change } from '../../src/shared/change.ts';
 
 export const LEDGER_EPOCH = Date.parse('2026-11-23T20:00:00.000Z');
 

@@ -10,20 +10,20 @@ import { fileURLToPath } from 'node:url';
 import type { ChannelModel } from 'amqplib';
 import type pg from 'pg';
 import { inject } from 'vitest';
-import { startApi } from '../src/api/api.ts';
-import type { Operation } from '../src/api/updates/operation.ts';
-import { createKey } from '../src/cli/api-keys.ts';
-import { SCOPES, type Scope } from '../src/shared/api-key.ts';
-import { closeConnection, connect } from '../src/shared/broker.ts';
-import { CHANGE_COLUMN_NAMES, CHANGE_COLUMNS, type Change, eventId, SELECT_CHANGE } from '../src/shared/change.ts';
-import { readApiSettings, readWorkerSettings } from '../src/shared/config.ts';
-import type { BalanceEvent } from '../src/shared/contract.ts';
-import { openClient, openPool } from '../src/shared/database.ts';
-import { createLogger } from '../src/shared/logging.ts';
-import { migrate } from '../src/shared/migrations.ts';
-import { ALL_EVENTS, declareTopology, topologyOf } from '../src/shared/topology.ts';
-import { type Verification, verify } from '../src/shared/verification.ts';
-import { startWorker } from '../src/worker/worker.ts';
+import { startApi } from '../../src/api/api.ts';
+import type { Operation } from '../../src/api/updates/operation.ts';
+import { createKey } from '../../src/cli/api-keys.ts';
+import { SCOPES, type Scope } from '../../src/shared/api-key.ts';
+import { closeConnection, connect } from '../../src/shared/broker.ts';
+import { CHANGE_COLUMN_NAMES, CHANGE_COLUMNS, type Change, eventId, SELECT_CHANGE } from '../../src/shared/change.ts';
+import { readApiSettings, readWorkerSettings } from '../../src/shared/config.ts';
+import type { BalanceEvent } from '../../src/shared/contract.ts';
+import { openClient, openPool } from '../../src/shared/database.ts';
+import { createLogger } from '../../src/shared/logging.ts';
+import { migrate } from '../../src/shared/migrations.ts';
+import { ALL_EVENTS, declareTopology, topologyOf } from '../../src/shared/topology.ts';
+import { type Verification, verify } from '../../src/shared/verification.ts';
+import { startWorker } from '../../src/worker/worker.ts';
 
 const log = createLogger('test', process.env.TEST_LOG_LEVEL ?? 'silent');
 const cleanups: (() => Promise<unknown>)[] = [];
@@ -226,7 +226,7 @@ export interface Spawned {
  * of them are.
  */
 export async function spawnProcess(main: 'api' | 'worker', environment: Record<string, string>): Promise<Spawned> {
-  const file = fileURLToPath(new URL(`../src/${main}/main.ts`, import.meta.url));
+  const file = fileURLToPath(new URL(`../../src/${main}/main.ts`, import.meta.url));
   const child = spawn(process.execPath, [file], {
     env: { ...INHERITED, ...environment },
     stdio: ['ignore', 'pipe', 'inherit', 'ipc'],

@@ -1,6 +1,6 @@
 // Spectral with the rules of OpenAPI and of OWASP's API security list, and the few of their
 // findings that are excused, each with the reason.
-import { UNCOUNTED } from '../../src/api/reference/responses.ts';
+import { UNCOUNTED } from '../../../src/api/reference/responses.ts';
 import { load } from './tools.ts';
 
 interface Excuse {

@@ -7,8 +7,8 @@ import { rmSync } from 'node:fs';
 import readline from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { signal, waitForExit } from '../src/local/process-end.ts';
-import type { KnownProcess } from '../src/shared/runtime.ts';
+import { signal, waitForExit } from '../../src/local/process-end.ts';
+import type { KnownProcess } from '../../src/shared/runtime.ts';
 
 const KILL_TIMEOUT_MS = 10_000;
 // A container whose creation was in progress when the owner died appears a moment later.
