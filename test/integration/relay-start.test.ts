@@ -10,6 +10,7 @@ import {
   type Database,
   drained,
   insertAccounts,
+  ledgerRows,
   recordDirectly,
   startApiHere,
   startWorkerHere,
@@ -98,4 +99,28 @@ it.each([
   });
   expect(await verified(database)).toMatchObject({ ledgerEntries: CHANGES + 151, offendingAccounts: 0 });
   await first?.stop();
+});
+
+it('finds a change that commits below what was noted, after it has looked there', async () => {
+  await insertAccounts(database, 'b', 'c');
+  await applyDirectly(database.pool, 'a', 1, 100);
+  await database.pool.query(`SELECT setval('outbox_position', 1000000)`);
+  await applyDirectly(database.pool, 'a', 1, 10);
+  await recordDirectly(database, 'a', 0, 110);
+  for (const id of ['b', 'c']) await recordDirectly(database, id, 0, 0);
+  await noteAll();
+  await database.pool.query(`SELECT setval('outbox_position', 200)`);
+  await applyDirectly(database.pool, 'b', 1);
+  const late = await database.pool.connect();
+  try {
+    await late.query('BEGIN');
+    await applyDirectly(late, 'c', 1);
+    await startApiHere(database, broker);
+    await startWorkerHere(database, broker);
+    await until('it has looked', async () => (await ledgerRows(database)) === 114);
+    await late.query('COMMIT');
+  } finally {
+    late.release();
+  }
+  expect(await drained(database)).toMatchObject({ ledgerEntries: 115, offendingAccounts: 0 });
 });

@@ -1,11 +1,13 @@
 // Duty "find lost": publishes events again that were confirmed but are not in the ledger although
 // they should be by now: events in a deleted or purged queue, or on a broker that lost its disk,
-// never arrive. At the start of a term it also checks once below the floor that its predecessor
-// noted: an unrecorded event there was never published (see raise_outbox_position).
+// never arrive. At the start of a term it also checks below the floor that its predecessor noted: an
+// unrecorded event there was never published (see raise_outbox_position). A transaction that drew
+// its position before the sequence was raised may commit there later, so it checks once more when
+// all that were running then have ended.
 import { backOffMs } from '../../shared/back-off.ts';
 import type { Pool } from '../../shared/database.ts';
 import type { Logger } from '../../shared/logging.ts';
-import { examine, readUnrecorded } from './outbox.ts';
+import { examine, readUnrecorded, readWriters } from './outbox.ts';
 import { lowerProgress } from './progress.ts';
 import { PublishTimes } from './publish-times.ts';
 import type { Recording } from './recording.ts';
@@ -28,14 +30,23 @@ interface Pass {
   events: number;
 }
 
+/** What may be below the floor of the predecessor. */
+interface Below {
+  floor: number;
+  /** Transactions that may still commit there; undefined until the first check. */
+  writers: string[] | undefined;
+}
+
 export class Lost {
   readonly pauseMs = EVERY_MS;
   readonly #database: Pool;
   readonly #ledger: Track;
+  readonly #subscribers: Track;
   readonly #recording: Recording;
   readonly #log: Logger;
   readonly #republishMs: number;
   readonly #times: PublishTimes;
+  #below: Below | undefined;
   #pass: Pass | undefined;
   #patienceMs: number;
   /** Passes in a row that began with the same event. */
@@ -61,25 +72,39 @@ export class Lost {
   ) {
     this.#database = database;
     this.#ledger = ledger;
+    this.#subscribers = subscribers;
     this.#recording = recording;
     this.#log = log;
     this.#republishMs = republishMs;
     this.#patienceMs = republishMs;
     this.#times = new PublishTimes(3 * Math.max(PATIENCE_MAX_MS, republishMs));
     const { floor } = recording;
-    const tracks = [ledger, subscribers];
-    if (floor > 0) this.#pass = { above: 0, upTo: floor, tracks, atMs: performance.now(), firstPosition: 0, events: 0 };
+    if (floor > 0) this.#below = { floor, writers: undefined };
   }
 
   async round(): Promise<void> {
     const nowMs = performance.now();
     this.#times.note(this.#ledger.publishedUpTo, nowMs);
-    this.#pass ??= await this.#find(nowMs);
+    this.#pass ??= (await this.#findBelow(nowMs)) ?? (await this.#find(nowMs));
     // Found events are published before more are searched, so memory is bounded. Does not wait for
     // subscribers.
     while (this.#pass && !this.#ledger.isOwing) {
       if (await this.#step(this.#pass)) this.#pass = undefined;
     }
+  }
+
+  /** The range below the floor of the predecessor, when it is due. */
+  async #findBelow(nowMs: number): Promise<Pass | undefined> {
+    const below = this.#below;
+    // What the first check has found is given as long to be recorded as any other event.
+    if (!below || (below.writers && nowMs - this.#lastPass.atMs < this.#republishMs)) return undefined;
+    const isFirst = below.writers === undefined;
+    const now = await readWriters(this.#database); // before the check: who is over by then is seen by it
+    below.writers = below.writers?.filter((writer) => now.includes(writer)) ?? now;
+    if (below.writers.length === 0) this.#below = undefined;
+    else if (!isFirst) return undefined;
+    const tracks = [this.#ledger, this.#subscribers];
+    return { above: 0, upTo: below.floor, tracks, atMs: nowMs, firstPosition: 0, events: 0 };
   }
 
   /**
