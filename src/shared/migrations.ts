@@ -10,7 +10,7 @@ import { applyGrants, readGrants } from './grants.ts';
 import { prepareDatabase } from './migration-checks.ts';
 import { MigrationError, scriptFailed } from './migration-error.ts';
 import { MIGRATIONS_FOLDER, type MigrationFiles, readMigrationFiles } from './migration-files.ts';
-import { raisePositions } from './position-sequence.ts';
+import { raiseSequences } from './sequences.ts';
 import { inShortTries } from './short-tries.ts';
 import { isLoss } from './sqlstate.ts';
 import { watchWaiters } from './waiters-watch.ts';
@@ -102,7 +102,7 @@ async function migrateOnce(
     version: files.scripts.length,
     applied,
     changed,
-    repaired: [...repaired, ...grants.repaired, ...(await raisePositions(client))],
+    repaired: [...repaired, ...grants.repaired, ...(await raiseSequences(client))],
   };
 }
 

@@ -7,6 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { noteMissedRange } from '../../src/api/relay/missed.ts';
 import { UnreleasedDatabase } from '../../src/shared/migration-error.ts';
 import { expectedSchemaVersion, migrate } from '../../src/shared/migrations.ts';
 import {
@@ -24,6 +25,8 @@ import { pictureOfSchema } from '../support/schema-picture.ts';
 const SCRIPTS = fileURLToPath(new URL('../../migrations/', import.meta.url));
 /** 100 by design; the rest is for a busy machine. A fault here costs seconds. */
 const UPDATE_WAIT_MAX_MS = 250;
+/** As in raise_outbox_position. */
+const POSITIONS_LEFT_OUT = 10_000;
 let newest: number;
 
 beforeAll(async () => {
@@ -243,18 +246,34 @@ describe('what was lost', () => {
     expect(await migrate(database.url)).toMatchObject({ repaired: [] });
   });
 
-  it('of the sequence, which logical replication does not copy, is named and raised', async () => {
+  it('of sequences, which logical replication does not copy, is named and raised', async () => {
     const database = await createDatabase();
+    const { pool } = database;
     await insertAccounts(database, 'a');
-    for (let version = 1; version <= 3; version += 1) await applyDirectly(database.pool, 'a', 1);
-    await database.pool.query(`SELECT setval('outbox_position', 1, false)`);
-    await expect(applyDirectly(database.pool, 'a', 1)).rejects.toThrow(/outbox_even_position_unique/);
-    const { rows } = await database.pool.query('SELECT max(position) AS position FROM outbox');
+    for (let version = 1; version <= 3; version += 1) await applyDirectly(pool, 'a', 1);
+    await pool.query(`
+      INSERT INTO missed (missed_id, first_position, first_created_at) OVERRIDING SYSTEM VALUE VALUES (1, 1, now()), (2, 2, now());
+      SELECT setval('outbox_position', 1, false)`);
+    await expect(applyDirectly(pool, 'a', 1)).rejects.toThrow(/outbox_even_position_unique/);
+    await expect(noteMissedRange(pool as never, 0, 1)).rejects.toThrow(/missed_pk/);
+    const { rows } = await pool.query('SELECT max(position) AS position FROM outbox');
     expect(await migrate(database.url)).toMatchObject({
-      repaired: [`outbox_position would have repeated positions: set to ${rows[0].position}`],
+      repaired: [
+        `outbox_position would have repeated positions: set to ${rows[0].position + POSITIONS_LEFT_OUT}`,
+        'missed_missed_id_seq would have repeated numbers of missed: set to 2',
+      ],
     });
-    await applyDirectly(database.pool, 'a', 1);
+    await applyDirectly(pool, 'a', 1);
+    await noteMissedRange(pool as never, 0, 1);
     expect(await migrate(database.url)).toMatchObject({ repaired: [] });
+  });
+
+  it('of the sequence is noticed by what the relay has noted, where the outbox is empty', async () => {
+    const database = await createDatabase();
+    await database.pool.query(`INSERT INTO relay_progress (track, position) VALUES ('ledger', 70000000)`);
+    expect(await migrate(database.url)).toMatchObject({
+      repaired: [`outbox_position would have repeated positions: set to ${70_000_000 + POSITIONS_LEFT_OUT}`],
+    });
   });
 
   it('does not include what others were granted', async () => {
