@@ -3,7 +3,14 @@
 import { once } from 'node:events';
 import { accountId, epoch } from '../shared/balance.ts';
 import { SettingsError } from '../shared/config.ts';
-import { findLostVersions, type LostVersion, SEEN_PAGE_MAX, type SeenVersion } from '../shared/cut-history.ts';
+import {
+  findLostVersions,
+  findOlderVersions,
+  type LostVersion,
+  type OlderVersion,
+  SEEN_PAGE_MAX,
+  type SeenVersion,
+} from '../shared/cut-history.ts';
 import type { Client } from '../shared/database.ts';
 import { z } from '../shared/zod.ts';
 import { UsageError } from './arguments.ts';
@@ -12,7 +19,7 @@ import { commandLine } from './command-line.ts';
 import { inPages, type Line, readLines, STDIN } from './lines.ts';
 import { interruption, startProgress } from './progress.ts';
 
-const HELP = `usage: highload-balance compare --versions FILE [--json]
+const HELP = `usage: highload-balance compare --versions FILE [--behind] [--json]
 
 Compares the last change that a consumer handled for each account with ledger and outbox, and prints the accounts
 whose last change is missing in this history: the version is above the account's, or is another change here. Use it
@@ -21,11 +28,14 @@ differ. Only reads; the file may have any size.
 
 --versions   the consumer's list, - for standard input: one line for each account, with its id, and the version and
              the epoch of the last event, such as alice,7,1795464000000. A first line accountId,version,epoch is skipped
---json       JSON lines on standard output: each account that differs, and a line with the counts at the end
+--behind     also prints accounts that have later changes than the list, and counts those that the list lacks: for a
+             consumer that must have everything, because its queue is empty and nothing is sent
+--json       JSON lines on standard output: each account that differs, with "shared", the last change that both histories
+             have, as subscribe() stores it; and a line with the counts at the end
 
 The database is the one at DATABASE_URL; the role balance_auditor is enough.
 
-exit code: 0 no differences; 1 differences, or an unreadable line; 2 called incorrectly; 130 interrupted`;
+exit code: 0 nothing to report; 1 differences, or an unreadable line; 2 called incorrectly; 130 interrupted`;
 
 const HEADER = 'accountId,version,epoch';
 const LINE = /^([^,]*),(\d{1,16}),(\d{1,16})$/;
@@ -52,19 +62,34 @@ interface Compared {
   differ: number;
   /** The highest epoch of those that differ. */
   highestEpoch: number;
+  /** Listed accounts that exist here. */
+  present: number;
+  /** Those that have later changes; undefined unless asked for. */
+  behind: number | undefined;
+}
+
+interface Wording {
+  lost: (lost: LostVersion) => string;
+  older: (older: OlderVersion) => string;
 }
 
 /** Prints differences at once, so that a long list is not kept. */
-async function compare(client: Client, path: string, say: (lost: LostVersion) => string): Promise<Compared> {
-  const done: Compared = { compared: 0, differ: 0, highestEpoch: 0 };
+async function compare(client: Client, path: string, isComplete: boolean, say: Wording): Promise<Compared> {
+  const behind = isComplete ? 0 : undefined;
+  const done: Compared = { compared: 0, differ: 0, highestEpoch: 0, present: 0, behind };
   const progress = startProgress(() => `${done.compared} versions compared, ${done.differ} differ`);
   try {
     for await (const seen of inPages(readVersions(path), SEEN_PAGE_MAX)) {
       const lost = await findLostVersions(client, seen);
+      const differing = new Set(lost.map(({ accountId }) => accountId));
+      const older = isComplete ? await findOlderVersions(client, seen) : [];
+      const late = older.filter(({ accountId }) => !differing.has(accountId));
       done.compared += seen.length;
       done.differ += lost.length;
       for (const { epoch } of lost) done.highestEpoch = Math.max(done.highestEpoch, epoch);
-      const lines = lost.map((one) => `${say(one)}\n`).join('');
+      done.present += seen.length - lost.filter(({ presentVersion }) => presentVersion === null).length;
+      if (done.behind !== undefined) done.behind += late.length;
+      const lines = [...lost.map(say.lost), ...late.map(say.older)].map((line) => `${line}\n`).join('');
       if (!process.stdout.write(lines)) await once(process.stdout, 'drain');
     }
     return done;
@@ -72,6 +97,14 @@ async function compare(client: Client, path: string, say: (lost: LostVersion) =>
     progress.end();
   }
 }
+
+const AS_JSON: Wording = { lost: JSON.stringify, older: JSON.stringify };
+
+const AS_TEXT: Wording = {
+  lost: describe,
+  older: ({ accountId, version, presentVersion }) =>
+    `${accountId}: version ${version} is behind; the account is at version ${presentVersion}`,
+};
 
 function describe(lost: LostVersion): string {
   const { accountId, version, epoch, presentVersion, presentEpoch, sharedVersion } = lost;
@@ -102,18 +135,33 @@ async function warnOfClock(client: Client, { highestEpoch }: Compared): Promise<
   );
 }
 
+/** Accounts here that the list lacks. */
+async function countUnlisted(client: Client, { present }: Compared): Promise<number> {
+  const { rows } = await client.query('SELECT count(*) AS accounts FROM account');
+  return rows[0].accounts - present;
+}
+
+function describeCounts({ compared, differ, behind = 0 }: Compared, unlisted: number | undefined): string {
+  const found = `${differ} of ${compared} differ`;
+  return unlisted === undefined ? found : `${found}; behind: ${behind}; accounts that are not listed: ${unlisted}`;
+}
+
 await runCommand(async () => {
-  const { versions, json } = commandLine({ versions: { type: 'string' }, json: { type: 'boolean' } }, HELP);
+  const { versions, behind, json } = commandLine(
+    { versions: { type: 'string' }, behind: { type: 'boolean' }, json: { type: 'boolean' } },
+    HELP,
+  );
   if (versions === undefined) throw new UsageError(`--versions FILE is missing, or --versions ${STDIN}`);
   interruption().addEventListener('abort', () => {
     console.error('Interrupted: the rest was not compared.');
     process.exit(INTERRUPTED);
   });
   await withDatabase('compare', async (client) => {
-    const done = await compare(client, versions, json ? JSON.stringify : describe);
+    const done = await compare(client, versions, behind ?? false, json ? AS_JSON : AS_TEXT);
     await warnOfClock(client, done);
-    const { compared, differ } = done;
-    console.log(json ? JSON.stringify({ compared, differ }) : `${differ} of ${compared} differ`);
-    if (differ > 0) process.exitCode = 1;
+    const unlisted = behind ? await countUnlisted(client, done) : undefined;
+    const counts = { compared: done.compared, differ: done.differ, behind: done.behind, unlisted };
+    console.log(json ? JSON.stringify(counts) : describeCounts(done, unlisted));
+    if (done.differ + (done.behind ?? 0) + (unlisted ?? 0) > 0) process.exitCode = 1;
   });
 });

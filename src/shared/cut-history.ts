@@ -19,25 +19,44 @@ export interface LostVersion extends SeenVersion {
   presentEpoch: number | null;
   /** The last version that is the same in both histories; -1: none. */
   sharedVersion: number;
+  /** That change, in the form in which subscribe() stores it. */
+  shared: { version: number; epoch: number; balance: number; held: number };
+}
+
+/** One after which the account has others. */
+export interface OlderVersion extends SeenVersion {
+  presentVersion: number;
 }
 
 /** Versions that are compared in one statement. */
 export const SEEN_PAGE_MAX = 1000;
 
+const SEEN =
+  'unnest($1::text[], $2::bigint[], $3::bigint[]) WITH ORDINALITY AS seen (account_id, version, epoch, number)';
+
 // LATERAL with LIMIT 1: look-ups by key, whatever the statistics say.
 const FIND_LOST = `
-  SELECT seen.account_id AS "accountId", seen.version, seen.epoch, account.version AS "presentVersion", entry.epoch AS "presentEpoch",
-         least(last_shared_version(seen.account_id, seen.epoch), seen.version - 1) AS "sharedVersion"
-  FROM unnest($1::text[], $2::bigint[], $3::bigint[]) WITH ORDINALITY AS seen (account_id, version, epoch, number)
-  LEFT JOIN LATERAL (SELECT version FROM account WHERE account.account_id = seen.account_id LIMIT 1) account ON true
+  SELECT lost."accountId", lost.version, lost.epoch, lost."presentVersion", lost."presentEpoch", lost."sharedVersion",
+         coalesce(shared.change, '{"version": -1, "epoch": 0, "balance": 0, "held": 0}') AS shared
+  FROM (
+    SELECT seen.number, seen.account_id AS "accountId", seen.version, seen.epoch, account.version AS "presentVersion",
+           entry.epoch AS "presentEpoch", least(last_shared_version(seen.account_id, seen.epoch), seen.version - 1) AS "sharedVersion"
+    FROM ${SEEN}
+    LEFT JOIN LATERAL (SELECT version FROM account WHERE account.account_id = seen.account_id LIMIT 1) account ON true
+    LEFT JOIN LATERAL (${entryOf('epoch', 'seen.account_id', 'seen.version')}) entry ON true
+    WHERE entry.epoch IS DISTINCT FROM seen.epoch
+  ) lost
   LEFT JOIN LATERAL (
-    SELECT epoch FROM ledger WHERE ledger.account_id = seen.account_id AND ledger.version = seen.version
-    UNION ALL
-    SELECT epoch FROM outbox WHERE outbox.account_id = seen.account_id AND outbox.version = seen.version
-    LIMIT 1
-  ) entry ON true
-  WHERE entry.epoch IS DISTINCT FROM seen.epoch
-  ORDER BY seen.number`;
+    SELECT json_build_object('version', version, 'epoch', epoch, 'balance', balance, 'held', held) AS change
+    FROM (${entryOf('version, epoch, balance, held', 'lost."accountId"', 'lost."sharedVersion"')}) entry
+  ) shared ON true
+  ORDER BY lost.number`;
+
+function entryOf(columns: string, accountId: string, version: string): string {
+  const from = (table: string) =>
+    `SELECT ${columns} FROM ${table} WHERE ${table}.account_id = ${accountId} AND ${table}.version = ${version}`;
+  return `${from('ledger')} UNION ALL ${from('outbox')} LIMIT 1`;
+}
 
 /**
  * The versions that this history lacks, in the order given. A version that is merely older than the
@@ -48,14 +67,26 @@ export async function findLostVersions(
   client: Pick<pg.ClientBase, 'query'>,
   seen: readonly SeenVersion[],
 ): Promise<LostVersion[]> {
-  return withOutboxKept(client, async () => {
-    const { rows } = await client.query<LostVersion>(FIND_LOST, [
-      seen.map(({ accountId }) => accountId),
-      seen.map(({ version }) => version),
-      seen.map(({ epoch }) => epoch),
-    ]);
-    return rows;
-  });
+  return withOutboxKept(client, async () => (await client.query<LostVersion>(FIND_LOST, columnsOf(seen))).rows);
+}
+
+const FIND_OLDER = `
+  SELECT seen.account_id AS "accountId", seen.version, seen.epoch, account.version AS "presentVersion"
+  FROM ${SEEN}
+  CROSS JOIN LATERAL (SELECT version FROM account WHERE account.account_id = seen.account_id LIMIT 1) account
+  WHERE account.version > seen.version
+  ORDER BY seen.number`;
+
+/** The versions that are older than the account's, whether this history has them or not. @param seen at most SEEN_PAGE_MAX. */
+export async function findOlderVersions(
+  client: Pick<pg.ClientBase, 'query'>,
+  seen: readonly SeenVersion[],
+): Promise<OlderVersion[]> {
+  return (await client.query<OlderVersion>(FIND_OLDER, columnsOf(seen))).rows;
+}
+
+function columnsOf(seen: readonly SeenVersion[]) {
+  return [seen.map(({ accountId }) => accountId), seen.map(({ version }) => version), seen.map(({ epoch }) => epoch)];
 }
 
 /**

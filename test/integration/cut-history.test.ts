@@ -50,6 +50,14 @@ async function makeHistory(accountId: string, epochs: readonly number[], pending
   );
 }
 
+/** Of an account that makeHistory made, before the cut. */
+const stateAt = (version: number) => ({
+  version,
+  epoch: version < 0 ? 0 : 100,
+  balance: Math.max(0, version),
+  held: 0,
+});
+
 async function newestEpoch(): Promise<number> {
   return (await database.pool.query('SELECT max(epoch) AS epoch FROM epoch')).rows[0].epoch;
 }
@@ -87,7 +95,8 @@ describe('a version that someone has seen', () => {
     const client = await database.pool.connect();
     const lost = await findLostVersions(client, [{ accountId, version, epoch }]);
     client.release();
-    expect(lost).toEqual(expected ? [{ accountId, version, epoch, ...expected }] : []);
+    const shared = expected && stateAt(expected.sharedVersion);
+    expect(lost).toEqual(expected ? [{ accountId, version, epoch, ...expected, shared }] : []);
   });
 
   it('finds the last shared version of any history', async () => {
@@ -127,14 +136,55 @@ describe('compare', () => {
         .split('\n')
         .map((line) => JSON.parse(line)),
     ).toEqual([
-      { accountId: 'cut', version: 3, epoch: 100, presentVersion: 4, presentEpoch: 300, sharedVersion: 2 },
-      { accountId: 'gone', version: 0, epoch: 100, presentVersion: null, presentEpoch: null, sharedVersion: -1 },
+      {
+        ...{ accountId: 'cut', version: 3, epoch: 100, presentVersion: 4, presentEpoch: 300, sharedVersion: 2 },
+        shared: stateAt(2),
+      },
+      {
+        ...{ accountId: 'gone', version: 0, epoch: 100, presentVersion: null, presentEpoch: null, sharedVersion: -1 },
+        shared: stateAt(-1),
+      },
       { compared: 3, differ: 2 },
     ]);
     expect(await run('compare', '--versions', await fileWith('quiet,1,100\n'))).toMatchObject({
       code: 0,
       out: '0 of 1 differ\n',
     });
+  });
+
+  it('says with --behind what a consumer lacks that should have everything', async () => {
+    const { rows } = await database.pool.query('SELECT account_id AS id, version, epoch FROM account');
+    const all = rows.map(({ id, version, epoch }) => `${id},${version},${epoch}\n`);
+    const complete = `0 of ${rows.length} differ; behind: 0; accounts that are not listed: 0\n`;
+    const file = await fileWith(all.join(''));
+    expect(await run('compare', '--behind', '--versions', file)).toMatchObject({ code: 0, out: complete });
+
+    const others = all.filter((line) => !/^(cut|quiet|waiting),/.test(line));
+    await fileWith([...others, 'cut,3,100\n', 'quiet,0,100\n'].join(''));
+    const said = [
+      'cut: version 3 of epoch 100; the same version is of epoch 300. The last that is shared is 2',
+      'quiet: version 0 is behind; the account is at version 1',
+      `1 of ${rows.length - 1} differ; behind: 1; accounts that are not listed: 1`,
+    ];
+    expect(await run('compare', '--behind', '--versions', file)).toMatchObject({
+      code: 1,
+      out: `${said.join('\n')}\n`,
+    });
+    await fileWith([...all.filter((line) => !line.startsWith('quiet,')), 'quiet,0,100\n'].join(''));
+    const { code, out } = await run('compare', '--behind', '--json', '--versions', file);
+    expect(code).toBe(1);
+    expect(
+      out
+        .trim()
+        .split('\n')
+        .map((line) => JSON.parse(line)),
+    ).toEqual([
+      { accountId: 'quiet', version: 0, epoch: 100, presentVersion: 1 },
+      { compared: rows.length, differ: 0, behind: 1, unlisted: 0 },
+    ]);
+    await fileWith(others.join(''));
+    expect(await run('compare', '--behind', '--versions', file)).toMatchObject({ code: 1 });
+    expect(await run('compare', '--versions', file)).toMatchObject({ code: 0 });
   });
 
   it('warns where a consumer has an epoch above all of this history', async () => {
