@@ -547,9 +547,13 @@ describe('apply_changes', () => {
       const batch = (round: number) =>
         Array.from({ length: 1000 }, (_, index) => update(ids[index % ids.length] as string, 1, `${round} ${index}`));
       for (let round = 0; round < 11; round += 1) await apply(client, batch(round));
-      const startedAt = performance.now();
-      await apply(client, batch(11));
-      expect(performance.now() - startedAt).toBeLessThan(400); // about 20 ms; 950 ms where a look-up walks a whole index
+      let fastestMs = Number.POSITIVE_INFINITY;
+      for (let round = 11; round < 16; round += 1) {
+        const startedAt = performance.now();
+        await apply(client, batch(round));
+        fastestMs = Math.min(fastestMs, performance.now() - startedAt);
+      }
+      expect(fastestMs).toBeLessThan(400); // about 20 ms; 950 ms where a look-up walks a whole index
     } finally {
       client.release();
     }

@@ -100,7 +100,7 @@ describe('a connection that falls silent', () => {
     );
     const startedAt = performance.now();
     await closeConnection(connection);
-    expect(performance.now() - startedAt).toBeLessThan(4000);
+    expect(performance.now() - startedAt).toBeLessThan(15_000);
     expect(await Promise.race([answer, delay(1000, 'still waiting')])).toMatch(/no reply will be forthcoming/);
   });
 });
@@ -135,7 +135,7 @@ describe('a peer that lets nobody in', () => {
       expect(connect(slow, 'test')).rejects.toThrow(BrokerTimeout),
       link.stop(),
     ]);
-    expect(performance.now() - startedAt).toBeLessThan(7000);
+    expect(performance.now() - startedAt).toBeLessThan(15_000);
   });
 });
 
@@ -291,7 +291,7 @@ describe('a memory alarm', () => {
     await until('the relay knows', async () => (await readyz(url)).relay.ledger.broker === 'blocked');
     const startedAt = performance.now();
     await stop();
-    expect(performance.now() - startedAt).toBeLessThan(6000);
+    expect(performance.now() - startedAt).toBeLessThan(11_000); // 12 s where it waits for what it can't publish
     await endAlarm();
     await startApiHere(database, broker);
     await startWorkerHere(database, broker);

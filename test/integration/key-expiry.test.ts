@@ -120,5 +120,5 @@ it('continues under traffic: none is lost before its time, nothing is doubled, n
   );
   expect(rows[0]).toMatchObject({ version: applied, balance: applied });
   expect(rows[0].keys).toBeLessThan(applied * 0.8); // the oldest are gone
-  expect(longestMs).toBeLessThan(3000);
+  expect(longestMs).toBeLessThan(10_000);
 });

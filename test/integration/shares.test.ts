@@ -130,7 +130,7 @@ describe('reads', () => {
     expect(connections.filter(({ received }) => received().toString().startsWith('HTTP/1.1 200')).length).toBeLessThan(
       100,
     );
-    expect(performance.now() - startedAtMs).toBeLessThan(5000);
+    expect(performance.now() - startedAtMs).toBeLessThan(20_000);
   });
 
   it('do not keep an operator from freezing an account, nor hold up other reads by key', async () => {

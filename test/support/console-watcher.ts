@@ -11,6 +11,19 @@ export interface Watcher {
   leave(): void;
 }
 
+/**
+ * How many there were since the first reading. Figures are of the time since the last reading that succeeded: on a busy machine one
+ * is missing now and then.
+ */
+export function countOf({ live }: Watcher, figure: 'accepted' | 'declined'): number {
+  const read = live.filter(({ problem }) => problem === null);
+  const atMs = (index: number) => Date.parse(read[index]?.at ?? '');
+  return read.reduce(
+    (sum, { figures }, index) => (figures ? sum + (figures[figure] * (atMs(index) - atMs(index - 1))) / 1000 : sum),
+    0,
+  );
+}
+
 /** Opens the console's stream and keeps what comes. */
 export async function watch(base: string, headers: Record<string, string>): Promise<Watcher> {
   const leaving = new AbortController();
