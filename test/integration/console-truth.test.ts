@@ -100,10 +100,13 @@ it('reports what all processes behind the port do together, also when one of the
   await until('its first figures are there', () => now(watcher)?.figures?.accepted === 0);
   const updates = Array.from({ length: 200 }, () => ({ accountId: 'alice', amount: 1 }));
   const one = () => sendPatiently(url, 'POST', `${UPDATES}/bulk`, { updates }, { connection: 'close' });
-  await Promise.all(Array.from({ length: 20 }, one));
+  const answers = await Promise.all(Array.from({ length: 20 }, one));
+  // On a busy machine some of them have waited for too long, and are refused one by one.
+  const applied = answers.flatMap(({ body }) => body.results).filter(({ status }) => status === 200).length;
+  expect(applied).toBeGreaterThan(400);
   const accepted = () => countOf(watcher, 'accepted');
-  await until('all are counted', () => accepted() > 3900);
-  expect(Math.abs(accepted() - 4000)).toBeLessThan(200); // its clock has milliseconds
+  await until('all are counted', () => accepted() > 0.975 * applied);
+  expect(Math.abs(accepted() - applied)).toBeLessThan(0.05 * applied); // its clock has milliseconds
   expect(now(watcher)).toMatchObject({ processes: 2, problem: null });
   const instance = now(watcher)?.instance ?? '';
   const other = cluster.lines('api started').find(({ pid }) => !instance.endsWith(` ${pid}`));
