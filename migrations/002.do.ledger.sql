@@ -44,6 +44,9 @@ CREATE TABLE ledger (
 CREATE INDEX ledger_transfer ON ledger (transfer_id) WHERE transfer_id IS NOT NULL;
 CREATE INDEX ledger_hold ON ledger (account_id, hold_id, version) WHERE hold_id IS NOT NULL;
 CREATE INDEX ledger_reference ON ledger (account_id, reference, version) WHERE reference IS NOT NULL;
+-- For verify --since: which limits were in force at a version, and what has reversed a change. Rare entries.
+CREATE INDEX ledger_limits ON ledger (account_id, version) WHERE status IS NOT NULL;
+CREATE INDEX ledger_reverses ON ledger (account_id, reverses, version) WHERE reverses IS NOT NULL;
 
 COMMENT ON TABLE ledger IS 'Append-only audit trail. balance, held and the hold are as this entry left them; overdraft_limit, max_balance and status are given by account.* alone.';
 COMMENT ON COLUMN ledger.created_at IS 'When the change was accepted, by the clock of the database; never before the entry of the version before.';

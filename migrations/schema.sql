@@ -224,6 +224,8 @@ CREATE TABLE ledger (
 CREATE INDEX ledger_transfer ON ledger USING btree (transfer_id) WHERE transfer_id IS NOT NULL;
 CREATE INDEX ledger_hold ON ledger USING btree (account_id, hold_id, version) WHERE hold_id IS NOT NULL;
 CREATE INDEX ledger_reference ON ledger USING btree (account_id, reference, version) WHERE reference IS NOT NULL;
+CREATE INDEX ledger_limits ON ledger USING btree (account_id, version) WHERE status IS NOT NULL;
+CREATE INDEX ledger_reverses ON ledger USING btree (account_id, reverses, version) WHERE reverses IS NOT NULL;
 CREATE TRIGGER ledger_is_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON ledger FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_of_history();
 ALTER TABLE ledger ENABLE ALWAYS TRIGGER ledger_is_append_only;
 CREATE TRIGGER ledger_rows_are_final BEFORE DELETE OR UPDATE ON ledger FOR EACH ROW EXECUTE FUNCTION refuse_change_of_history();

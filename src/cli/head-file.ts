@@ -11,8 +11,27 @@ export function readHeadFile(path: string): AsyncGenerator<ChainHead[]> {
   return inPages(readHeads(path), KEPT_HEADS_PAGE_MAX);
 }
 
+/** The same, of a file that has to have the order of {@link listChainHeads}, and each account once. */
+export function readOrderedHeadFile(path: string): AsyncGenerator<ChainHead[]> {
+  return inPages(inOrder(path), KEPT_HEADS_PAGE_MAX);
+}
+
 async function* readHeads(path: string): AsyncGenerator<ChainHead> {
   for await (const line of readLines(path)) yield parseHead(line);
+}
+
+async function* inOrder(path: string): AsyncGenerator<ChainHead> {
+  let before = '';
+  for await (const line of readLines(path)) {
+    const head = parseHead(line);
+    if (head.accountId <= before) {
+      throw new SettingsError(
+        `${line.where}: ${head.accountId} comes after ${before}. --since needs the heads in the order in which highload-balance heads prints them, and each account once: LC_ALL=C sort FILE`,
+      );
+    }
+    before = head.accountId;
+    yield head;
+  }
 }
 
 function parseHead({ text, where }: Line): ChainHead {

@@ -2,29 +2,43 @@
 // matches its hashes, and that the hashes still match those that were kept elsewhere.
 
 import { SettingsError } from '../shared/config.ts';
+import type { ChainHead } from '../shared/contract.ts';
 import type { Client } from '../shared/database.ts';
-import { type BrokenHead, findBrokenHeads } from '../shared/kept-heads.ts';
-import { type Verification, verify } from '../shared/verification.ts';
+import { type BrokenHead, findBrokenHeads, findBrokenHeadsHere } from '../shared/kept-heads.ts';
+import { inSnapshot, type Verification, verify } from '../shared/verification.ts';
+import { PLAN_SINCE, verifySince } from '../shared/verification-since.ts';
 import { UsageError } from './arguments.ts';
 import { INTERRUPTED, runCommand, withDatabase } from './command.ts';
 import { commandLine } from './command-line.ts';
 import { countChanges } from './count-changes.ts';
-import { readHeadFile } from './head-file.ts';
+import { readHeadFile, readOrderedHeadFile } from './head-file.ts';
+import { STDIN } from './lines.ts';
 import { interruption, startProgress } from './progress.ts';
-import type { Standby } from './standby.ts';
-import { table } from './table.ts';
+import { isVerified, type KeptHeads, printReport, type Report } from './verification-report.ts';
 
-const HELP = `usage: highload-balance verify [--heads FILE [--cut-at EPOCH]...] [--json]
+const HELP = `usage: highload-balance verify [--heads FILE | --since FILE] [--cut-at EPOCH]... [--json]
 
 Proves that balances, outbox, ledger and hash chains agree, in one snapshot. Only reads. Reports its progress on
 standard error every five seconds; if it is interrupted, nothing is proven.
 
 --heads   also checks that the chain heads in the file, kept earlier, are still in the chains. JSON lines:
           the output of highload-balance heads, or answers of GET /v1/accounts/{id}/chain-head
+--since   verifies only what came after the heads in the file, which is in the order of highload-balance heads.
+          The time grows with what is new and with the number of accounts, not with the ledger. An account without
+          a head is verified from its opening. If a head is not in the chains, nothing after it is verified
 --cut-at  an epoch that began when the database was restored to an older state, as far as you know: heads that
           were lost then are counted and are not errors. All other missing heads are errors, including heads older
-          than the cut. Give the option once for each known restore
+          than the cut. Give the option once for each known restore. With --since, an account whose head was lost is
+          verified from its opening
 --json    one JSON document on standard output
+
+What --since proves: every entry after the heads, as verify would; the row of every account, against its last entry;
+for each account, that its active holds add up to what it holds; and that the heads are in the chains.
+What it does not prove: that the entries up to the heads are the ones that were hashed. It reads those of the last
+segment of an account that has newer ones, and older ones only where a newer entry belongs to the same hold, transfer
+or reversal. Nor that a hold or a reversal agrees with its entries if all of them are older than the head, nor
+anything of entries whose account has neither a row nor a head. Run verify without --since for that, and after
+--since has found something.
 
 Works on a standby too, for what it has replayed, and says so; with --json in "standby".
 
@@ -33,23 +47,15 @@ exit code: 0 verified; 1 not verified; 2 called incorrectly; 130 interrupted`;
 /** Heads of a kind named in a report; all are counted. */
 const HEADS_NAMED_MAX = 20;
 
-interface KeptHeads {
-  kept: number;
-  /** Not in the chains, and not excused. */
-  broken: number;
-  /** The first of them. */
-  named: BrokenHead[];
-  /** Not in the chains, since the database lost commits in a restore that the operator knows of. */
-  cut: number;
-  /** The first of them. */
-  namedCut: BrokenHead[];
-}
-
-async function compareHeads(client: Client, file: string, knownCuts: ReadonlySet<number>): Promise<KeptHeads> {
+async function compareHeads(
+  pages: AsyncIterable<readonly ChainHead[]>,
+  findBroken: (heads: readonly ChainHead[]) => Promise<BrokenHead[]>,
+  knownCuts: ReadonlySet<number>,
+): Promise<KeptHeads> {
   const result: KeptHeads = { kept: 0, broken: 0, named: [], cut: 0, namedCut: [] };
-  for await (const heads of readHeadFile(file)) {
+  for await (const heads of pages) {
     result.kept += heads.length;
-    for (const head of await findBrokenHeads(client, heads)) {
+    for (const head of await findBroken(heads)) {
       const isExcused = head.cutEpoch !== undefined && knownCuts.has(head.cutEpoch);
       const named = isExcused ? result.namedCut : result.named;
       if (named.length < HEADS_NAMED_MAX) named.push(head);
@@ -69,7 +75,8 @@ async function checkCuts(client: Client, cuts: ReadonlySet<number>): Promise<voi
 
 /** @throws UsageError */
 function parseCuts(cuts: readonly string[] | undefined, file: string | undefined): Set<number> {
-  if (cuts && file === undefined) throw new UsageError('--cut-at is only for kept heads: give --heads FILE too');
+  if (cuts && file === undefined)
+    throw new UsageError('--cut-at is only for kept heads: give --heads FILE or --since FILE too');
   for (const cut of cuts ?? []) {
     if (!/^[1-9]\d{0,15}$/.test(cut))
       throw new UsageError(`--cut-at ${cut}: an epoch must be a number such as 1795464000000`);
@@ -77,44 +84,18 @@ function parseCuts(cuts: readonly string[] | undefined, file: string | undefined
   return new Set(cuts?.map(Number));
 }
 
-function isVerified(found: Verification, heads: KeptHeads | undefined): boolean {
-  return found.offendingAccounts + (heads?.broken ?? 0) === 0;
-}
-
-function print(found: Verification, heads: KeptHeads | undefined, standby: Standby | undefined): void {
-  const counts: [string, number][] = [
-    ['accounts', found.accounts],
-    ['ledger entries', found.ledgerEntries],
-    ['changes not yet in the ledger', found.pendingChanges],
-    ['entries not yet in the hash chains', found.unchainedEntries],
-    ['accounts that do not add up', found.offendingAccounts],
-  ];
-  if (heads) counts.push(['kept heads', heads.kept], ['kept heads that are not in the chains', heads.broken]);
-  if (heads && heads.cut > 0) counts.push(['kept heads lost in a known cut', heads.cut]);
-  console.log(table(counts));
-  for (const { accountId, version, cutEpoch } of heads?.namedCut ?? [])
-    console.log(`${accountId}: the kept head of version ${version} was lost when epoch ${cutEpoch} began`);
-  if (heads && heads.cut > heads.namedCut.length)
-    console.log(`and ${heads.cut - heads.namedCut.length} more such heads`);
-  for (const { accountId, problems } of found.offenders) console.log(`${accountId}: ${problems.join('; ')}`);
-  for (const { accountId, problem } of heads?.named ?? []) console.log(`${accountId}: ${problem}`);
-  const named = found.offenders.length + (heads?.named.length ?? 0);
-  const all = found.offendingAccounts + (heads?.broken ?? 0);
-  if (all > named) console.log(`and ${all - named} more`);
-  const where = standby ? ', as far as this standby has replayed' : '';
-  console.log(`${isVerified(found, heads) ? 'verified' : 'NOT verified'}${where}`);
-}
-
-/** The progress, relative to the amount at the start. */
-async function verifyAloud(client: Client): Promise<Verification> {
-  const due = await countChanges(client, undefined);
+/** Reports the progress, relative to the amount at the start. */
+async function aloud<Found extends Verification>(
+  due: number,
+  work: (onStep: (soFar: Verification) => void) => Promise<Found>,
+): Promise<Found> {
   let soFar: Verification | undefined;
   const progress = startProgress(() => {
     const { accounts = 0, ledgerEntries = 0, pendingChanges = 0 } = soFar ?? {};
     return `${accounts} accounts with ${ledgerEntries + pendingChanges} of about ${due} entries`;
   });
   try {
-    return await verify(client, (found) => {
+    return await work((found) => {
       soFar = found;
     });
   } finally {
@@ -122,20 +103,51 @@ async function verifyAloud(client: Client): Promise<Verification> {
   }
 }
 
+async function verifyWhole(client: Client, file: string | undefined, cuts: ReadonlySet<number>) {
+  const heads =
+    file === undefined
+      ? undefined
+      : await compareHeads(readHeadFile(file), (page) => findBrokenHeads(client, page), cuts);
+  const due = await countChanges(client, undefined);
+  return { heads, found: await aloud(due, (onStep) => verify(client, onStep)) };
+}
+
+/** The file is read twice: no head may be a beginning before all are known to be in the chains. */
+function verifyAfterHeads(client: Client, file: string, cuts: ReadonlySet<number>) {
+  return inSnapshot(client, PLAN_SINCE, async () => {
+    let before = 0;
+    async function* counted() {
+      for await (const heads of readOrderedHeadFile(file)) {
+        for (const { version } of heads) before += (version ?? -1) + 1;
+        yield heads;
+      }
+    }
+    const heads = await compareHeads(counted(), (page) => findBrokenHeadsHere(client, page), cuts);
+    if (heads.broken > 0) return { heads, found: undefined };
+    const due = Math.max(0, (await countChanges(client, undefined)) - before);
+    return { heads, found: await aloud(due, (onStep) => verifySince(client, readOrderedHeadFile(file), onStep)) };
+  });
+}
+
 await runCommand(async () => {
   const {
     heads: file,
+    since,
     'cut-at': cutAt,
     json,
   } = commandLine(
     {
       heads: { type: 'string' },
+      since: { type: 'string' },
       'cut-at': { type: 'string', multiple: true },
       json: { type: 'boolean' },
     },
     HELP,
   );
-  const cuts = parseCuts(cutAt, file);
+  if (file !== undefined && since !== undefined)
+    throw new UsageError('--since compares its heads too: give either --heads FILE or --since FILE');
+  if (since === STDIN) throw new UsageError('--since reads its file twice: it cannot be standard input');
+  const cuts = parseCuts(cutAt, file ?? since);
   interruption().addEventListener('abort', () => {
     console.error('Interrupted: nothing was proven.');
     process.exit(INTERRUPTED);
@@ -143,19 +155,21 @@ await runCommand(async () => {
   await withDatabase('verify', async (client, standby) => {
     await endWithUs(client);
     await checkCuts(client, cuts);
-    const heads = file === undefined ? undefined : await compareHeads(client, file, cuts);
-    const found = await verifyAloud(client);
+    const { found, heads } =
+      since === undefined ? await verifyWhole(client, file, cuts) : await verifyAfterHeads(client, since, cuts);
+    const report: Report = { found, heads, isSince: since !== undefined, standby };
     if (json)
       console.log(
         JSON.stringify({
-          verified: isVerified(found, heads),
+          verified: isVerified(report),
+          ...(since !== undefined && { since }),
           ...found,
           ...(heads && { heads }),
           ...(standby && { standby }),
         }),
       );
-    else print(found, heads, standby);
-    if (!isVerified(found, heads)) process.exitCode = 1;
+    else printReport(report);
+    if (!isVerified(report)) process.exitCode = 1;
   });
 });
 

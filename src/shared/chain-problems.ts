@@ -12,11 +12,14 @@ const NAMED_MAX = 5;
  */
 export const SEGMENT_ENTRIES_MAX = 1000;
 
+/** `version 6`, `versions 3 to 5` */
+export const nameOfVersions = (first: string, last: string) =>
+  `CASE WHEN ${first} = ${last} THEN 'version ' || ${last} ELSE 'versions ' || ${first} || ' to ' || ${last} END`;
+
 /** A sentence that names the segments of links that meet a condition, or null when none does. */
 function problem(what: string, condition: string, first = 'first_version', last = 'last_version'): string {
   const found = `count(*) FILTER (WHERE ${condition})`;
-  const name = `CASE WHEN ${first} = ${last} THEN 'version ' || ${last} ELSE 'versions ' || ${first} || ' to ' || ${last} END`;
-  const names = `(array_agg(${name} ORDER BY last_version) FILTER (WHERE ${condition}))[1:${NAMED_MAX}]`;
+  const names = `(array_agg(${nameOfVersions(first, last)} ORDER BY last_version) FILTER (WHERE ${condition}))[1:${NAMED_MAX}]`;
   return `CASE WHEN ${found} > 0 THEN format('${what}: %s', array_to_string(${names}, ', '))
       || CASE WHEN ${found} > ${NAMED_MAX} THEN format(' and %s more', ${found} - ${NAMED_MAX}) ELSE '' END END`;
 }
@@ -25,33 +28,39 @@ function problem(what: string, condition: string, first = 'first_version', last 
  * The hash that a segment of link must have after another hash; null where it lacks entries. A look-up by key for each
  * segment: reads its entries alone, in order of version.
  */
-function hashDue(hashBefore: string, first: string, last: string): string {
+export function hashDue(hashBefore: string, first: string, last: string): string {
   return `(
       SELECT CASE WHEN count(*) = ${last} - ${first} + 1
                   THEN ledger_segment_hash(${hashBefore}, link.account_id, string_agg(entry.text, '],[')) END
       FROM (
-        SELECT ledger_entry_text(ledger) AS text FROM ledger
-        WHERE ledger.account_id = link.account_id AND ledger.version BETWEEN ${first} AND ${last}
-        ORDER BY ledger.version LIMIT ${SEGMENT_ENTRIES_MAX}
+        SELECT ledger_entry_text(whole_ledger) AS text FROM whole_ledger
+        WHERE whole_ledger.account_id = link.account_id AND whole_ledger.version BETWEEN ${first} AND ${last}
+        ORDER BY whole_ledger.version LIMIT ${SEGMENT_ENTRIES_MAX}
       ) entry
     )`;
 }
 
+/** Before the first segment of a chain. */
+export const GENESIS = { version: '-1::bigint', hash: `decode('${GENESIS_HASH}', 'hex')` };
+
 /**
  * Common table expressions, the last of which is chain_problems: account_id, entries (that are in a
- * segment), problems (sentences, or nulls). Segments are read in key order, their entries by key,
- * each once; a segment that does not begin where the one before ended is not computed, so that no
- * segment can make this read the same entries over and over.
+ * segment), problems (sentences, or nulls). Segments are those of ledger_chain. They are read in
+ * key order, their entries by key from whole_ledger, each once; a segment that does not begin where
+ * the one before ended is not computed, so that no segment can make this read the same entries over
+ * and over.
  *
  * If someone changed a hash, its own segment and the next one do not match. To distinguish this
  * from changed entries, the correct hash is substituted: then the next segment matches. Only
  * mismatching segments are read again for this.
+ * @param before last version and hash before the first segment of an account: columns of
+ *   ledger_chain, or constants.
  */
-export const CHAIN_PROBLEMS = `
+export const chainProblems = (before: { version: string; hash: string }) => `
   placed AS (
     SELECT *,
-           lag(last_version, 1, -1::bigint) OVER in_order AS last_before,
-           lag(hash, 1, decode('${GENESIS_HASH}', 'hex')) OVER in_order AS hash_before,
+           lag(last_version, 1, ${before.version}) OVER in_order AS last_before,
+           lag(hash, 1, ${before.hash}) OVER in_order AS hash_before,
            lead(first_version) OVER in_order AS next_first,
            lead(last_version) OVER in_order AS next_last,
            lead(hash) OVER in_order AS next_hash
@@ -84,9 +93,9 @@ export const CHAIN_PROBLEMS = `
   chain_problems AS (
     SELECT account_id,
            sum(CASE WHEN state IN ('intact', 'hash changed', 'entry changed') THEN last_version - first_version + 1 ELSE (
-             SELECT count(*) FROM ledger
-             WHERE ledger.account_id = links.account_id
-               AND ledger.version BETWEEN greatest(first_version, last_before + 1) AND last_version
+             SELECT count(*) FROM whole_ledger
+             WHERE whole_ledger.account_id = links.account_id
+               AND whole_ledger.version BETWEEN greatest(first_version, last_before + 1) AND last_version
            ) END) AS entries,
            ARRAY[
              ${problem('the entries do not match the hash', `state = 'entry changed'`)},

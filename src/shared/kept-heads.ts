@@ -13,24 +13,28 @@ export const KEPT_HEADS_PAGE_MAX = 10_000;
 const BEGINNINGS_MAX = 8;
 
 /**
- * Whether a head's hash follows from the end of an earlier segment and the entries after it,
- * although no segment ends at the head now: after a cut, entries are hashed again with other
- * boundaries. Only if the entry has the same epoch.
+ * The end of the segment from which a head follows, a row `kept` beside it; no row where the chain
+ * contradicts the head. It is the head itself, or else the end of an earlier segment, from which the
+ * hash of the head is computed again: after a cut, entries are hashed with other boundaries. Only if
+ * the entry has the same epoch. Version -1 stands for the opening.
  */
-const IS_PROVEN_BY_ENTRIES = `
-  CASE WHEN EXISTS (
-    SELECT FROM ledger WHERE ledger.account_id = kept.account_id AND ledger.version = kept.version AND ledger.epoch = kept.epoch
-  ) THEN EXISTS (
-    SELECT FROM (
-      (
-        SELECT last_version, hash FROM ledger_chain chain
-        WHERE chain.account_id = kept.account_id AND chain.last_version BETWEEN kept.version - ${SEGMENT_ENTRIES_MAX} AND kept.version - 1
-        ORDER BY last_version DESC LIMIT ${BEGINNINGS_MAX}
-      )
-      UNION ALL
-      SELECT -1, decode('${GENESIS_HASH}', 'hex') WHERE kept.version < ${SEGMENT_ENTRIES_MAX}
-    ) before
-    WHERE kept.hash = (
+export const CHAIN_END = `
+  SELECT last_version, hash FROM ledger_chain chain
+  WHERE chain.account_id = kept.account_id AND chain.last_version = kept.version AND chain.hash = decode(kept.hash, 'hex')
+  UNION ALL
+  SELECT last_version, hash FROM (
+    (
+      SELECT last_version, hash FROM ledger_chain chain
+      WHERE chain.account_id = kept.account_id AND chain.last_version BETWEEN kept.version - ${SEGMENT_ENTRIES_MAX} AND kept.version - 1
+      ORDER BY last_version DESC LIMIT ${BEGINNINGS_MAX}
+    )
+    UNION ALL
+    SELECT -1, decode('${GENESIS_HASH}', 'hex') WHERE kept.version < ${SEGMENT_ENTRIES_MAX}
+  ) before
+  WHERE EXISTS (
+      SELECT FROM ledger WHERE ledger.account_id = kept.account_id AND ledger.version = kept.version AND ledger.epoch = kept.epoch
+    )
+    AND kept.hash = (
       SELECT encode(ledger_segment_hash(before.hash, kept.account_id, string_agg(entry.text, '],[')), 'hex')
       FROM (
         SELECT ledger_entry_text(ledger) AS text FROM ledger
@@ -38,7 +42,7 @@ const IS_PROVEN_BY_ENTRIES = `
         ORDER BY ledger.version LIMIT ${SEGMENT_ENTRIES_MAX}
       ) entry
     )
-  ) ELSE false END`;
+  LIMIT 1`;
 
 const COMPARE = `
   SELECT kept.account_id AS "accountId", kept.version, kept.epoch, kept.hash,
@@ -55,8 +59,7 @@ const COMPARE = `
   LEFT JOIN LATERAL (
     SELECT epoch, raised_at FROM epoch WHERE epoch.epoch > kept.epoch ORDER BY epoch.epoch LIMIT 1
   ) cut ON true
-  WHERE kept.hash IS DISTINCT FROM CASE WHEN kept.version IS NULL THEN '${GENESIS_HASH}' ELSE encode(chain.hash, 'hex') END
-    AND NOT ${IS_PROVEN_BY_ENTRIES}
+  WHERE CASE WHEN kept.version IS NULL THEN kept.hash <> '${GENESIS_HASH}' ELSE NOT EXISTS (${CHAIN_END}) END
   ORDER BY kept.number`;
 
 interface Contradicted extends ChainHead {
@@ -87,19 +90,28 @@ export async function findBrokenHeads(
   client: Pick<pg.ClientBase, 'query'>,
   heads: readonly ChainHead[],
 ): Promise<BrokenHead[]> {
-  return withOutboxKept(client, async () => {
-    const { rows } = await client.query<Contradicted>(COMPARE, [
-      heads.map((head) => head.accountId),
-      heads.map((head) => head.version),
-      heads.map((head) => head.epoch),
-      heads.map((head) => head.hash),
-    ]);
-    return rows.map((head) => {
-      const { accountId, version, epoch, hash } = head;
-      return { accountId, version, epoch, hash, problem: problemOf(head), cutEpoch: cutOf(head) };
-    });
+  return withOutboxKept(client, () => findBrokenHeadsHere(client, heads));
+}
+
+/** The same, in a transaction that keeps the outbox. */
+export async function findBrokenHeadsHere(
+  client: Pick<pg.ClientBase, 'query'>,
+  heads: readonly ChainHead[],
+): Promise<BrokenHead[]> {
+  const { rows } = await client.query<Contradicted>(COMPARE, columnsOf(heads));
+  return rows.map((head) => {
+    const { accountId, version, epoch, hash } = head;
+    return { accountId, version, epoch, hash, problem: problemOf(head), cutEpoch: cutOf(head) };
   });
 }
+
+/** Parameters of statements about heads. */
+export const columnsOf = (heads: readonly ChainHead[]) => [
+  heads.map(({ accountId }) => accountId),
+  heads.map(({ version }) => version),
+  heads.map(({ epoch }) => epoch),
+  heads.map(({ hash }) => hash),
+];
 
 /** No cut explains a contradiction in the shared part of the history. */
 function cutOf({ version, cutEpoch, sharedVersion }: Contradicted): number | undefined {

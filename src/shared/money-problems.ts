@@ -3,7 +3,8 @@
 // so the cost depends only on the number of entries checked.
 import { TRANSFER_LEGS_MAX } from './contract.ts';
 
-const MARKED = `account_id, version, epoch, type, amount, held_change, transfer_id, reverses, hold_id, hold_status,
+/** The columns of marked, and of what is read beside it. */
+export const MARKED = `account_id, version, epoch, type, amount, held_change, transfer_id, reverses, hold_id, hold_status,
            hold_remaining, hold_expires_at`;
 const IS_MARKED = `(transfer_id IS NOT NULL OR reverses IS NOT NULL OR hold_id IS NOT NULL)`;
 
@@ -33,9 +34,9 @@ const moved = (transferId: string) =>
 
 // The account and version of an event id. For any other text they are null or match no change. A
 // regular expression would cost ten times as much.
-const accountOf = (id: string) =>
+export const accountOf = (id: string) =>
   `left(${id}, -(length(split_part(${id}, ':', -1)) + length(split_part(${id}, ':', -2)) + 2))`;
-const versionOf = (id: string) =>
+export const versionOf = (id: string) =>
   `CASE WHEN split_part(${id}, ':', -2) ~ '^[0-9]{1,16}$' THEN split_part(${id}, ':', -2)::bigint END`;
 
 /**
@@ -62,7 +63,7 @@ function findings(source: string, place: string, first: number, ...problems: [wh
 const SUMS = `ARRAY[
                 count(*), sum(leg.amount), (min(leg.asset COLLATE "C") = max(leg.asset COLLATE "C"))::integer,
                 (min(coalesce(leg.reverses, '')) = max(coalesce(leg.reverses, '')))::integer,
-                (min(leg.account_id) FILTER (WHERE leg.amount < 0) IS NOT DISTINCT FROM marked.account_id)::integer
+                (min(leg.account_id) FILTER (WHERE leg.amount < 0) IS NOT DISTINCT FROM marked.first_account)::integer
               ]`;
 
 /** A transfer of more than two legs is only reversed whole; one of two legs also in part. */
@@ -72,17 +73,40 @@ const OPPOSITE = `
                      AND (count(*) = 2 OR bool_and(one.amount = -two.amount))
               FROM ${legs('marked.reverses')} one FULL JOIN ${legs('marked.transfer_id')} two USING (account_id)`;
 
+/** Where what belongs to a hold, a transfer or a change is found, if not all of its entries are in marked. */
+export interface MoneySources {
+  /** Further table expressions, which may read marked; each ends with a comma. */
+  expressions: string;
+  /** All entries of the holds that are checked, with the columns of marked. */
+  holdEntries: string;
+  /** All entries that reverse what is checked to be reversed, with the columns of marked. */
+  reversingEntries: string;
+  /** A column of each leg in marked. */
+  place: string;
+  /** By it, by is_first and by first_legs: the one leg of a transfer at which its legs are added up. */
+  isSummed: string;
+}
+
+/** For whole histories: everything is in marked. */
+export const ALL_MARKED: MoneySources = {
+  expressions: '',
+  holdEntries: 'marked',
+  reversingEntries: 'marked',
+  place: 'NULL',
+  isSummed: 'is_first',
+};
+
 /**
  * Common table expressions. Other queries use held (account_id, amount: what its active holds have
  * left) and money_problems (account_id, problems: one sentence for each kind of problem, naming the
- * first case). They read ledger, outbox, hold and reversal of the accounts being checked, and
- * whole_ledger and whole_outbox.
+ * first case). They read ledger, outbox, hold, active_hold and reversal of the accounts being
+ * checked, and whole_ledger and whole_outbox.
  *
  * A transfer is checked with the account of its first leg, whose event id is the transfer id. Every
  * other leg is checked to have a first leg: its account and version are looked up for each leg, its
  * whole id once. A reversal of a transfer is itself a transfer and is checked the same way.
  */
-export const MONEY_PROBLEMS = `
+export const moneyProblems = ({ expressions, holdEntries, reversingEntries, place, isSummed }: MoneySources) => `
   marked AS MATERIALIZED (
     SELECT ${MARKED} FROM ledger WHERE ${IS_MARKED}
     UNION ALL
@@ -91,15 +115,16 @@ export const MONEY_PROBLEMS = `
       SELECT FROM ledger WHERE ledger.account_id = outbox.account_id AND ledger.version = outbox.version
     )
   ),
+  ${expressions}
   held AS (
-    SELECT account_id, coalesce(sum(remaining) FILTER (WHERE status = 'active'), 0) AS amount FROM hold GROUP BY account_id
+    SELECT account_id, sum(remaining) AS amount FROM active_hold GROUP BY account_id
   ),
   hold_entries AS (
     SELECT DISTINCT ON (account_id, hold_id)
            account_id, hold_id, version, hold_status, hold_remaining, hold_expires_at,
            sum(held_change) OVER of_hold AS total, -sum(amount) OVER of_hold AS taken,
            sum(held_change) FILTER (WHERE type IN ('hold.placed', 'hold.changed')) OVER of_hold AS set_aside
-    FROM marked
+    FROM ${holdEntries} marked
     WHERE hold_id IS NOT NULL
     WINDOW of_hold AS (PARTITION BY account_id, hold_id)
     ORDER BY account_id, hold_id, version DESC
@@ -111,22 +136,26 @@ export const MONEY_PROBLEMS = `
     FROM hold FULL JOIN hold_entries USING (account_id, hold_id)
   ),
   transfers AS (
-    SELECT account_id, version, transfer_id, reverses, is_first,
-           CASE WHEN is_first THEN (SELECT ${SUMS} FROM ${legs('marked.transfer_id')} leg) END AS sums,
-           CASE WHEN is_first AND reverses IS NOT NULL THEN (${OPPOSITE}
-           ) END AS is_opposite,
-           CASE WHEN is_first THEN NULL WHEN account_id = first_account AND version = first_version THEN 0 ELSE (
-             SELECT count(*) FROM ${change(
-               'version',
-               'account_id = marked.first_account AND version = marked.first_version AND transfer_id = marked.transfer_id',
-             )} first
-           ) END AS first_legs
+    SELECT account_id, version, transfer_id, reverses, is_first, first_legs,
+           CASE WHEN ${isSummed} THEN (SELECT ${SUMS} FROM ${legs('marked.transfer_id')} leg) END AS sums,
+           CASE WHEN ${isSummed} AND reverses IS NOT NULL THEN (${OPPOSITE}
+           ) END AS is_opposite
     FROM (
-      SELECT *, CASE WHEN account_id = first_account AND version = first_version
-                     THEN event_id(account_id, version, epoch) = transfer_id ELSE false END AS is_first
+      SELECT *, ${place} AS place,
+             CASE WHEN is_first THEN NULL WHEN account_id = first_account AND version = first_version THEN 0 ELSE (
+               SELECT count(*) FROM ${change(
+                 'version',
+                 'account_id = marked.first_account AND version = marked.first_version AND transfer_id = marked.transfer_id',
+               )} first
+             ) END AS first_legs
       FROM (
-        SELECT *, ${accountOf('transfer_id')} AS first_account, ${versionOf('transfer_id')} AS first_version
-        FROM marked WHERE transfer_id IS NOT NULL
+        SELECT *, CASE WHEN account_id = first_account AND version = first_version
+                       THEN event_id(account_id, version, epoch) = transfer_id ELSE false END AS is_first
+        FROM (
+          SELECT *, ${accountOf('transfer_id')} AS first_account, ${versionOf('transfer_id')} AS first_version
+          FROM marked WHERE transfer_id IS NOT NULL
+          OFFSET 0
+        ) marked
         OFFSET 0
       ) marked
       OFFSET 0
@@ -136,7 +165,7 @@ export const MONEY_PROBLEMS = `
   reversing AS (
     SELECT account_id, reverses, min(version) AS first_version, min(sign(amount)) AS sign, max(sign(amount)) AS other_sign,
            sum(CASE WHEN transfer_id IS NULL THEN abs(amount) ELSE ${moved('marked.transfer_id')} END) AS moved
-    FROM marked
+    FROM ${reversingEntries} marked
     WHERE reverses IS NOT NULL AND (transfer_id IS NULL OR account_id = ${accountOf('reverses')})
     GROUP BY account_id, reverses
   ),

@@ -10,7 +10,8 @@ import { listChainHeads } from '../../src/shared/chain-head.ts';
 import { openClient } from '../../src/shared/database.ts';
 import { findBrokenHeads } from '../../src/shared/kept-heads.ts';
 import { migrate } from '../../src/shared/migrations.ts';
-import { verify } from '../../src/shared/verification.ts';
+import { inSnapshot, verify } from '../../src/shared/verification.ts';
+import { PLAN_SINCE, verifySince } from '../../src/shared/verification-since.ts';
 import { startDisposablePostgres } from '../support/backends.ts';
 import {
   cleanUp,
@@ -219,6 +220,8 @@ describe('a database of an owner who is no superuser', () => {
       async () => (await send(url, 'GET', '/v1/accounts/a/chain-head')).body.version === 15_012,
     );
     expect(await verify(auditor)).toMatchObject({ unchainedEntries: 0, offendingAccounts: 0 });
+    const since = await inSnapshot(auditor, PLAN_SINCE, () => verifySince(auditor, listChainHeads(auditor)));
+    expect(since).toMatchObject({ accounts: 1, ledgerEntries: 0, accountsWithoutHead: 0, offendingAccounts: 0 });
     for await (const heads of listChainHeads(auditor)) {
       expect(heads).toEqual([(await send(url, 'GET', '/v1/accounts/a/chain-head')).body]);
       expect((await send(url, 'GET', '/v1/accounts/a/verification')).body).toMatchObject({

@@ -156,7 +156,7 @@ it(
     expect(shown.length).toBeGreaterThanOrEqual(11);
     for (const { command } of shown) {
       const here = command
-        .replaceAll('heads-2026-11-23.jsonl', path.join(folder, 'heads.jsonl'))
+        .replaceAll(/heads-2026-11-2\d\.jsonl/g, path.join(folder, 'heads.jsonl'))
         .replace('billing.csv', path.join(folder, 'billing.csv'))
         .replace('--queue billing', `--queue ${queue}`)
         .replace('XVYuFwTqVzRk', keyId);

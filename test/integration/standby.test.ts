@@ -58,6 +58,11 @@ it('is read by commands that only read, which say so', async () => {
   const { out } = await run('verify', '--json');
   expect(JSON.parse(out)).toMatchObject({ verified: true, standby: { replayedUntil: expect.stringMatching(/^2/) } });
   expect(await run('heads')).toEqual({ code: 0, out: '', err: said });
+  const since = await run('verify', '--since', '/dev/null'); // no heads: everything from its opening
+  expect(since).toMatchObject({
+    code: 0,
+    out: expect.stringContaining('\nverified after the heads, as far as this standby has replayed. Not proven: '),
+  });
 });
 
 it('is refused by commands that write, and by a replay that must miss nothing', async () => {

@@ -20,6 +20,7 @@ import {
   verified,
 } from '../support/harness.ts';
 import { changeRow, disarm, insertEntries, LEDGER_EPOCH } from '../support/ledger-rows.ts';
+import { expectSameSinceOpenings } from '../support/since-openings.ts';
 
 let database: Database;
 
@@ -135,6 +136,7 @@ it('reports what is not chained yet as a number, and nothing else where nothing 
 /** What it finds by account, and of a lone account as well. */
 async function expectFound(problems: Record<string, unknown>): Promise<void> {
   const found = await verified(database);
+  await expectSameSinceOpenings(database, found);
   const expected = Object.entries(problems).map(([accountId, named]) => ({ accountId, problems: named }));
   expect(found.offenders).toEqual(expected);
   expect(found.offendingAccounts).toBe(expected.length);

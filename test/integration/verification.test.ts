@@ -1,6 +1,7 @@
 // npm run verify: right at any instant under load, and it finds and names every kind of damage.
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { CHANGE_COLUMN_NAMES, CHANGE_COLUMNS } from '../../src/shared/change.ts';
+import type { ChainHead } from '../../src/shared/contract.ts';
 import { countLegsElsewhere } from '../../src/shared/legs-elsewhere.ts';
 import { type Verification, verify, verifyAccount } from '../../src/shared/verification.ts';
 import { startCommand } from '../support/commands.ts';
@@ -13,14 +14,17 @@ import {
   type Database,
   drained,
   eventIds,
+  headsOf,
   insertAccounts,
   send,
   startApiHere,
   startWorkerHere,
   until,
   verified,
+  verifiedSince,
 } from '../support/harness.ts';
 import { disarm } from '../support/ledger-rows.ts';
+import { expectSameSinceOpenings } from '../support/since-openings.ts';
 
 describe('under load', () => {
   afterAll(cleanUp);
@@ -34,6 +38,7 @@ describe('under load', () => {
     await insertAccounts(database, ...accounts);
     let proofs = 0;
     let pendingSeen = 0;
+    const entriesSince: number[] = [];
     const clients = Array.from({ length: 16 }, async (_, client) => {
       // Until verify has looked often enough at a moving system, and bounded.
       for (let count = 0; count < 2000 && proofs < 40; count += 1) {
@@ -47,10 +52,16 @@ describe('under load', () => {
         if (count % 7 === 6) await send(url, 'POST', '/v1/accounts', { id: `new-${client}-${count}` });
       }
     });
+    const kept: ChainHead[][] = [];
     const proving = (async () => {
       while (proofs < 40) {
         const found = await verified(database);
         expect(found.offenders).toEqual([]);
+        // Heads of all the moments before: changes, transfers and holds go on across them.
+        kept.push(await headsOf(database));
+        const since = await verifiedSince(database, kept[Math.floor(proofs / 2)] ?? []);
+        expect(since).toMatchObject({ offenders: [] });
+        entriesSince.push(since.ledgerEntries);
         expect((await verifiedAlone(database, 'hot'))?.problems).toEqual([]);
         pendingSeen += found.pendingChanges;
         proofs += 1;
@@ -58,6 +69,7 @@ describe('under load', () => {
     })();
     await Promise.all([proving, ...clients]);
     expect(pendingSeen).toBeGreaterThan(0); // it looked while changes were in flight
+    expect(Math.max(...entriesSince)).toBeGreaterThan(0);
     const { rows } = await database.pool.query(`
       SELECT count(*) FILTER (WHERE type = 'hold.expired') > 0 AS expired,
              count(*) FILTER (WHERE amount < 0 AND hold_id IS NOT NULL AND transfer_id IS NOT NULL) > 0 AS captured,
@@ -140,6 +152,10 @@ describe('of holds, transfers and reversals', () => {
       UPDATE hold SET expires_at = '2026-01-01' WHERE hold_id = 'expired';
       UPDATE outbox SET hold_expires_at = '2026-01-01' WHERE hold_id = 'expired'`);
     await post('/v1/balance-updates', { accountId: 'a', amount: -1 }); // a 15 expires it, a 16
+    // Not due any more: where a test makes it active again, no sweep expires it once more.
+    await database.pool.query(`
+      UPDATE hold SET expires_at = '2100-01-01' WHERE hold_id = 'expired';
+      UPDATE outbox SET hold_expires_at = '2100-01-01' WHERE hold_id = 'expired'`);
     // Up to 6 in the ledger, from 5 in the outbox. Of the capture to b, one leg is in the ledger.
     await database.pool.query(
       `INSERT INTO ledger (${CHANGE_COLUMN_NAMES}) SELECT ${CHANGE_COLUMN_NAMES} FROM outbox
@@ -151,7 +167,9 @@ describe('of holds, transfers and reversals', () => {
 
   /** What is wrong of each account, found with all of them and alone. */
   async function problems(): Promise<Record<string, string[]>> {
-    const { offenders } = await verified(database);
+    const found = await verified(database);
+    const { offenders } = found;
+    await expectSameSinceOpenings(database, found);
     for (const { accountId, problems } of offenders) {
       expect((await verifiedAlone(database, accountId))?.problems).toEqual(problems);
     }

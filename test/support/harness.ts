@@ -15,14 +15,16 @@ import type { Operation } from '../../src/api/updates/operation.ts';
 import { createKey } from '../../src/cli/api-keys.ts';
 import { SCOPES, type Scope } from '../../src/shared/api-key.ts';
 import { closeConnection, connect } from '../../src/shared/broker.ts';
+import { listChainHeads } from '../../src/shared/chain-head.ts';
 import { CHANGE_COLUMN_NAMES, CHANGE_COLUMNS, type Change, eventId, SELECT_CHANGE } from '../../src/shared/change.ts';
 import { readApiSettings, readWorkerSettings } from '../../src/shared/config.ts';
-import type { BalanceEvent } from '../../src/shared/contract.ts';
+import type { BalanceEvent, ChainHead } from '../../src/shared/contract.ts';
 import { openClient, openPool } from '../../src/shared/database.ts';
 import { createLogger } from '../../src/shared/logging.ts';
 import { migrate } from '../../src/shared/migrations.ts';
 import { ALL_EVENTS, declareTopology, topologyOf } from '../../src/shared/topology.ts';
-import { type Verification, verify } from '../../src/shared/verification.ts';
+import { inSnapshot, type Verification, verify } from '../../src/shared/verification.ts';
+import { PLAN_SINCE, type VerificationSince, verifySince } from '../../src/shared/verification-since.ts';
 import { startWorker } from '../../src/worker/worker.ts';
 
 const log = createLogger('test', process.env.TEST_LOG_LEVEL ?? 'silent');
@@ -493,6 +495,35 @@ export async function verified({ pool }: Database): Promise<Verification> {
   const client = await pool.connect();
   try {
     return await verify(client);
+  } finally {
+    client.release();
+  }
+}
+
+/** The heads of all accounts that have one, as highload-balance heads prints them. */
+export async function headsOf({ pool }: Database): Promise<ChainHead[]> {
+  const heads: ChainHead[] = [];
+  const client = await pool.connect();
+  try {
+    for await (const page of listChainHeads(client)) heads.push(...page);
+    return heads;
+  } finally {
+    client.release();
+  }
+}
+
+/** What comes after the heads, in order of their accounts; `pageSize` of them at a time. */
+export async function verifiedSince(
+  { pool }: Database,
+  heads: readonly ChainHead[],
+  pageSize = 10_000,
+): Promise<VerificationSince> {
+  const client = await pool.connect();
+  async function* pages() {
+    for (let first = 0; first < heads.length; first += pageSize) yield heads.slice(first, first + pageSize);
+  }
+  try {
+    return await inSnapshot(client, PLAN_SINCE, () => verifySince(client, pages()));
   } finally {
     client.release();
   }
