@@ -39,7 +39,7 @@ export default defineConfig({
           // A busy machine takes many times as long; what waits for a condition has a limit of its own.
           testTimeout: 180_000,
           hookTimeout: 300_000,
-          maxWorkers: 3,
+          maxWorkers: 2,
         },
       },
       {

@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url';
 const HELP = `usage: npm test -- [argument of vitest]...
 
 Checks types and lint, and runs every test, on real servers: a Docker of the machine, else its own (TEST_BACKEND=docker
-or local chooses). About ten minutes. One file: npx vitest run test/integration/relay.test.ts`;
+or local chooses). About half an hour. One file: npx vitest run test/integration/relay.test.ts`;
 
 const ROOT = fileURLToPath(new URL('../', import.meta.url));
 const PROGRAMS = path.join(ROOT, 'node_modules', '.bin');

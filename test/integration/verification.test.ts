@@ -26,6 +26,8 @@ import {
 import { disarm } from '../support/ledger-rows.ts';
 import { expectSameSinceOpenings } from '../support/since-openings.ts';
 
+afterAll(cleanUp);
+
 describe('under load', () => {
   afterAll(cleanUp);
 
@@ -78,6 +80,8 @@ describe('under load', () => {
       FROM (SELECT type, amount, hold_id, transfer_id, reverses FROM ledger UNION ALL
             SELECT type, amount, hold_id, transfer_id, reverses FROM outbox) changes`);
     expect(rows).toEqual([{ expired: true, captured: true, reversed: true, whole_reversed: true }]);
+    const activeHolds = `SELECT count(*)::integer AS holds FROM hold WHERE status = 'active'`;
+    await until('no hold is left to expire', async () => (await database.pool.query(activeHolds)).rows[0].holds === 0);
     expect(await drained(database)).toMatchObject({ offendingAccounts: 0, pendingChanges: 0 });
   });
 });

@@ -38,7 +38,9 @@ export const ofDelivery: readonly Mutant[] = [
   {
     name: 'never-published-again',
     breaks: 'what the ledger lacks is not published again',
-    edits: [edit('src/api/relay/lost.ts', 'this.#pass ??= await this.#find(nowMs);', '')],
+    edits: [
+      edit('src/api/relay/lost.ts', 'this.#pass ??= (await this.#findBelow(nowMs)) ?? (await this.#find(nowMs));', ''),
+    ],
     faults: QUEUE_LOSS,
     expected: ['stuck', 'never lost'],
   },
