@@ -145,7 +145,8 @@ it('has one line for an admin call that is forbidden, and bounds those that are 
   const headers = { authorization: `Bearer ${token}` };
   const open = (body: unknown) => send(url, 'POST', '/v1/accounts', body, headers);
   expect((await open({ id: 'game2:x' })).status).toBe(403);
-  for (let count = 0; count < 200; count += 1) expect((await open({ id: 'game1: x' })).status).toBe(400);
+  const refusals = () => Promise.all(Array.from({ length: 20 }, async () => (await open({ id: 'game1: x' })).status));
+  for (let crowd = 0; crowd < 10; crowd += 1) expect(new Set(await refusals())).toEqual(new Set([400]));
   expect((await open({ id: 'game1:x' })).status).toBe(201);
   await stop();
   expect(said('call refused')).toMatchObject([{ actor: 'game', code: 'forbidden', accountId: 'game2:x' }]);
@@ -209,7 +210,8 @@ it('names the request that failed, with its error, and bounds those lines too', 
   expect(written).toMatchObject({ ...who, requestId: 'w', method: 'POST', route: UPDATES });
   expect(failed).toMatchObject({ ...who, requestId: 'r', method: 'GET', route: '/v1/accounts/:id' });
   expect(failed?.err.message).toContain('account');
-  for (let count = 0; count < 200; count += 1) await read('more');
+  // Twenty at once: with each second there is one line more.
+  for (let crowd = 0; crowd < 10; crowd += 1) await Promise.all(Array.from({ length: 20 }, () => read('more')));
   await database.pool.query('ALTER TABLE account_away RENAME TO account');
   await stop();
   expect(said('request failed').length).toBeLessThan(150);

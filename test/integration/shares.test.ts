@@ -162,16 +162,14 @@ describe('reads', () => {
   });
 
   it('of pages leave time to updates while those come, and take what they can when none do', async () => {
-    // 40 times what reading takes; at 1 % a page of a busy machine waits for longer than a page may.
-    await start({ PAGES_SHARE_PERCENT: '10' });
+    await start({ PAGES_SHARE_PERCENT: '5' });
     await fillHistory('a');
-    const pages = async (): Promise<number> => {
+    const pages = async (expected: readonly number[]): Promise<number> => {
       const startedAtMs = performance.now();
-      for (let count = 0; count < 10; count += 1) expect((await page(greedy)).status).toBe(200);
+      for (let count = 0; count < 10; count += 1) expect(expected).toContain((await page(greedy)).status);
       return performance.now() - startedAtMs;
     };
-    await pages();
-    const aloneMs = await pages();
+    const aloneMs = Math.min(await pages([200]), await pages([200]), await pages([200]));
     let sending = true;
     let sent = 0;
     // So many that there are 20 a second, however long each takes on a busy machine.
@@ -182,11 +180,11 @@ describe('reads', () => {
     await page(greedy);
     await delay(1100);
     const sentBefore = sent;
-    const besideMs = await pages();
+    const besideMs = await pages([200, 503]); // where reading takes long, a page waits for longer than it may
     expect(sent - sentBefore).toBeGreaterThan(20 * (besideMs / 1000));
     sending = false;
     await Promise.all(updates);
-    expect(besideMs).toBeGreaterThan(3 * aloneMs);
+    expect(besideMs).toBeGreaterThan(aloneMs + 1000); // each waits for 80 times what reading took
   });
 
   it('take turns by client', async () => {
