@@ -29,8 +29,8 @@ const BULK_UPDATES = 100;
 const BULK_GAP_BYTES = 20_000;
 /** More than two processes take (`maxconn`) and the proxy holds for a cell. */
 const HUNG_REQUESTS = 1_300;
-/** In the log of HAProxy; after a wait it would say sQ. */
-const REFUSED_AT_ONCE = / c1\/<NOSRV> \S+ 503 \d+ - - LR-- /;
+/** In the log of HAProxy: too many wait, or it has noticed that no process answers. After a wait it would say sQ. */
+const REFUSED_AT_ONCE = / c1\/<NOSRV> \S+ 503 \d+ - - (?:LR|SC)-- /;
 const UPDATES = '/v1/balance-updates';
 
 let cells: [Cell, Cell];
