@@ -9,6 +9,7 @@ import {
   environmentOf,
   send,
   spawnProcess,
+  until,
   untilReady,
 } from '../support/harness.ts';
 
@@ -17,6 +18,8 @@ afterEach(cleanUp);
 const DRAIN_MS = 2000;
 /** As long as endpoints of Kubernetes were seen to lag. */
 const LATE_MS = 1500;
+/** Longer than that pause. */
+const STILL_MS = 1000;
 const EVERY_MS = 300; // above the pause after which a stop takes the clients for gone
 
 it.each([{ processes: '1' }, { processes: '2' }])(
@@ -42,3 +45,18 @@ it.each([{ processes: '1' }, { processes: '2' }])(
     expect(tookMs).toBeLessThan(DRAIN_MS + 6000); // a busy machine
   },
 );
+
+it('an API that stood still while it stopped answers whoever came meanwhile', async () => {
+  const api = await spawnProcess('api', environmentOf(await createDatabase(), createBroker()));
+  await untilReady(api.url());
+  const exited = once(api.child, 'exit');
+  api.child.kill('SIGTERM');
+  await until('it stops', async () => (await send(api.url(), 'GET', '/readyz')).body.status === 'stopping');
+  api.child.kill('SIGSTOP');
+  const arriving = Array.from({ length: 150 }, () => send(api.url(), 'GET', '/openapi.json'));
+  await delay(STILL_MS);
+  api.child.kill('SIGCONT');
+  const answers = await Promise.all(arriving.map((answer) => answer.catch((error) => error.cause)));
+  expect(new Set(answers.map(({ status, code }) => status ?? code))).toEqual(new Set([200]));
+  expect(await exited).toEqual([0, null]);
+});

@@ -2,7 +2,7 @@
 // problem document too.
 import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
-import { setTimeout as delay } from 'node:timers/promises';
+import { setTimeout as delay, setImmediate as turn } from 'node:timers/promises';
 import { ANSWER_HEADERS, setAnswerHeaders } from '../../shared/answer-headers.ts';
 import { DRAIN_MS_MAX } from '../../shared/config.ts';
 import type { ProblemDetails } from '../../shared/contract.ts';
@@ -41,6 +41,11 @@ const CHUNKED_COST = 128;
  * least for `drainMsMin`, and at most for DRAIN_MS_MAX.
  */
 const LEAVE_QUIET_MS = 250;
+/**
+ * A process that stood still for that long has yet to accept and to read what came meanwhile: in
+ * these turns of its event loop, each of which accepts one connection of a listening socket.
+ */
+const LEAVE_TURNS = 10;
 /** How long a connection that came last may take to ask something. */
 const FIRST_REQUEST_MS = 2000;
 /** How long a stop then waits for answers in flight. */
@@ -197,14 +202,16 @@ export async function startServer(
     lastRequestAtMs = startedAtMs;
     const dueAtMs = () => Math.max(startedAtMs + drainMsMin, lastRequestAtMs + LEAVE_QUIET_MS);
     for (let nowMs = startedAtMs; nowMs < startedAtMs + DRAIN_MS_MAX; nowMs = performance.now()) {
-      if (nowMs >= dueAtMs()) return;
       await delay(dueAtMs() - nowMs);
+      await catchUp();
+      if (performance.now() >= dueAtMs()) return;
     }
   }
 
   async function close(): Promise<void> {
     const startedAtMs = performance.now();
-    const idle = setInterval(() => {
+    const idle = setInterval(async () => {
+      await catchUp();
       const areAllServed = unserved.size === 0 || performance.now() > startedAtMs + FIRST_REQUEST_MS;
       if (areAllServed) server.closeIdleConnections();
     }, LEAVE_QUIET_MS);
@@ -223,6 +230,10 @@ export async function startServer(
       return stopping;
     },
   };
+}
+
+async function catchUp(): Promise<void> {
+  for (let turns = 0; turns < LEAVE_TURNS; turns += 1) await turn();
 }
 
 /** @returns a function that returns true this often in a second. */
