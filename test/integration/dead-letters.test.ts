@@ -216,11 +216,17 @@ it('loses nothing when it is killed, however far it has got', async () => {
 });
 
 it('stops in time and says that it is not done', async () => {
-  const letters = 20_000;
-  await plant(letters);
+  /** As many as this machine cannot put back in a second. */
+  async function runOutOfTime(letters: number): Promise<{ code: number; out: string; letters: number }> {
+    await plant(letters);
+    const { code, out } = await run(['put-back', '--all', '--seconds', '1']);
+    if (code !== 0 || letters > 1_000_000) return { code, out, letters };
+    await channel.purgeQueue(broker.topology.ledgerQueue);
+    return runOutOfTime(4 * letters);
+  }
   const startedAt = performance.now();
-  const { code, out } = await run(['put-back', '--all', '--seconds', '1']);
-  expect(performance.now() - startedAt).toBeLessThan(15_000);
+  const { code, out, letters } = await runOutOfTime(20_000);
+  expect(performance.now() - startedAt).toBeLessThan(30_000);
   expect(out).toContain('not all of them: there was no time');
   expect(code).toBe(1);
   const putBack = Number(/put back (\d+)/.exec(out)?.[1]);
