@@ -3,15 +3,17 @@ import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
 /** A minute or two each, for most of it waiting: begun first, they are over when the others are. */
 const LONG = [
-  'broker-loss',
   'broker-link',
+  'broker-loss',
   'console-truth',
+  'kubernetes',
   'local-start',
   'relay',
   'replay',
-  'dead-letters',
-  'subscribers',
   'resumed-subscriber',
+  'shares',
+  'sick-subscriber',
+  'verification',
 ];
 
 class LongFirst extends BaseSequencer {
@@ -38,7 +40,8 @@ export default defineConfig({
           // A busy machine takes many times as long; what waits for a condition has a limit of its own.
           testTimeout: 180_000,
           hookTimeout: 300_000,
-          maxWorkers: 2,
+          // They wait for half of the time: for servers to start, to notice, to give up.
+          maxWorkers: 3,
         },
       },
       {

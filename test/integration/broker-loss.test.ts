@@ -1,5 +1,6 @@
 // The broker is down, comes back without its disk, or with a ledger queue that is of no use. One
 // small test for each, beside the fault suite, which meets all of it by chance.
+import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { closeConnection, connect } from '../../src/shared/broker.ts';
 import { declareTopology } from '../../src/shared/topology.ts';
@@ -28,6 +29,8 @@ import {
 const HEAL_TIMEOUT_MS = 90_000;
 /** A broker takes up to 10 s to come back, and some of these take it down several times. */
 const TIMEOUT_MS = 400_000;
+/** RabbitMQ notes where a queue is within half a second; killed before that, the queue answers nothing: see below. */
+const SETTLE_MS = 1000;
 
 let server: DisposableBroker;
 let broker: Broker;
@@ -50,6 +53,7 @@ it('accepts updates while the broker is down, and publishes them when it is back
   const { database, url } = await system();
   await startWorkerHere(database, broker);
   await drained(database); // the opening
+  await delay(SETTLE_MS);
   await server.kill();
   for (let count = 0; count < 20; count += 1) {
     const { status } = await send(url, 'POST', '/v1/balance-updates', { accountId: 'a', amount: 1 });

@@ -28,6 +28,8 @@ import { expectSameSinceOpenings } from '../support/since-openings.ts';
 
 afterAll(cleanUp);
 
+const PROOFS = 20;
+
 describe('under load', () => {
   afterAll(cleanUp);
 
@@ -43,7 +45,7 @@ describe('under load', () => {
     const entriesSince: number[] = [];
     const clients = Array.from({ length: 16 }, async (_, client) => {
       // Until verify has looked often enough at a moving system, and bounded.
-      for (let count = 0; count < 2000 && proofs < 40; count += 1) {
+      for (let count = 0; count < 2000 && proofs < PROOFS; count += 1) {
         const accountId = accounts[count % 2 ? 0 : client % accounts.length] as string;
         const amount = count % 3 === 2 ? -1 : 2;
         const { body } = await send(url, 'POST', '/v1/balance-updates', { accountId, amount });
@@ -56,7 +58,7 @@ describe('under load', () => {
     });
     const kept: ChainHead[][] = [];
     const proving = (async () => {
-      while (proofs < 40) {
+      while (proofs < PROOFS) {
         const found = await verified(database);
         expect(found.offenders).toEqual([]);
         // Heads of all the moments before: changes, transfers and holds go on across them.
