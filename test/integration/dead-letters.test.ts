@@ -217,7 +217,7 @@ it('loses nothing when it is killed, however far it has got', async () => {
 
 it('stops in time and says that it is not done', async () => {
   /** As many as this machine cannot put back in a second. */
-  async function runOutOfTime(letters: number): Promise<{ code: number; out: string; letters: number }> {
+  async function runOutOfTime(letters: number): Promise<{ code: number | null; out: string; letters: number }> {
     await plant(letters);
     const { code, out } = await run(['put-back', '--all', '--seconds', '1']);
     if (code !== 0 || letters > 1_000_000) return { code, out, letters };
