@@ -9,6 +9,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { freePort } from '../../src/local/free-port.ts';
 import { onCleanUp, send, until } from './harness.ts';
+import { endsWithUs } from './reaper.ts';
 
 /** The second as Debian has it, for root alone on the PATH. */
 export const haproxy = ['haproxy', '/usr/sbin/haproxy'].find((program) => spawnSync(program, ['-v']).status === 0);
@@ -144,6 +145,7 @@ async function runHaproxy(
   const child = spawn(haproxy as string, ['-db', '-f', path.join(folder, 'haproxy.cfg')], {
     stdio: ['ignore', 'pipe', 'pipe'],
   });
+  endsWithUs(child);
   let output = '';
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (text) => (output += text));
   const ended = once(child, 'exit');

@@ -5,6 +5,7 @@ import { once } from 'node:events';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { INHERITED, onCleanUp } from './harness.ts';
+import { endsWithUs } from './reaper.ts';
 
 const SRC = fileURLToPath(new URL('../../src/', import.meta.url));
 /** Under the limit of a test, so that its failure names the command and shows what it printed. */
@@ -51,6 +52,7 @@ export function startScript(file: string, args: readonly string[], environment: 
 
 /** Collects the output of a process, and ends it at clean-up at the latest. */
 export function follow(child: ChildProcessWithoutNullStreams): Run {
+  endsWithUs(child);
   const output: Output = { out: '', err: '' };
   const end = () => {
     child.kill('SIGKILL');

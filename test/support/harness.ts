@@ -26,6 +26,7 @@ import { ALL_EVENTS, declareTopology, topologyOf } from '../../src/shared/topolo
 import { inSnapshot, type Verification, verify } from '../../src/shared/verification.ts';
 import { PLAN_SINCE, type VerificationSince, verifySince } from '../../src/shared/verification-since.ts';
 import { startWorker } from '../../src/worker/worker.ts';
+import { endsWithUs } from './reaper.ts';
 
 const log = createLogger('test', process.env.TEST_LOG_LEVEL ?? 'silent');
 const cleanups: (() => Promise<unknown>)[] = [];
@@ -228,6 +229,7 @@ export async function spawnProcess(main: 'api' | 'worker', environment: Record<s
     env: { ...INHERITED, ...environment },
     stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
   });
+  endsWithUs(child);
   let output = '';
   child.stdout?.on('data', (chunk) => {
     output += chunk;

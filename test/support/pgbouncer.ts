@@ -8,6 +8,7 @@ import path from 'node:path';
 import { freePort } from '../../src/local/free-port.ts';
 import { serverAccount } from '../../src/local/server-account.ts';
 import { onCleanUp, until } from './harness.ts';
+import { endsWithUs } from './reaper.ts';
 
 /** The second as Debian has it, for root alone on the PATH. */
 export const pgbouncer = ['pgbouncer', '/usr/sbin/pgbouncer'].find(
@@ -43,6 +44,7 @@ export async function startPgbouncer(databaseUrl: string, mode: PoolMode, settin
     stdio: ['ignore', 'pipe', 'pipe'],
     ...(uid !== undefined && gid !== undefined && { uid, gid }),
   });
+  endsWithUs(child);
   let output = '';
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (text) => (output += text));
   const ended = once(child, 'exit');

@@ -7,7 +7,7 @@ import { rmSync } from 'node:fs';
 import readline from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { signal, waitForExit } from '../../src/local/process-end.ts';
+import { knownProcess, signal, waitForExit } from '../../src/local/process-end.ts';
 import type { KnownProcess } from '../../src/shared/runtime.ts';
 
 const KILL_TIMEOUT_MS = 10_000;
@@ -43,6 +43,16 @@ export function startReaper(): Reaper {
       await exited;
     },
   };
+}
+
+let ofThisProcess: Reaper | undefined;
+
+/** The child ends with this process at the latest, also where that is killed. */
+export function endsWithUs(child: ChildProcess): void {
+  const known = child.pid === undefined ? undefined : knownProcess(child.pid);
+  if (!known) return;
+  ofThisProcess ??= startReaper();
+  ofThisProcess.add({ process: known });
 }
 
 async function reap(charges: Charge[]): Promise<void> {
