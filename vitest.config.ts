@@ -37,6 +37,7 @@ export default defineConfig({
         test: {
           name: 'integration',
           include: ['test/integration/**/*.test.ts'],
+          setupFiles: ['test/support/leaks.ts'],
           // A busy machine takes many times as long; what waits for a condition has a limit of its own.
           testTimeout: 180_000,
           hookTimeout: 300_000,

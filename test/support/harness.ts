@@ -36,6 +36,11 @@ export async function cleanUp(): Promise<void> {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
 }
 
+/** How many cleanUp() would undo. */
+export function cleanupsLeft(): number {
+  return cleanups.length;
+}
+
 export function onCleanUp(cleanup: () => Promise<unknown>): void {
   cleanups.push(cleanup);
 }
