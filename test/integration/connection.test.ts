@@ -216,7 +216,7 @@ describe('a connection', () => {
   });
 
   it('is given up with its signal, also where the server says nothing', async () => {
-    const silent = createServer(() => {});
+    const silent = createServer((socket) => socket.resume());
     silent.listen(0, '127.0.0.1');
     await once(silent, 'listening');
     onCleanUp(async () => silent.close());

@@ -53,7 +53,7 @@ describe('finding a broker', () => {
   });
 
   it('gives up on a server that accepts a connection and then says nothing', async () => {
-    const silent = net.createServer(() => undefined);
+    const silent = net.createServer((socket) => socket.resume());
     await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
     const { port } = silent.address() as net.AddressInfo;
     expect(await probeBroker(`amqp://127.0.0.1:${port}`, 200)).toMatchObject({ answer: 'unreachable' });

@@ -31,9 +31,9 @@ import { endsWithUs } from './reaper.ts';
 const log = createLogger('test', process.env.TEST_LOG_LEVEL ?? 'silent');
 const cleanups: (() => Promise<unknown>)[] = [];
 
-/** Undoes everything, newest first. Call it in afterAll. */
+/** Undoes everything, newest first; also what a clean-up needed itself. Call it in afterAll. */
 export async function cleanUp(): Promise<void> {
-  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
+  for (let next = cleanups.pop(); next; next = cleanups.pop()) await next();
 }
 
 /** How many cleanUp() would undo. */
