@@ -10,7 +10,7 @@ takesNoOptions(`usage: highload-balance migrate
 
 Brings the database at DATABASE_URL to the schema of this release. Idempotent, safe to run concurrently.
 
-exit code: 0 done; 1 refused, nothing was changed; 2 called incorrectly`);
+exit code: 0 done; 1 refused, and the message says whether anything was changed; 2 called incorrectly`);
 
 try {
   const { databaseUrl } = readDatabaseSettings();

@@ -8,6 +8,7 @@
 import type pg from 'pg';
 import { MigrationError, scriptFailed } from './migration-error.ts';
 import type { DeclaredFile, MigrationFiles } from './migration-files.ts';
+import { isCancelled, isDeadlock, isLockNotAvailable } from './sqlstate.ts';
 
 export interface DeclaredResult {
   /** Files that were applied because their text is new. */
@@ -25,7 +26,7 @@ const TABLE = `
   COMMENT ON TABLE schema_file IS 'The files of migrations/ that are applied again whenever their text changes.'`;
 
 const SAVE = `
-  INSERT INTO schema_file (name, sha256) VALUES ($1, $2)
+  INSERT INTO schema_file (name, sha256) SELECT * FROM unnest($1::text[], $2::text[])
   ON CONFLICT (name) DO UPDATE SET sha256 = excluded.sha256, applied_at = clock_timestamp()`;
 
 /** Texts that were applied last, by file. Creates their table if it is missing. */
@@ -36,40 +37,67 @@ export async function readApplied(client: pg.Client): Promise<Map<string, string
   return new Map(rows.map(({ name, sha256 }) => [name, sha256]));
 }
 
-/** @throws MigrationError that names the file. */
+/** @param catalog as it is now. @throws MigrationError that names the file. */
 export async function applyFunctions(
   client: pg.Client,
   files: MigrationFiles,
   applied: ReadonlyMap<string, string>,
+  catalog: Catalog,
   log: (line: string) => void,
 ): Promise<DeclaredResult> {
   const result: DeclaredResult = { changed: [], repaired: [] };
-  const before = await readCatalog(client);
+  const due: DeclaredFile[] = [];
   for (const file of files.functions) {
     const isNew = applied.get(file.name) !== file.sha256;
-    const differences = differencesOf(file, before);
+    const differences = differencesOf(file, catalog);
     if (!isNew && differences.length === 0) continue;
     if (isNew) result.changed.push(file.name);
     else result.repaired.push(...differences.map((difference) => `${difference}: applied ${file.name} again`));
     log(file.name);
-    await applyFile(client, file);
+    due.push(file);
   }
-  const after = result.changed.length + result.repaired.length === 0 ? before : await readCatalog(client);
-  for (const file of files.functions) refuseLeftovers(file, after);
-  await noteVanished(client, files, applied, after, log);
+  await applyFiles(client, due);
+  await refuseLeftovers(client, files);
+  await noteVanished(client, files, applied, catalog, log);
   return result;
 }
 
-export async function applyFile(client: pg.Client, file: DeclaredFile): Promise<void> {
+/** No file is to blame. */
+const isPassing = (error: unknown) => [isLockNotAvailable, isDeadlock, isCancelled].some((is) => is(error));
+
+/**
+ * In one message, since updates wait meanwhile for what the numbered scripts have locked; if one of
+ * them fails, one by one, to find which. The savepoint is a message of its own: PostgreSQL parses a
+ * message as a whole before it runs any of it.
+ */
+async function applyFiles(client: pg.Client, files: readonly DeclaredFile[]): Promise<void> {
+  if (files.length === 0) return;
+  await client.query('SAVEPOINT files');
   try {
-    await client.query(file.sql);
+    await client.query(files.map(({ sql }) => sql).join('\n'));
   } catch (error) {
-    throw scriptFailed(file.name, file.sql, error);
+    if (isPassing(error)) throw error;
+    await client.query('ROLLBACK TO SAVEPOINT files');
+    for (const file of files) await runFile(client, file);
   }
-  await client.query(SAVE, [file.name, file.sha256]);
+  await noteApplied(client, files);
 }
 
-interface Catalog {
+/** @throws MigrationError that names it. */
+export async function runFile(client: pg.Client, { name, sql }: DeclaredFile): Promise<void> {
+  try {
+    await client.query(sql);
+  } catch (error) {
+    throw scriptFailed(name, sql, error);
+  }
+}
+
+export async function noteApplied(client: pg.Client, files: readonly DeclaredFile[]): Promise<void> {
+  await client.query(SAVE, [files.map(({ name }) => name), files.map(({ sha256 }) => sha256)]);
+}
+
+/** Functions and triggers of the schema. */
+export interface Catalog {
   functions: {
     name: string;
     arguments: string;
@@ -99,7 +127,7 @@ const TRIGGERS = `
   JOIN pg_namespace namespace ON namespace.oid = relnamespace AND nspname = current_schema
   WHERE NOT tgisinternal`;
 
-async function readCatalog(client: pg.Client): Promise<Catalog> {
+export async function readCatalog(client: pg.Client): Promise<Catalog> {
   const { rows: functions } = await client.query<Catalog['functions'][number]>(FUNCTIONS);
   const { rows: triggers } = await client.query<Catalog['triggers'][number]>(TRIGGERS);
   return { functions, triggers };
@@ -148,17 +176,22 @@ function differencesOf(file: DeclaredFile, { functions, triggers }: Catalog): st
   return differences;
 }
 
+const OVERLOADED = `
+  SELECT proname AS name, string_agg(format('%s(%s)', proname, pg_get_function_identity_arguments(function.oid)), ', ') AS signatures
+  FROM pg_proc function JOIN pg_namespace namespace ON namespace.oid = pronamespace AND nspname = current_schema
+  GROUP BY proname HAVING count(*) > 1`;
+
 /**
  * CREATE OR REPLACE with other arguments makes a second function, and a call could reach either.
  *
  */
-function refuseLeftovers(file: DeclaredFile, { functions }: Catalog): void {
-  for (const name of functionsIn(file)) {
-    const present = functions.filter((one) => one.name === name);
-    if (present.length <= 1) continue;
-    const signatures = present.map((one) => `${name}(${one.arguments})`);
+async function refuseLeftovers(client: pg.Client, { functions }: MigrationFiles): Promise<void> {
+  const { rows } = await client.query<{ name: string; signatures: string }>(OVERLOADED);
+  for (const { name, signatures } of rows) {
+    const file = functions.find((one) => functionsIn(one).includes(name));
+    if (!file) continue;
     throw new MigrationError(
-      `migrations/${file.name} creates a second function next to an old one: ${signatures.join(', ')}. Nothing was changed. ` +
+      `migrations/${file.name} creates a second function next to an old one: ${signatures}. Nothing was changed. ` +
         'Drop the old one in a numbered script',
     );
   }

@@ -1,7 +1,7 @@
 // Applies the roles and grants of migrations/grants.sql at every migrate, and names those that had
 // been lost.
 import type pg from 'pg';
-import { applyFile } from './declared-files.ts';
+import { noteApplied, runFile } from './declared-files.ts';
 import { MigrationError } from './migration-error.ts';
 import type { DeclaredFile } from './migration-files.ts';
 import { isGrantWithoutEffect, type Notice } from './sqlstate.ts';
@@ -41,56 +41,46 @@ export async function readGrants(client: pg.Client): Promise<Grants> {
   return grants;
 }
 
-export interface GrantsResult {
-  /** Whether the file has a new text. */
-  isChanged: boolean;
-  /**
-   * Missing or excess grants that were corrected, one sentence each; empty if the file has a new
-   * text.
-   */
-  repaired: string[];
-}
-
 /**
  * Applies the file, and rolls it back if it changed nothing, so that nothing is written.
- * @param before the grants when this run began.
+ * @param isWriting whether this run has changed anything else: then nothing is gained by that, and
+ * updates may wait for this run.
+ * @returns whether the file has a new text.
  * @throws MigrationError that names the file, or what could not be granted.
  */
 export async function applyGrants(
   client: pg.Client,
   file: DeclaredFile,
   applied: ReadonlyMap<string, string>,
-  before: Grants,
-): Promise<GrantsResult> {
-  const present = await readGrants(client);
+  isWriting: boolean,
+): Promise<boolean> {
+  const isChanged = applied.get(file.name) !== file.sha256;
+  const before = isChanged || isWriting ? undefined : await readGrants(client);
   const warnings: string[] = [];
   const onNotice = (notice: Notice & { message?: string | undefined }) => {
     if (isGrantWithoutEffect(notice)) warnings.push(String(notice.message));
   };
   client.on('notice', onNotice);
-  await client.query('SAVEPOINT grants');
+  if (before) await client.query('SAVEPOINT grants');
   try {
-    await applyFile(client, file);
+    await runFile(client, file);
   } finally {
     client.off('notice', onNotice);
   }
+  if (isChanged) await noteApplied(client, [file]);
   if (warnings.length > 0) {
     throw new MigrationError(`migrations/${file.name} had no effect, nothing was changed: ${warnings.join('; ')}`);
   }
-  await refuseForeignGrants(client);
-  const after = await readGrants(client);
-  const isChanged = applied.get(file.name) !== file.sha256;
-  if (!isChanged && differencesOf(present, after).length === 0) {
+  if (before && differencesOf(before, await readGrants(client)).length === 0)
     await client.query('ROLLBACK TO SAVEPOINT grants');
-  }
-  return { isChanged, repaired: isChanged ? [] : differencesOf(before, after) };
+  return isChanged;
 }
 
 /**
  * Grants made by another role with a grant option: the owner's REVOKE in the file does not affect
  * them.
  */
-async function refuseForeignGrants(client: pg.Client): Promise<void> {
+export async function refuseForeignGrants(client: pg.Client): Promise<void> {
   const { rows } = await client.query<{ privilege: string; name: string; role: string; grantor: string }>(FOREIGN);
   const [first] = rows;
   if (!first) return;
@@ -101,8 +91,8 @@ async function refuseForeignGrants(client: pg.Client): Promise<void> {
   );
 }
 
-/** For objects that already existed; one sentence for each role and privilege. */
-function differencesOf(before: Grants, after: Grants): string[] {
+/** Missing or excess grants of objects that already existed, as corrected: one sentence for each role and privilege. */
+export function differencesOf(before: Grants, after: Grants): string[] {
   const missing = new Map<string, string[]>();
   const excessive = new Map<string, string[]>();
   for (const [name, granted] of after) {

@@ -16,3 +16,6 @@ export function scriptFailed(name: string, sql: string, cause: unknown): Migrati
   const line = position === undefined ? '' : ` (line ${sql.slice(0, Number(position)).split('\n').length})`;
   return new MigrationError(`migrations/${name} failed, nothing was changed: ${message ?? cause}${line}`, { cause });
 }
+
+/** What PostgreSQL said, where a script failed. */
+export const causeOf = (error: unknown): unknown => (error instanceof MigrationError ? error.cause : error);

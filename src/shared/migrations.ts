@@ -5,15 +5,15 @@
 import type pg from 'pg';
 import Postgrator from 'postgrator';
 import { DatabaseError, openClient } from './database.ts';
-import { applyFunctions, readApplied } from './declared-files.ts';
-import { applyGrants, readGrants } from './grants.ts';
+import { applyFunctions, readApplied, readCatalog } from './declared-files.ts';
+import { applyGrants, differencesOf, type Grants, readGrants, refuseForeignGrants } from './grants.ts';
 import { prepareDatabase } from './migration-checks.ts';
 import { MigrationError, scriptFailed } from './migration-error.ts';
 import { MIGRATIONS_FOLDER, type MigrationFiles, readMigrationFiles } from './migration-files.ts';
 import { raiseSequences } from './sequences.ts';
 import { inShortTries } from './short-tries.ts';
 import { isLoss } from './sqlstate.ts';
-import { watchWaiters } from './waiters-watch.ts';
+import { unlessSessionsWait } from './waiters-watch.ts';
 
 export interface MigrationResult {
   /** Schema version afterwards: the number of the newest script. */
@@ -34,7 +34,8 @@ export interface MigrationResult {
  * @param log gets the name of each script and file that was applied, after the commit.
  * @param folder where the scripts are; tests give their own.
  * @param giveUpMs how long locks are waited for; a minute by default.
- * @throws MigrationError when the database or a script does not allow it; nothing was changed then.
+ * @throws MigrationError when the database or a script does not allow it; it says whether anything was
+ * changed.
  */
 export async function migrate(
   databaseUrl: string,
@@ -61,15 +62,14 @@ async function migrateBeside(
 ): Promise<MigrationResult> {
   try {
     const { pid } = (await client.query('SELECT pg_catalog.pg_backend_pid() AS pid')).rows[0];
-    const watch = watchWaiters(watcher, pid);
     let lines: string[] = [];
     const work = () => {
       lines = [];
       return migrateOnce(client, files, (line) => lines.push(line));
     };
-    const result = await inShortTries(client, work, watch, giveUpMs).finally(() => watch.stop());
+    const done = await inShortTries(client, () => unlessSessionsWait(client, watcher, pid, work), giveUpMs);
     for (const line of lines) log(line);
-    return result;
+    return await finish(client, files, done, giveUpMs);
   } catch (error) {
     if (!(error instanceof DatabaseError) || isLoss(error)) throw error; // the caller describes a loss
     throw new MigrationError(`PostgreSQL refused a step, nothing was changed: ${error.message}`, { cause: error });
@@ -83,27 +83,59 @@ export async function expectedSchemaVersion(): Promise<number> {
   return (await readMigrationFiles()).scripts.length;
 }
 
-async function migrateOnce(
-  client: pg.Client,
-  files: MigrationFiles,
-  log: (line: string) => void,
-): Promise<MigrationResult> {
+interface Done extends MigrationResult {
+  /** Before the first change; undefined where grants.sql is new. */
+  grantsBefore: Grants | undefined;
+}
+
+const AFTER_COMMIT = 'The schema was migrated, but sequences may be too low: run migrate again';
+
+/** A script may drop a function, or a table with its triggers. */
+const CHANGES_FUNCTIONS = /\b(DROP|FUNCTION|TRIGGER)\b/i;
+
+/**
+ * From the numbered scripts on, updates may wait for the tables that they change: what needs no lock
+ * is done before, or by `finish`, and the rest in few round trips.
+ */
+async function migrateOnce(client: pg.Client, files: MigrationFiles, log: (line: string) => void): Promise<Done> {
   await prepareDatabase(client, files);
+  await refuseForeignGrants(client);
   const before = await readGrants(client);
   const texts = await readApplied(client);
+  const catalogBefore = await readCatalog(client);
   const applied = await runScripts(client, files, log);
-  const { changed, repaired } = await applyFunctions(client, files, texts, log);
-  const grants = await applyGrants(client, files.grants, texts, before);
-  if (grants.isChanged) {
+  const mayDiffer = files.scripts.some(({ name, sql }) => applied.includes(name) && CHANGES_FUNCTIONS.test(sql));
+  const catalog = mayDiffer ? await readCatalog(client) : catalogBefore;
+  const { changed, repaired } = await applyFunctions(client, files, texts, catalog, log);
+  const isWriting = applied.length + changed.length + repaired.length > 0;
+  const isChanged = await applyGrants(client, files.grants, texts, isWriting);
+  if (isChanged) {
     changed.push(files.grants.name);
     log(files.grants.name);
   }
-  return {
-    version: files.scripts.length,
-    applied,
-    changed,
-    repaired: [...repaired, ...grants.repaired, ...(await raiseSequences(client))],
+  return { version: files.scripts.length, applied, changed, repaired, grantsBefore: isChanged ? undefined : before };
+}
+
+/** After the commit: sequences are not part of a transaction anyway. Nothing waits for its locks. */
+async function finish(
+  client: pg.Client,
+  files: MigrationFiles,
+  { grantsBefore, repaired, ...done }: Done,
+  giveUpMs: number | undefined,
+): Promise<MigrationResult> {
+  const work = async () => {
+    await prepareDatabase(client, files);
+    const grants = grantsBefore ? differencesOf(grantsBefore, await readGrants(client)) : [];
+    return [...repaired, ...grants, ...(await raiseSequences(client))];
   };
+  try {
+    return { ...done, repaired: await inShortTries(client, work, giveUpMs, AFTER_COMMIT) };
+  } catch (error) {
+    if (error instanceof MigrationError || !(error instanceof DatabaseError) || isLoss(error)) throw error;
+    throw new MigrationError(`PostgreSQL refused to raise the sequences: ${error.message}. ${AFTER_COMMIT}`, {
+      cause: error,
+    });
+  }
 }
 
 /**

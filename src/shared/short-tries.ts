@@ -3,9 +3,9 @@
 // and starts again from the beginning.
 import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
-import { MigrationError } from './migration-error.ts';
-import { isCancelled, isCatalogRace, isDeadlock, isLockNotAvailable } from './sqlstate.ts';
-import type { WaitersWatch } from './waiters-watch.ts';
+import { causeOf, MigrationError } from './migration-error.ts';
+import { isCatalogRace, isDeadlock, isLockNotAvailable } from './sqlstate.ts';
+import { SessionsWait } from './waiters-watch.ts';
 
 /** Two tables of the write path can be waited for one after the other, and an update still waits less than 100 ms. */
 const LOCK_WAIT_MAX_MS = 40;
@@ -24,23 +24,23 @@ const RUNNER_LOCK = 7_252_310_001;
 
 /**
  * Runs `work` in a transaction, one runner at a time, as often as it takes. It commits when `work`
- * returns.
- * @param watch of this connection; what it cancels is tried again.
+ * returns; a try that throws SessionsWait is repeated.
  * @param giveUpMs how long locks are waited for, over all tries.
+ * @param outcome what to say about the database where it gives up.
  * @throws MigrationError that names the blocking sessions, or what `work` throws.
  */
 export async function inShortTries<Result>(
   client: pg.Client,
   work: () => Promise<Result>,
-  watch: WaitersWatch,
   giveUpMs: number = GIVE_UP_MS,
+  outcome = 'Nothing was changed',
 ): Promise<Result> {
   const deadline = performance.now() + giveUpMs;
   for (let races = 0; ; ) {
     let isAlone = false;
     let pauseMs = PAUSE_MS;
+    let isHolding = false;
     let cause: unknown;
-    let refusal: unknown;
     await client.query('BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE');
     try {
       await client.query(`SET LOCAL lock_timeout = ${LOCK_WAIT_MAX_MS}`);
@@ -54,20 +54,21 @@ export async function inShortTries<Result>(
       pauseMs = RUNNER_POLL_MS;
     } catch (error) {
       cause = error;
-      refusal = error instanceof MigrationError ? error.cause : error;
+      const refusal = causeOf(error);
+      isHolding = refusal instanceof SessionsWait;
       const isLocked = isLockNotAvailable(refusal) || isDeadlock(refusal);
       if (isCatalogRace(refusal) && races < RACES_MAX) races += 1;
-      else if (!isLocked && !(isCancelled(refusal) && (await watch.hasCancelled()))) throw error;
+      else if (!isLocked && !isHolding) throw error;
     }
     await client.query('ROLLBACK');
     if (performance.now() > deadline) {
       const seconds = giveUpMs / 1000;
       const reason = !isAlone
         ? `another migrate has been running for ${seconds} s: ${await otherRunner(client)}`
-        : isCancelled(refusal)
+        : isHolding
           ? `for ${seconds} s each try held its locks for longer than updates may wait: stop the API and the worker, or make the script shorter`
           : `a lock could not be acquired within ${seconds} s. ${await lockHolders(client)}`;
-      throw new MigrationError(`${reason}. Nothing was changed`, { cause });
+      throw new MigrationError(`${reason}. ${outcome}`, { cause });
     }
     await delay(pauseMs);
   }

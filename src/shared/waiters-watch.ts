@@ -3,19 +3,16 @@
 // updates wait for it.
 import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
+import { causeOf } from './migration-error.ts';
+import { isCancelled } from './sqlstate.ts';
 
 /** With the poll, the cancellation and the rollback, a session waits less than 100 ms. */
 const WAIT_MAX_MS = 50;
 const POLL_MS = 15;
 
-export interface WaitersWatch {
-  /** Whether it has cancelled since the last call. */
-  hasCancelled: () => Promise<boolean>;
-  /**
-   * Returns when nothing will be cancelled any more. @throws what the connection of the watch
-   * failed with.
-   */
-  stop: () => Promise<void>;
+/** Other sessions have waited too long for locks of the transaction. */
+export class SessionsWait extends Error {
+  override name = 'SessionsWait';
 }
 
 // The blockers of a session are only looked up for one that waits, because that stops the lock
@@ -27,31 +24,45 @@ const CANCEL = `
   )
   SELECT pg_catalog.pg_cancel_backend($1) FROM waiting WHERE $1 = ANY (pg_catalog.pg_blocking_pids(pid)) LIMIT 1`;
 
-/** @param watcher a connection of its own, of the same role. @param pid of the backend to cancel. */
-export function watchWaiters(watcher: pg.Client, pid: number): WaitersWatch {
-  const stopping = new AbortController();
-  let isCancelled = false;
-  let look: Promise<void> = Promise.resolve();
-  const watching = (async () => {
-    while (!stopping.signal.aborted) {
-      look = watcher.query(CANCEL, [pid, WAIT_MAX_MS]).then(({ rowCount }) => {
-        if (rowCount === 1) isCancelled = true;
-      });
-      await look;
-      await delay(POLL_MS, undefined, { signal: stopping.signal }).catch(() => {});
+/**
+ * Does the work, and cancels it when other sessions wait. PostgreSQL ignores a cancellation that
+ * comes between two statements, so no statement is sent after one.
+ *
+ * Once this has ended nothing is cancelled any more. A COMMIT must not be: while it waits for a
+ * synchronous standby PostgreSQL would commit with no more than a warning, without the standby.
+ * @param watcher a connection of its own, of the same role. @param pid of the client's backend.
+ * @throws SessionsWait, what `work` throws, or what the watcher failed with.
+ */
+export async function unlessSessionsWait<Result>(
+  client: pg.Client,
+  watcher: pg.Client,
+  pid: number,
+  work: () => Promise<Result>,
+): Promise<Result> {
+  const over = new AbortController();
+  let hasCancelled = false;
+  const watch = async () => {
+    while (!over.signal.aborted) {
+      const { rowCount } = await watcher.query(CANCEL, [pid, WAIT_MAX_MS]);
+      if (rowCount === 1) hasCancelled = true;
+      await delay(POLL_MS, undefined, { signal: over.signal }).catch(() => {});
     }
-  })();
-  watching.catch(() => {}); // stop() reports it
-  return {
-    hasCancelled: async () => {
-      await look.catch(() => {}); // the cancelled statement can end before the answer of the one that cancelled it
-      const wasCancelled = isCancelled;
-      isCancelled = false;
-      return wasCancelled;
-    },
-    stop: async () => {
-      stopping.abort();
-      await watching;
-    },
   };
+  const { query } = client;
+  client.query = new Proxy(query, {
+    apply: (target, self, args) =>
+      hasCancelled
+        ? Promise.reject(new SessionsWait('cancelled between two statements'))
+        : Reflect.apply(target, self, args),
+  });
+  const watching = watch();
+  watching.catch(() => {}); // thrown below
+  const [outcome] = await Promise.allSettled([work()]);
+  client.query = query;
+  over.abort();
+  await watching; // the cancelled statement can end before the answer of the one that cancelled it
+  if (outcome.status === 'fulfilled') return outcome.value;
+  const cause = causeOf(outcome.reason);
+  if (hasCancelled && isCancelled(cause)) throw new SessionsWait('cancelled', { cause: outcome.reason });
+  throw cause instanceof SessionsWait ? cause : outcome.reason;
 }

@@ -5,11 +5,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import type pg from 'pg';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import pg from 'pg';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { noteMissedRange } from '../../src/api/relay/missed.ts';
-import { UnreleasedDatabase } from '../../src/shared/migration-error.ts';
+import { openClient } from '../../src/shared/database.ts';
+import { MigrationError, UnreleasedDatabase } from '../../src/shared/migration-error.ts';
 import { expectedSchemaVersion, migrate } from '../../src/shared/migrations.ts';
+import { inShortTries } from '../../src/shared/short-tries.ts';
+import { SessionsWait, unlessSessionsWait } from '../../src/shared/waiters-watch.ts';
 import {
   applyDirectly,
   cleanUp,
@@ -25,6 +28,8 @@ import { pictureOfSchema } from '../support/schema-picture.ts';
 const SCRIPTS = fileURLToPath(new URL('../../migrations/', import.meta.url));
 /** 100 by design; the rest is for a busy machine. A fault here costs a second or three. */
 const UPDATE_WAIT_MAX_MS = 900;
+/** Of a release with numbered scripts and functions: from the first lock to the commit. */
+const ROUND_TRIPS_MAX = 8;
 /** As in raise_outbox_position. */
 const POSITIONS_LEFT_OUT = 10_000;
 let newest: number;
@@ -143,16 +148,20 @@ describe('function files', () => {
     expect(await verdict()).toBe('insufficient_funds');
   });
 
-  it('are named with the line when one fails, and nothing is changed', async () => {
+  it.each([
+    ['RETURNS integer\nLANGUAGE sql AS $$ SELECT missing $$', 'column "missing" does not exist (line 2)'],
+    ['RETURNS integer\nLANGUAGE nonsense sql AS $$ SELECT 1 $$', 'syntax error at or near "sql" (line 2)'],
+    ['RETURNS no_such_type\nLANGUAGE sql AS $$ SELECT 1 $$', 'type "no_such_type" does not exist'],
+  ])('are named with the line when one fails, and nothing is changed: %s', async (definition, refusal) => {
     const database = await createDatabase();
     const folder = await scripts({
       [script(1, 'fine')]: 'CREATE TABLE fine ();',
-      'functions/broken.sql':
-        'CREATE OR REPLACE FUNCTION broken() RETURNS integer\nLANGUAGE sql AS $$ SELECT missing $$;',
+      'functions/broken.sql': `CREATE OR REPLACE FUNCTION broken() ${definition};`,
+      'functions/fine.sql': 'CREATE OR REPLACE FUNCTION fine() RETURNS integer LANGUAGE sql AS $$ SELECT 1 $$;',
     });
-    await expect(migrateFrom(folder, database)).rejects.toThrow(
-      /^migrations\/functions\/broken\.sql failed, nothing was changed: column "missing" does not exist \(line 2\)$/,
-    );
+    const refused = migrateFrom(folder, database);
+    await expect(refused).rejects.toBeInstanceOf(MigrationError);
+    await expect(refused).rejects.toThrow(`migrations/functions/broken.sql failed, nothing was changed: ${refusal}`);
     expect(await versionOf(database)).toBe(newest);
   });
 
@@ -357,8 +366,8 @@ it('makes the same schema whatever the database, role and session set', async ()
 });
 
 describe('locks', () => {
-  /** Runs updates one after the other until stopped. @returns the longest that one took, in ms. */
-  function keepUpdating(client: pg.PoolClient): { stop: () => Promise<number> } {
+  /** Runs updates one after the other until stopped. */
+  function keepUpdating(client: pg.PoolClient) {
     let isStopped = false;
     let longestMs = 0;
     const running = (async () => {
@@ -369,7 +378,9 @@ describe('locks', () => {
         await delay(1);
       }
     })();
+    running.catch(() => {}); // stop() reports it
     return {
+      /** @returns the longest that one took, in ms. */
       stop: async () => {
         isStopped = true;
         await running;
@@ -378,8 +389,15 @@ describe('locks', () => {
     };
   }
 
-  /** While a session holds a read lock on the table of accounts. @returns the longest that an update took, in ms. */
-  async function withTraffic(work: (database: Database, holder: pg.PoolClient) => Promise<void>): Promise<number> {
+  interface UnderTraffic {
+    database: Database;
+    /** It has a read lock on the table of accounts. */
+    holder: pg.PoolClient;
+    updates: ReturnType<typeof keepUpdating>;
+  }
+
+  /** @returns the longest that an update took, in ms. */
+  async function withTraffic(work: (traffic: UnderTraffic) => Promise<void>): Promise<number> {
     const database = await createDatabase();
     await database.pool.query(
       `INSERT INTO account (account_id, epoch, created_at, updated_at) VALUES ('a', 1, now(), now())`,
@@ -388,7 +406,7 @@ describe('locks', () => {
     const updates = keepUpdating(client);
     try {
       await holder.query('BEGIN; SELECT FROM account;');
-      await work(database, holder);
+      await work({ database, holder, updates });
     } finally {
       await holder.query('ROLLBACK');
       await updates.stop();
@@ -399,11 +417,12 @@ describe('locks', () => {
   }
 
   it('are waited for in short tries, and an update never waits longer than 100 ms', async () => {
-    const longestMs = await withTraffic(async (database, holder) => {
+    const longestMs = await withTraffic(async ({ database, holder, updates }) => {
       const folder = await scripts({ [script(1, 'note')]: 'ALTER TABLE account ADD COLUMN note text;' });
       const migrating = migrateFrom(folder, database);
       await delay(3_000);
       expect(await versionOf(database)).toBe(newest);
+      await updates.stop(); // on a busy machine no try may be short enough for them: the next test but one counts
       await holder.query('COMMIT');
       expect((await migrating).applied).toEqual(['note']);
     });
@@ -411,7 +430,7 @@ describe('locks', () => {
   });
 
   it('are given back when updates wait for them, however long the script takes', async () => {
-    const longestMs = await withTraffic(async (database, holder) => {
+    const longestMs = await withTraffic(async ({ database, holder }) => {
       await holder.query('ROLLBACK');
       const folder = await scripts({
         [script(1, 'note')]: 'ALTER TABLE account ADD COLUMN note text; SELECT pg_sleep(1);',
@@ -424,8 +443,97 @@ describe('locks', () => {
     expect(longestMs).toBeLessThan(UPDATE_WAIT_MAX_MS);
   });
 
+  it('are held for a few round trips, however much of a release is new', async () => {
+    const database = await createDatabase();
+    const functions = (await readdir(join(SCRIPTS, 'functions'))).map((name) => `functions/${name}`).sort();
+    const changed = functions.map(async (name) => {
+      const sql = await textOf(name);
+      return [name, sql.replace(/\bAS \$\$\n/, 'AS $$$$\n  -- Of the next release.\n')];
+    });
+    const folder = await scripts({
+      [script(1, 'expand')]: 'ALTER TABLE account ADD COLUMN note text;',
+      ...Object.fromEntries(await Promise.all(changed)),
+    });
+    const spy = vi.spyOn(pg.Client.prototype, 'query'); // calls through
+    const migrated = await migrateFrom(folder, database);
+    const sent = spy.mock.calls.map(([statement]) => String((statement as { text?: string }).text ?? statement));
+    spy.mockRestore();
+    expect(migrated).toEqual({ version: newest + 1, applied: ['expand'], changed: functions, repaired: [] });
+    const ofMigrate = sent.filter((statement) => !statement.includes('pg_blocking_pids'));
+    const untilCommit = ofMigrate.slice(0, ofMigrate.indexOf('COMMIT') + 1);
+    const first = untilCommit.findLastIndex((statement) => statement.startsWith('ALTER TABLE account')); // of the last try
+    expect(first).toBeGreaterThan(0);
+    const held = untilCommit.slice(first);
+    expect(held.length, held.map((statement) => statement.slice(0, 60)).join('\n')).toBeLessThanOrEqual(
+      ROUND_TRIPS_MAX,
+    );
+  });
+
+  async function openClients(database: Database) {
+    const [client, watcher, other] = await Promise.all([1, 2, 3].map(() => openClient(database.url, 'test')));
+    const all = { client: client as pg.Client, watcher: watcher as pg.Client, other: other as pg.Client };
+    onCleanUp(() => Promise.all(Object.values(all).map((one) => one.end())));
+    const { pid } = (await all.client.query('SELECT pg_backend_pid() AS pid')).rows[0];
+    return { ...all, pid: pid as number };
+  }
+
+  it('are given up between two statements too, where PostgreSQL ignores a cancellation', async () => {
+    const { client, watcher, other, pid } = await openClients(await createDatabase());
+    const cancelling = vi.spyOn(watcher, 'query');
+    const hasCancelled = async () => {
+      const answers = await Promise.all(cancelling.mock.results.map(({ value }) => value as unknown as pg.QueryResult));
+      return answers.some(({ rowCount }) => rowCount === 1);
+    };
+    const refusals: unknown[] = [];
+    let waiting: Promise<unknown> | undefined;
+    const work = async () => {
+      if (waiting) return client.query('SELECT 1'); // the second try
+      await client.query('LOCK TABLE account IN ACCESS EXCLUSIVE MODE');
+      waiting = other.query('SELECT FROM account');
+      await until('it was cancelled', hasCancelled);
+      return client.query('SELECT 1').catch((error) => {
+        refusals.push(error);
+        throw error;
+      });
+    };
+    await inShortTries(client, () => unlessSessionsWait(client, watcher, pid, work));
+    expect(refusals).toEqual([expect.any(SessionsWait)]);
+    await waiting;
+  });
+
+  it('are not given up while it commits, as when it waits for a synchronous standby', async () => {
+    const database = await createDatabase();
+    const { client, watcher, other, pid } = await openClients(database);
+    await database.pool.query(`
+      CREATE TABLE slow ();
+      CREATE FUNCTION sleep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.5); RETURN NULL; END $$;
+      CREATE CONSTRAINT TRIGGER sleep AFTER INSERT ON slow DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION sleep()`);
+    let waiting: Promise<unknown> | undefined;
+    const work = async () => {
+      await client.query('INSERT INTO slow DEFAULT VALUES');
+      await client.query('LOCK TABLE account IN ACCESS EXCLUSIVE MODE');
+      waiting ??= other.query('SELECT FROM account');
+    };
+    await inShortTries(client, () => unlessSessionsWait(client, watcher, pid, work));
+    await waiting;
+    expect((await database.pool.query('SELECT FROM slow')).rowCount).toBe(1);
+  });
+
+  it('of sequences are waited for after the commit, and not for ever', async () => {
+    const database = await createDatabase();
+    const { other } = await openClients(database);
+    const folder = await scripts({ [script(1, 'note')]: 'ALTER TABLE account ADD COLUMN note text;' });
+    await other.query('SELECT pg_advisory_lock(7252310005)'); // as switch_outbox_partition
+    await expect(migrateFrom(folder, database, 300)).rejects.toThrow(
+      /^a lock could not be acquired within 0\.3 s\. .*\. The schema was migrated, but sequences may be too low: run migrate again$/,
+    );
+    expect(await versionOf(database)).toBe(newest + 1);
+    await other.query('SELECT pg_advisory_unlock(7252310005)');
+    expect(await migrateFrom(folder, database)).toMatchObject({ version: newest + 1, applied: [], changed: [] });
+  });
+
   it('that cannot be had are given up with the name of who holds them', async () => {
-    await withTraffic(async (database) => {
+    await withTraffic(async ({ database }) => {
       const folder = await scripts({ [script(1, 'note')]: 'ALTER TABLE account ADD COLUMN note text;' });
       await expect(migrateFrom(folder, database, 500)).rejects.toThrow(
         /^a lock could not be acquired within 0\.5 s\. The oldest holders of locks: process \d+ \(.*test.*\), in a transaction since .* UTC, on account/,
