@@ -10,6 +10,10 @@ server. Run it if the database returned to an older state without a trace: a mac
 memory, or rolled back to a snapshot while it ran. Run it before the processes start, so that no change carries
 the epoch of the lost history.
 
+It also begins the time anew for which the idempotency keys in the database are kept (IDEMPOTENCY_KEYS_KEPT_MS). A
+restored database takes them for older than they are and would soon remove some: then a change that survived and
+that a client sends again would be applied twice.
+
 Safe to run when it is not needed, and any number of times: subscribers continue. It changes no account and no
 entry. It does not excuse kept heads that are no longer in the chains: for that, run verify --cut-at EPOCH with
 the epoch that this prints.
@@ -25,6 +29,7 @@ const STATEMENT_TIMEOUT_MS = 60_000;
 
 // One statement: its snapshot still shows the previous epoch.
 const RAISE = `
+  WITH kept AS (UPDATE idempotency_rotation SET since = clock_timestamp())
   SELECT (SELECT max(epoch.epoch) FROM epoch) AS "previousEpoch", raise_epoch() AS epoch`;
 
 await runCommand(async () => {

@@ -3,6 +3,7 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { runCommand } from '../support/commands.ts';
 import {
   cleanUp,
   createBroker,
@@ -51,6 +52,15 @@ it('keeps a key for its time and for one more, and gives the space back', async 
     `SELECT pg_relation_size('idempotency_key_even') + pg_relation_size('idempotency_key_odd') AS bytes`,
   );
   expect(rows[0].bytes).toBe(0);
+});
+
+it('keeps what a restored database has as long as if it were new, once `restored` has begun its epoch', async () => {
+  expect(await applyUnder('survived')).toEqual([false]);
+  expect(await expire('0')).toBe(true);
+  await database.pool.query(`UPDATE idempotency_rotation SET since = since - interval '2 days'`); // a backup of that age
+  expect(await runCommand(['restored'], { DATABASE_URL: database.url })).toMatchObject({ code: 0 });
+  expect(await expire('1 day')).toBe(false);
+  expect(await applyUnder('survived'), 'sent again').toEqual([true]);
 });
 
 it('waits while another session holds a lock, without an effect', async () => {
