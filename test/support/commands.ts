@@ -50,8 +50,8 @@ export function startScript(file: string, args: readonly string[], environment: 
   return follow(spawn(process.execPath, [path.join(SRC, file), ...args], { env }));
 }
 
-/** Collects the output of a process, and ends it at clean-up at the latest. */
-export function follow(child: ChildProcessWithoutNullStreams): Run {
+/** Collects the output of a process, and ends it after `limitMs`, and at clean-up at the latest. */
+export function follow(child: ChildProcessWithoutNullStreams, limitMs: number = TIME_LIMIT_MS): Run {
   endsWithUs(child);
   const output: Output = { out: '', err: '' };
   const end = () => {
@@ -71,7 +71,7 @@ export function follow(child: ChildProcessWithoutNullStreams): Run {
   };
   child.stdout.setEncoding('utf8').on('data', collect('out'));
   child.stderr.setEncoding('utf8').on('data', collect('err'));
-  const limit = setTimeout(() => giveUp(`had not ended after ${TIME_LIMIT_MS} ms`), TIME_LIMIT_MS);
+  const limit = setTimeout(() => giveUp(`had not ended after ${limitMs} ms`), limitMs);
   const whenOver = async (): Promise<Ended> => {
     const [code] = await once(child, 'close');
     clearTimeout(limit);
