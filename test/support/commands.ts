@@ -44,10 +44,10 @@ export function runCommand(args: readonly string[], environment: Environment): P
   return startCommand(args, environment).whenEnded;
 }
 
-/** @param file below src. */
-export function startScript(file: string, args: readonly string[], environment: Environment): Run {
+/** @param file below src. @param src of another release; by default that of this clone. */
+export function startScript(file: string, args: readonly string[], environment: Environment, src: string = SRC): Run {
   const env = { ...INHERITED, ...environment };
-  return follow(spawn(process.execPath, [path.join(SRC, file), ...args], { env }));
+  return follow(spawn(process.execPath, [path.join(src, file), ...args], { env }));
 }
 
 /** Collects the output of a process, and ends it after `limitMs`, and at clean-up at the latest. */

@@ -227,9 +227,14 @@ export interface Spawned {
 /**
  * The API or the worker as a process of its own, ready when this returns; with API_PROCESSES, all
  * of them are.
+ * @param tree the folder of another release; by default it is this clone.
  */
-export async function spawnProcess(main: 'api' | 'worker', environment: Record<string, string>): Promise<Spawned> {
-  const file = fileURLToPath(new URL(`../../src/${main}/main.ts`, import.meta.url));
+export async function spawnProcess(
+  main: 'api' | 'worker',
+  environment: Record<string, string>,
+  tree: string = fileURLToPath(new URL('../../', import.meta.url)),
+): Promise<Spawned> {
+  const file = path.join(tree, 'src', main, 'main.ts');
   const child = spawn(process.execPath, [file], {
     env: { ...INHERITED, ...environment },
     stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
