@@ -1,6 +1,6 @@
 // The HTTP application, apart from listening: the calls of the table, each behind the scope that it declares, and the
 // paths around them.
-import type { RequestListener } from 'node:http';
+import type { RequestListener, ServerResponse } from 'node:http';
 import express, {
   type ErrorRequestHandler,
   type Express,
@@ -76,6 +76,9 @@ export function createHealthApp(options: OperationsOptions): RequestListener {
   return finish(newApp(), options);
 }
 
+const STARTED_AT_MS = Symbol('startedAtMs');
+type Started = ServerResponse & { [STARTED_AT_MS]?: number };
+
 /** Not an HTTP status: nginx logs it for a client that left before it was answered. */
 const CLIENT_GAVE_UP = 499;
 
@@ -97,15 +100,18 @@ function finish(app: Express, options: OperationsOptions): RequestListener {
   app.use(answerError);
   // Express passes on a request target without a path (`http://[`), or answers it with an HTML
   // page.
-  return (request, response) => {
-    const startedAtMs = performance.now();
+  // One listener for all answers: docs/decisions/031-garbage-in-chains.md.
+  function ended(this: Started): void {
+    const request = this.req as Request;
+    const status = this.headersSent ? this.statusCode : CLIENT_GAVE_UP;
+    const seconds = (performance.now() - (this[STARTED_AT_MS] as number)) / 1000;
+    options.onRequestEnd(request.method, request.route?.path ?? 'none', status, seconds);
+    options.accessLog.ended(request, this as Response);
+  }
+  return (request, response: Started) => {
+    response[STARTED_AT_MS] = performance.now();
     if (options.tracing) traceRequest(options.tracing, request as Request, response as Response);
-    response.once('close', () => {
-      const route = (request as Request).route?.path ?? 'none';
-      const status = response.headersSent ? response.statusCode : CLIENT_GAVE_UP;
-      options.onRequestEnd(request.method, route, status, (performance.now() - startedAtMs) / 1000);
-      options.accessLog.ended(request as Request, response as Response);
-    });
+    response.on('close', ended);
     app(request as Request, response as Response, () => sendProblem(response, 'not_found'));
   };
 }

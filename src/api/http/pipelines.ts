@@ -66,7 +66,7 @@ export function createPipelines(
     }
     const previous = line.at(-1);
     line.push(response);
-    if (previous) previous.once('close', () => serveInTurn(request, response));
+    if (previous) previous.on('close', () => serveInTurn(request, response));
     else serveInTurn(request, response);
   }
 

@@ -19,7 +19,7 @@ export function traceRequest(tracing: Tracing, request: Request, response: Respo
   });
   if (!span) return;
   request.headers.traceparent = span.traceparent;
-  response.once('close', () => {
+  response.on('close', () => {
     const route: string | undefined = request.route?.path;
     if (route) {
       span.rename(`${method} ${route}`);

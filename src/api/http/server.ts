@@ -171,7 +171,7 @@ export async function startServer(
     connections += 1;
     noteAddress(socket);
     unserved.add(socket);
-    socket.once('close', () => {
+    socket.on('close', () => {
       connections -= 1;
       unserved.delete(socket);
     });

@@ -35,7 +35,7 @@ export function turnIn(
       resolve();
     };
     const timer = setTimeout(refuse, waitMs);
-    response.once('close', onClose);
+    response.on('close', onClose);
     place = line.add(client, begin, cost, refuse);
     if (!place) refuse();
   });

@@ -22,7 +22,7 @@ interface ClientJobs {
 
 export class JobQueue {
   legs = 0;
-  readonly #clients = new Map<string, ClientJobs>();
+  #clients = new Map<string, ClientJobs>();
   /** The same, in the order of their turns. */
   #ring: ClientJobs[] = [];
 
@@ -109,7 +109,7 @@ export class JobQueue {
       this.#ring.length === 1 && first.next === 0
         ? first.jobs
         : this.#ring.flatMap((own) => (own.next === 0 ? own.jobs : own.jobs.slice(own.next)));
-    this.#clients.clear();
+    this.#clients = new Map(); // clear() would link the old one to the new: docs/decisions/031-garbage-in-chains.md
     this.#ring = [];
     this.legs = 0;
     return jobs;
