@@ -212,6 +212,21 @@ export async function lastRecordedAtMs({ client }: BenchDatabase): Promise<numbe
   );
 }
 
+/** From the time of a change to that of its entry, of all versions after this one of the hot account. */
+export async function ledgerLag(
+  { client }: BenchDatabase,
+  after: number,
+): Promise<{ changes: number; p50Ms: number; p99Ms: number; maxMs: number }> {
+  const query = `
+    SELECT count(*) AS changes, percentile_disc(0.5) WITHIN GROUP (ORDER BY ms) AS "p50Ms",
+           percentile_disc(0.99) WITHIN GROUP (ORDER BY ms) AS "p99Ms", max(ms) AS "maxMs"
+    FROM (
+      SELECT extract(epoch FROM recorded_at - created_at)::float8 * 1000 AS ms FROM ledger
+      WHERE account_id = $1 AND version > $2
+    ) entries`;
+  return (await client.query(query, [HOT_ACCOUNT, after])).rows[0];
+}
+
 /** On disk, indexes included. */
 export async function outboxBytes({ client }: BenchDatabase): Promise<number> {
   const query = `SELECT pg_total_relation_size('outbox_even') + pg_total_relation_size('outbox_odd') AS bytes`;

@@ -1,7 +1,5 @@
 // npm run bench:overload: what this service does with more than it can do, and with bad clients, on servers of its own.
 // The load comes from other processes, to loopback only. Prints a table; exit code 1 where a bound was missed.
-import { spawn } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
 import { commandLine, refuse, wholeOption } from '../../src/cli/command-line.ts';
 import { verify } from '../../src/shared/verification.ts';
 import { HOT_ACCOUNT } from './accounts.ts';
@@ -14,8 +12,9 @@ import { interruptible } from './interrupt.ts';
 import { short, whole } from './numbers.ts';
 import { PESTS, type Pest } from './pests.ts';
 import { keeperOf } from './processes.ts';
+import { starterOf } from './scripts.ts';
 import { startServers } from './servers.ts';
-import { measureShares, type Start } from './shares.ts';
+import { measureShares } from './shares.ts';
 import { type Bench, startSystem } from './system.ts';
 import { ours } from './variants.ts';
 
@@ -74,33 +73,12 @@ try {
   const bench = { servers, keeper: keeperOf(servers.reaper) };
   await createTemplate(servers.postgres.url);
   if (only !== 'shares') await main(bench);
-  await measureShares(bench, starterOf(bench), bounds, isQuick ? 3 : 8);
+  await measureShares(bench, starterOf(bench.keeper), bounds, isQuick ? 3 : 8);
 } finally {
   over();
   await servers.stop();
 }
 report();
-
-/** Starts scripts of the benchmark; each prints its result. */
-function starterOf({ keeper }: Bench): Start {
-  return (script, ...scriptArgs) => {
-    const child = spawn(process.execPath, [fileURLToPath(new URL(script, import.meta.url)), ...scriptArgs], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
-    keeper.keep(child);
-    const result = new Promise<unknown>((resolve, reject) => {
-      let output = '';
-      child.stdout.on('data', (bytes) => {
-        output += bytes;
-        const line = /^RESULT (.*)\n/m.exec(output)?.[1];
-        if (line) resolve(JSON.parse(line));
-      });
-      child.once('error', reject);
-      child.once('close', () => reject(new Error(`${script} ended without a result:\n${output}`)));
-    });
-    return { result, end: () => child.kill('SIGKILL') };
-  };
-}
 
 async function main({ servers, keeper }: Bench): Promise<void> {
   const variant = ours();
@@ -109,7 +87,7 @@ async function main({ servers, keeper }: Bench): Promise<void> {
   let acknowledged = 0;
   let unknown = 0;
 
-  const start = starterOf({ servers, keeper });
+  const start = starterOf(keeper);
   async function flood(seconds: number, rate: number, connections: number): Promise<FloodResult> {
     const options: Flood = { url: system.url, accountId: HOT_ACCOUNT, seconds, rate, connections };
     const found = (await start('flood.ts', JSON.stringify(options)).result) as FloodResult;

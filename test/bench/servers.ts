@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { findRabbitmqServer } from '../../src/local/machine-broker.ts';
 import { startPostgres } from '../../src/local/postgres.ts';
-import { startPrivateBroker } from '../../src/local/private-broker.ts';
+import { type PrivateBroker, startPrivateBroker } from '../../src/local/private-broker.ts';
 import { knownProcess } from '../../src/local/process-end.ts';
 import { findBroker } from '../../src/local/rabbitmq.ts';
 import { canReach, serverAccount } from '../../src/local/server-account.ts';
@@ -24,6 +24,8 @@ export interface Broker {
   /** Version and kind. */
   description: string;
   pids: number[];
+  /** Runs rabbitmqctl on it; undefined where it is not a node of our own. */
+  control?: PrivateBroker['control'];
 }
 
 export interface BenchServers {
@@ -77,7 +79,7 @@ async function startBroker(
   if (findRabbitmqServer()) {
     const node = await startPrivateBroker({ dir: path.join(folder, 'rabbitmq'), onSpawn });
     const description = `${node.version}, a private node`;
-    return { url: node.url, description, pids: [node.pid], stop: node.stop };
+    return { url: node.url, description, pids: [node.pid], stop: node.stop, control: node.control };
   }
   const { url, description, stop } = await findBroker({ dir: folder, say, onSpawn });
   return { url, description, pids: processesNamed('beam.smp').filter((pid) => knownProcess(pid)), stop };

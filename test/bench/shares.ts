@@ -8,11 +8,9 @@ import { createDatabase } from './database.ts';
 import type { Flood, FloodResult } from './flood.ts';
 import type { Greed, Greedy, GreedyResult } from './greedy.ts';
 import { short, whole } from './numbers.ts';
+import type { Start } from './scripts.ts';
 import { type Bench, startSystem } from './system.ts';
 import { ours } from './variants.ts';
-
-/** Starts a script of the benchmark. */
-export type Start = (script: string, ...scriptArgs: string[]) => { result: Promise<unknown>; end(): void };
 
 const KEPT_SHARE = 0.75;
 const P99_MS_MAX = 100;

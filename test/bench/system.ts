@@ -20,6 +20,8 @@ export interface Bench {
 
 export interface System {
   url: string;
+  /** Of its names at the broker. */
+  namespace: string;
   /** Of the process that serves HTTP. */
   apiPid: number;
   /** So far, in seconds; load is 0. */
@@ -95,6 +97,7 @@ export async function startSystem(
     if ((service === 'contract' || relayApart) && pipeline === 'running') await startRelay();
     return {
       url: `http://127.0.0.1:${port}`,
+      namespace,
       apiPid: api.pid,
       cpu: () => ({
         load: 0,
