@@ -98,8 +98,6 @@ function finish(app: Express, options: OperationsOptions): RequestListener {
   route(app, '/metrics', { get: metricsRoute(options) });
   app.use((_request, response) => sendProblem(response, 'not_found'));
   app.use(answerError);
-  // Express passes on a request target without a path (`http://[`), or answers it with an HTML
-  // page.
   // One listener for all answers: docs/decisions/031-garbage-in-chains.md.
   function ended(this: Started): void {
     const request = this.req as Request;
@@ -112,6 +110,7 @@ function finish(app: Express, options: OperationsOptions): RequestListener {
     response[STARTED_AT_MS] = performance.now();
     if (options.tracing) traceRequest(options.tracing, request as Request, response as Response);
     response.on('close', ended);
+    // Express passes on a request target without a path (`http://[`), or answers it with an HTML page.
     app(request as Request, response as Response, () => sendProblem(response, 'not_found'));
   };
 }
