@@ -38,7 +38,9 @@ CREATE TABLE ledger (
   CONSTRAINT ledger_type_says_the_sign CHECK (
     (amount > 0) = (type = 'balance.credited') AND (amount < 0) = (type = 'balance.debited')
   )
-);
+) WITH (autovacuum_freeze_min_age = 0, autovacuum_vacuum_insert_scale_factor = 0.01, autovacuum_vacuum_insert_threshold = 100000);
+-- autovacuum: rows never change, so they are frozen once, soon after they were written and are in
+-- memory. By default all of them would be read and written again when their age forces it.
 
 -- Partial: an entry with none of these values only goes into the primary key.
 CREATE INDEX ledger_transfer ON ledger (transfer_id) WHERE transfer_id IS NOT NULL;
@@ -68,6 +70,6 @@ CREATE TABLE ledger_chain (
   CONSTRAINT ledger_chain_pk PRIMARY KEY (account_id, last_version),
   CONSTRAINT ledger_chain_not_empty CHECK (first_version BETWEEN 0 AND last_version),
   CONSTRAINT ledger_chain_hash_is_sha256 CHECK (octet_length(hash) = 32)
-);
+) WITH (autovacuum_freeze_min_age = 0, autovacuum_vacuum_insert_scale_factor = 0.01, autovacuum_vacuum_insert_threshold = 100000);
 
 COMMENT ON TABLE ledger_chain IS 'Append-only: the segments of an account''s entries, from version 0 without a gap. hash = sha256(hash of the segment before || the canonical bytes of its entries); 32 zero bytes stand before the first one.';

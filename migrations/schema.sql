@@ -220,7 +220,7 @@ CREATE TABLE ledger (
   CONSTRAINT ledger_opens_at_0 CHECK ((version = 0) = (type = 'account.opened'::text) AND (version = 0) = (previous_epoch IS NULL)),
   CONSTRAINT ledger_type_known CHECK (type = ANY (ARRAY['account.opened'::text, 'account.changed'::text, 'balance.credited'::text, 'balance.debited'::text, 'hold.placed'::text, 'hold.changed'::text, 'hold.released'::text, 'hold.expired'::text])),
   CONSTRAINT ledger_type_says_the_sign CHECK ((amount > 0) = (type = 'balance.credited'::text) AND (amount < 0) = (type = 'balance.debited'::text))
-);
+) WITH (autovacuum_freeze_min_age=0, autovacuum_vacuum_insert_scale_factor=0.01, autovacuum_vacuum_insert_threshold=100000);
 CREATE INDEX ledger_transfer ON ledger USING btree (transfer_id) WHERE transfer_id IS NOT NULL;
 CREATE INDEX ledger_hold ON ledger USING btree (account_id, hold_id, version) WHERE hold_id IS NOT NULL;
 CREATE INDEX ledger_reference ON ledger USING btree (account_id, reference, version) WHERE reference IS NOT NULL;
@@ -244,7 +244,7 @@ CREATE TABLE ledger_chain (
   CONSTRAINT ledger_chain_pk PRIMARY KEY (account_id, last_version),
   CONSTRAINT ledger_chain_not_empty CHECK (first_version >= 0 AND first_version <= last_version),
   CONSTRAINT ledger_chain_hash_is_sha256 CHECK (octet_length(hash) = 32)
-);
+) WITH (autovacuum_freeze_min_age=0, autovacuum_vacuum_insert_scale_factor=0.01, autovacuum_vacuum_insert_threshold=100000);
 CREATE TRIGGER ledger_chain_is_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON ledger_chain FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_of_history();
 ALTER TABLE ledger_chain ENABLE ALWAYS TRIGGER ledger_chain_is_append_only;
 CREATE TRIGGER ledger_chain_rows_are_final BEFORE DELETE OR UPDATE ON ledger_chain FOR EACH ROW EXECUTE FUNCTION refuse_change_of_history();

@@ -11,6 +11,7 @@ import { fillLedger, insertAccountRows } from '../support/ledger-rows.ts';
 import { administer } from './database.ts';
 import { interruptible } from './interrupt.ts';
 import { whole } from './numbers.ts';
+import { seconds } from './seconds.ts';
 import { startPostgresOnly } from './servers.ts';
 
 takesNoOptions(`usage: npm run bench:chain
@@ -25,12 +26,6 @@ const ENTRIES_EACH = 3;
 const STEP = { entries: 10_000, accounts: 5000 };
 const SMALL_STEP_ENTRIES = 300;
 const SMALL_STEPS_ENTRIES = 60_000;
-
-async function seconds(work: () => Promise<unknown>): Promise<number> {
-  const startedAtMs = performance.now();
-  await work();
-  return (performance.now() - startedAtMs) / 1000;
-}
 
 /** Steps as the worker makes them, without its pauses. */
 async function chainAll(client: Client, accounts: readonly string[]): Promise<void> {

@@ -150,13 +150,16 @@ it(
     await writeFile(path.join(folder, 'billing.csv'), `alice,199,${await epochOf('alice')}\n`);
     let keyId = '';
     const pages = await Promise.all(
-      ['api', 'events', 'run', 'secure', 'observe', 'recover'].map((page) => commandsIn(`docs/${page}.md`)),
+      ['api', 'events', 'run', 'secure', 'observe', 'recover', 'retention'].map((page) =>
+        commandsIn(`docs/${page}.md`),
+      ),
     );
     const shown = pages.flat();
     expect(shown.length).toBeGreaterThanOrEqual(11);
     for (const { command } of shown) {
       const here = command
         .replaceAll(/heads-2026-11-2\d\.jsonl/g, path.join(folder, 'heads.jsonl'))
+        .replaceAll(/archive-alice[\w.-]*/g, (file) => path.join(folder, file))
         .replace('billing.csv', path.join(folder, 'billing.csv'))
         .replace('--queue billing', `--queue ${queue}`)
         .replace('XVYuFwTqVzRk', keyId);
