@@ -10,7 +10,7 @@ server. Run it if the database returned to an older state without a trace: a mac
 memory, or rolled back to a snapshot while it ran. Run it before the processes start, so that no change carries
 the epoch of the lost history.
 
-It also begins the time anew for which the idempotency keys in the database are kept (IDEMPOTENCY_KEYS_KEPT_MS). A
+It also restarts the time for which the idempotency keys in the database are kept (IDEMPOTENCY_KEYS_KEPT_MS). A
 restored database takes them for older than they are and would soon remove some: then a change that survived and
 that a client sends again would be applied twice.
 

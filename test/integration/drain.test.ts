@@ -23,7 +23,7 @@ const STILL_MS = 1000;
 const EVERY_MS = 300; // above the pause after which a stop takes the clients for gone
 
 it.each([{ processes: '1' }, { processes: '2' }])(
-  'an idle API of $processes processes answers whoever comes for DRAIN_MS_MIN, and not much longer',
+  'an idle API of $processes processes answers anyone who comes for DRAIN_MS_MIN, and not much longer',
   async ({ processes }) => {
     const extra = { DRAIN_MS_MIN: String(DRAIN_MS), API_PROCESSES: processes };
     const api = await spawnProcess('api', environmentOf(await createDatabase(), createBroker(), extra));
@@ -46,7 +46,7 @@ it.each([{ processes: '1' }, { processes: '2' }])(
   },
 );
 
-it('an API that stood still while it stopped answers whoever came meanwhile', async () => {
+it('an API that stood still while it stopped answers anyone who came meanwhile', async () => {
   const api = await spawnProcess('api', environmentOf(await createDatabase(), createBroker()));
   await untilReady(api.url());
   const exited = once(api.child, 'exit');

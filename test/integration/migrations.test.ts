@@ -519,7 +519,7 @@ describe('locks', () => {
     expect((await database.pool.query('SELECT FROM slow')).rowCount).toBe(1);
   });
 
-  it('of sequences are waited for after the commit, and not for ever', async () => {
+  it('of sequences are waited for after the commit, and not indefinitely', async () => {
     const database = await createDatabase();
     const { other } = await openClients(database);
     const folder = await scripts({ [script(1, 'note')]: 'ALTER TABLE account ADD COLUMN note text;' });

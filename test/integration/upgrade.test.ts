@@ -30,14 +30,7 @@ import {
 } from '../support/harness.ts';
 import { needing } from '../support/needing.ts';
 import { checkOut, copyPresent, previousRelease, type Release } from '../support/previous-release.ts';
-import {
-  ENTRIES_OF_OPENING,
-  entriesOf,
-  openAccounts,
-  type Sent,
-  startTraffic,
-  untilAnswered,
-} from '../support/traffic.ts';
+import { ENTRIES_OF_OPENING, entriesOf, expectSameAnswers, openAccounts, startTraffic } from '../support/traffic.ts';
 
 const ACCOUNTS = Array.from({ length: 12 }, (_, number) => `account-${10 + number}`);
 /** Ten times what migrate allows itself: the rest is for a busy machine. A fault here costs seconds. */
@@ -161,16 +154,6 @@ async function stop(process: Spawned): Promise<void> {
 
 function expectNoErrors(process: Spawned): void {
   expect(process.lines().filter(({ level }) => level === 'error' || level === 'fatal')).toEqual([]);
-}
-
-/** Each request again at another process: it answers as the first one did. */
-async function expectSameAnswers(url: string, sent: readonly Sent[]): Promise<void> {
-  for (const { answer, ...request } of sent) {
-    const again = await untilAnswered(() => url, request);
-    if (request.key === undefined)
-      expect(again).toMatchObject({ status: 200 }); // a hold, as it is now
-    else expect([request, again.status, again.body]).toEqual([request, answer.status, answer.body]);
-  }
 }
 
 async function expectEvents(received: readonly Received[]): Promise<void> {

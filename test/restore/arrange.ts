@@ -87,16 +87,6 @@ export async function missingIn(pool: pg.Pool, sent: readonly Sent[]): Promise<s
   return sent.flatMap(({ eventIds }) => eventIds).filter((id) => !ids.has(id));
 }
 
-/** Clients send again under the same keys what was answered: they get the same answers. */
-export async function expectSameAnswers(url: string, sent: readonly Sent[]): Promise<void> {
-  for (const { answer, ...request } of sent) {
-    const again = await untilAnswered(() => url, request);
-    if (request.key === undefined)
-      expect(again).toMatchObject({ status: 200 }); // a hold, as it is now
-    else expect([request, again.status, again.body]).toEqual([request, answer.status, answer.body]);
-  }
-}
-
 /** Clients send again what was lost: it takes effect once more. @returns ids of the new changes. */
 export async function sendAgain(url: string, sent: readonly Sent[]): Promise<string[]> {
   const ids: string[] = [];

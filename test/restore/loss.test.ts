@@ -3,13 +3,12 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, expect, it } from 'vitest';
 import { cleanUp, pendingChanges, until } from '../support/harness.ts';
-import { openAccounts, type Sent, startTraffic } from '../support/traffic.ts';
+import { expectSameAnswers, openAccounts, type Sent, startTraffic } from '../support/traffic.ts';
 import {
   ACCOUNTS,
   type Arranged,
   arrange,
   expectNoErrors,
-  expectSameAnswers,
   expectVerified,
   missingIn,
   sendAgain,

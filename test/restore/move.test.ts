@@ -3,13 +3,12 @@ import { afterEach, expect, it } from 'vitest';
 import { noteMissedRange } from '../../src/api/relay/missed.ts';
 import { openClient } from '../../src/shared/database.ts';
 import { cleanUp } from '../support/harness.ts';
-import { ENTRIES_OF_OPENING, entriesOf, type Sent, startTraffic } from '../support/traffic.ts';
+import { ENTRIES_OF_OPENING, entriesOf, expectSameAnswers, type Sent, startTraffic } from '../support/traffic.ts';
 import {
   ACCOUNTS,
   type Arranged,
   arrange,
   expectNoErrors,
-  expectSameAnswers,
   expectVerified,
   missingIn,
   settled,

@@ -2,6 +2,7 @@
 // request again until they know what became of it: through restarts, failovers and moves.
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
+import { expect } from 'vitest';
 import { type Answer, onCleanUp, send, until } from './harness.ts';
 
 /** Of each account at the start: more than the clients ever spend. */
@@ -130,6 +131,16 @@ export async function untilAnswered(
       onAgain(code ?? message);
     }
     await delay(RETRY_PAUSE_MS);
+  }
+}
+
+/** Clients send again under the same keys what was answered: they get the same answers. */
+export async function expectSameAnswers(url: string, sent: readonly Sent[]): Promise<void> {
+  for (const { answer, ...request } of sent) {
+    const again = await untilAnswered(() => url, request);
+    if (request.key === undefined)
+      expect(again).toMatchObject({ status: 200 }); // a hold, as it is now
+    else expect([request, again.status, again.body]).toEqual([request, answer.status, answer.body]);
   }
 }
 
