@@ -1,6 +1,6 @@
 // The HTTP application, apart from listening: the calls of the table, each behind the scope that it declares, and the
 // paths around them.
-import type { RequestListener, ServerResponse } from 'node:http';
+import type { ServerResponse } from 'node:http';
 import express, {
   type ErrorRequestHandler,
   type Express,
@@ -17,6 +17,7 @@ import { calls } from './calls/table.ts';
 import { consoleRoutes } from './console/console-routes.ts';
 import type { LiveStream } from './console/live-stream.ts';
 import { type HealthOptions, livez, readyz } from './health-routes.ts';
+import { type Listener, ofExpress } from './http/express-messages.ts';
 import { type BodyReader, createBodyReader } from './http/json-body.ts';
 import { createPieces } from './http/pieces.ts';
 import { RequestProblem, sendProblem } from './http/problems.ts';
@@ -32,7 +33,7 @@ export type AppOptions = Omit<CallDeps, 'pieces' | keyof BodyReader> &
 
 type Methods = Partial<Record<'get' | 'post' | 'patch', RequestHandler>>;
 
-export function createApp(options: AppOptions): RequestListener {
+export function createApp(options: AppOptions): Listener {
   const app = newApp();
   const { authenticate, allow } = options.access;
   app.use(authenticate); // before all paths: a client without a key learns nothing about them
@@ -72,7 +73,7 @@ const toConsole: RequestHandler = (_request, response) => {
 };
 
 /** What a process serves that only relays: its health. */
-export function createHealthApp(options: OperationsOptions): RequestListener {
+export function createHealthApp(options: OperationsOptions): Listener {
   return finish(newApp(), options);
 }
 
@@ -92,7 +93,7 @@ function newApp(): Express {
   return app;
 }
 
-function finish(app: Express, options: OperationsOptions): RequestListener {
+function finish(app: Express, options: OperationsOptions): Listener {
   route(app, '/livez', { get: livez() });
   route(app, '/readyz', { get: readyz(options) });
   route(app, '/metrics', { get: metricsRoute(options) });
@@ -106,13 +107,13 @@ function finish(app: Express, options: OperationsOptions): RequestListener {
     options.onRequestEnd(request.method, request.route?.path ?? 'none', status, seconds);
     options.accessLog.ended(request, this as Response);
   }
-  return (request, response: Started) => {
+  return ofExpress(app, (request, response: Started) => {
     response[STARTED_AT_MS] = performance.now();
     if (options.tracing) traceRequest(options.tracing, request as Request, response as Response);
     response.on('close', ended);
     // Express passes on a request target without a path (`http://[`), or answers it with an HTML page.
     app(request as Request, response as Response, () => sendProblem(response, 'not_found'));
-  };
+  });
 }
 
 function route(app: Express, path: string, methods: Methods): void {

@@ -1,8 +1,9 @@
 // The ceiling: our express, our reading, checking and answering of the same POST, with a constant instead of a
 // database. What remains is what HTTP costs.
 import { once } from 'node:events';
-import express, { type RequestHandler } from 'express';
+import express, { type Request, type RequestHandler, type Response } from 'express';
 import { balanceUpdateBody } from '../../src/api/calls/balance-update-calls.ts';
+import { ofExpress } from '../../src/api/http/express-messages.ts';
 import { check, idempotencyKeyOf, traceparentOf } from '../../src/api/http/input.ts';
 import { sendJson } from '../../src/api/http/json-answer.ts';
 import { createBodyReader } from '../../src/api/http/json-body.ts';
@@ -28,7 +29,11 @@ app.enable('strict routing');
 app.set('query parser', 'simple');
 app.post('/v1/balance-updates', update);
 
-await startServer(app, '127.0.0.1', Number(process.env.PORT));
+await startServer(
+  ofExpress(app, (request, response) => app(request as Request, response as Response)),
+  '127.0.0.1',
+  Number(process.env.PORT),
+);
 process.send?.('ready');
 await once(process, 'disconnect');
 process.exit();

@@ -1,6 +1,6 @@
 // Listens. Every wait for a client is bounded, and input that never becomes a request gets a
 // problem document too.
-import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { setTimeout as delay, setImmediate as turn } from 'node:timers/promises';
 import { ANSWER_HEADERS, setAnswerHeaders } from '../../shared/answer-headers.ts';
@@ -12,6 +12,7 @@ import { within } from '../../shared/within.ts';
 import { createAdmission } from './admission.ts';
 import { createBodyGuard } from './body-guard.ts';
 import { createRequestId, noteAddress, REQUEST_ID, requestIdOf } from './caller.ts';
+import type { Listener } from './express-messages.ts';
 import { createLingering } from './lingering.ts';
 import { listen } from './listeners.ts';
 import { createPipelines } from './pipelines.ts';
@@ -79,7 +80,7 @@ function kindOf({ method, url = '' }: IncomingMessage): 'read' | 'admin' | 'writ
  * @throws the listen error (EADDRINUSE, EACCES).
  */
 export async function startServer(
-  listener: RequestListener,
+  listener: Listener,
   host: string,
   port: number,
   given: Partial<typeof TIMEOUTS> = {},
@@ -155,6 +156,7 @@ export async function startServer(
       insecureHTTPParser: false, // whatever NODE_OPTIONS says
       keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
       noDelay: true,
+      ...listener.messages,
     },
     onRequest,
   );
