@@ -1,12 +1,13 @@
 // Two tracks that read the outbox by one reader, as close or as far apart as they come to be, while
 // transactions draw positions and end in any order.
+import { setTimeout as delay } from 'node:timers/promises';
 import fc from 'fast-check';
 import type { PoolClient } from 'pg';
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
 import { OutboxCursor } from '../../src/api/relay/outbox-cursor.ts';
 import { OutboxReader } from '../../src/api/relay/outbox-reader.ts';
 import type { Pool } from '../../src/shared/database.ts';
-import { cleanUp, createDatabase, type Database } from '../support/harness.ts';
+import { cleanUp, createDatabase, type Database, until } from '../support/harness.ts';
 
 const INSERT = `
   INSERT INTO outbox (account_id, version, epoch, previous_epoch, amount, balance, created_at, type, asset)
@@ -128,4 +129,38 @@ it('reads a page once for two tracks at the same place, whichever comes first, a
   const none = await Promise.all([reader.next(whole.cursor, 100), reader.next(whole.cursor, 100)]);
   expect(none.map(({ page }) => page.length)).toEqual([0, 0]);
   expect(reads).toBe(7); // a change may have come after the first of them
+});
+
+it('asks for more rows the longer a page took, as it has one page a turn of a busy event loop', async () => {
+  let delayMs = 0;
+  const slow = {
+    query: async (...query: Parameters<Pool['query']>) => {
+      const answer = await database.pool.query(...query);
+      await delay(delayMs);
+      return answer;
+    },
+  } as unknown as Pool;
+  const reader = new OutboxReader(slow);
+  const from = new OutboxCursor(await drawn());
+  const rowsMaxAfter = async (ms: number) => {
+    delayMs = ms;
+    await reader.next(from, reader.rowsMax);
+    return reader.rowsMax;
+  };
+  expect(reader.rowsMax).toBe(1000);
+  expect(await rowsMaxAfter(55)).toBeGreaterThanOrEqual(2000);
+  expect(await rowsMaxAfter(200)).toBe(3000);
+  await until('a page takes no longer than usual', async () => (await rowsMaxAfter(0)) === 1000);
+});
+
+it('remembers the newest pages for the other track, a few thousand rows of them', async () => {
+  const from = new OutboxCursor(await drawn());
+  await database.pool.query(INSERT.replace(/VALUES \((.*)\)$/s, 'SELECT $1 FROM generate_series(1, 6000)'));
+  const reader = new OutboxReader(database.pool);
+  const one = await reader.next(from, 3000);
+  const next = await reader.next(one.cursor, 3000);
+  const other = await reader.next(from, 3000);
+  expect(other.page).toEqual(one.page);
+  expect(other.page).not.toBe(one.page);
+  expect((await reader.next(other.cursor, 3000)).page).toBe(next.page);
 });

@@ -11,8 +11,16 @@ import type { OutboxCursor } from './outbox-cursor.ts';
 
 /** With more gaps nothing further is read until some are closed: each costs an index probe a page. */
 const GAPS_MAX = 10_000;
-/** How far one track may be ahead, in pages of at most a thousand events: events can have 8 KB. */
-const STEPS_MAX = 4;
+/** How far one track may be ahead, in rows of remembered pages: an event can have 8 KB. */
+const REMEMBERED_ROWS_MAX = 4000;
+/**
+ * Rows of a page. The relay shares the event loop with requests, and has one page a turn: under
+ * overload a turn takes 100 ms, and a thousand rows would be fewer than come in meanwhile.
+ */
+const ROWS_MIN = 1000;
+const ROWS_MAX = 3000;
+/** A page of ROWS_MIN rows is read in this time where nothing delays it. */
+const READ_MS = 25;
 
 export interface Step {
   page: OutboxPage;
@@ -26,15 +34,23 @@ export interface Step {
 
 interface Remembered {
   from: OutboxCursor;
+  /** At most. */
+  rows: number;
   step: Promise<Step>;
 }
 
 export class OutboxReader {
   readonly #database: Pool;
   #remembered: Remembered[] = [];
+  #rowsMax = ROWS_MIN;
 
   constructor(database: Pool) {
     this.#database = database;
+  }
+
+  /** How many rows to ask for where there is room: more, the longer the last page took. */
+  get rowsMax(): number {
+    return this.#rowsMax;
   }
 
   /** The next page, of `limit` rows at most. An empty one was read after the call. Throws when the database fails. */
@@ -45,15 +61,26 @@ export class OutboxReader {
       const step = await others.step;
       if (step.page.length > 0 && step.page.length <= limit) return step;
     }
-    const one = { from, step: this.#read(from, limit) };
-    this.#remembered = [...this.#remembered.slice(1 - STEPS_MAX), one];
+    const one = { from, rows: limit, step: this.#read(from, limit) };
+    this.#remember(one);
     try {
       const step = await one.step;
-      if (step.page.length === 0) this.#forget(one);
+      one.rows = step.page.length;
+      if (one.rows === 0) this.#forget(one);
       return step;
     } catch (error) {
       this.#forget(one);
       throw error;
+    }
+  }
+
+  /** Not for the track that is behind: the other has passed there. */
+  #remember(one: Remembered): void {
+    if (this.#remembered.some(({ from }) => from.behind > one.from.behind)) return;
+    this.#remembered.push(one);
+    let rows = this.#remembered.reduce((sum, other) => sum + other.rows, 0);
+    while (rows > REMEMBERED_ROWS_MAX && this.#remembered.length > 1) {
+      rows -= (this.#remembered.shift() as Remembered).rows;
     }
   }
 
@@ -68,6 +95,8 @@ export class OutboxReader {
     const asked = from.gaps.length > 0 ? from.noteWriters(await readWriters(this.#database)) : from;
     const after = from.gaps.length > GAPS_MAX ? AFTER_ALL : from.behind;
     const page = await readOutbox(this.#database, after, asked.gaps, limit);
+    const rows = (ROWS_MIN * (performance.now() - readAtMs)) / READ_MS;
+    this.#rowsMax = Math.round(Math.min(ROWS_MAX, Math.max(ROWS_MIN, rows)));
     return { page, cursor: asked.advance(page, limit), isFull: page.length === limit, readAtMs };
   }
 }

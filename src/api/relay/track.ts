@@ -22,9 +22,8 @@ import type { TrackName } from './progress.ts';
 import { createPublisher, type Destination, type Publisher, type PublishOutcome } from './publisher.ts';
 import { type Range, Ranges } from './ranges.ts';
 
-const READ_ROWS_MAX = 1000;
-/** Events published but not yet confirmed. */
-const IN_FLIGHT_MAX = 2000;
+/** Of what is owed, in one go. */
+const OWED_ROWS_MAX = 1000;
 /** Before it looks again for changes that other processes made. */
 const IDLE_MS = 50;
 /** After a page that was not full, so that what comes in the meantime shares a read, and messages share a commit of the worker. */
@@ -287,7 +286,7 @@ export class Track {
   async #settleOwed(session: BrokerSession, publisher: Publisher): Promise<void> {
     const end = [...this.#owed].at(-1)?.last ?? 0;
     const { rejected } = this.counts;
-    for (let limit = 1; this.#owed.first <= end; limit = Math.min(READ_ROWS_MAX, 2 * limit)) {
+    for (let limit = 1; this.#owed.first <= end; limit = Math.min(OWED_ROWS_MAX, 2 * limit)) {
       const ranges = [...this.#owed].filter(({ first }) => first <= end);
       const page = await this.#read(AFTER_ALL, ranges, limit);
       if (session.signal.aborted) return;
@@ -302,12 +301,13 @@ export class Track {
   }
 
   /**
-   * Resolves when at least half of what may be in flight is free, and says how much: many small
-   * reads cost more than a few large ones.
+   * Resolves when no more than a page is in flight, and says how many rows the next one may have:
+   * many small reads cost more than a few large ones.
    */
   async #room(session: BrokerSession, publisher: Publisher): Promise<number> {
-    await this.#untilAnswered(session, publisher, () => !this.isBlocked && this.#inFlight.size <= IN_FLIGHT_MAX / 2);
-    return Math.max(1, Math.min(READ_ROWS_MAX, IN_FLIGHT_MAX - this.#inFlight.size));
+    const reader = this.#reader as OutboxReader;
+    await this.#untilAnswered(session, publisher, () => !this.isBlocked && this.#inFlight.size <= reader.rowsMax);
+    return reader.rowsMax;
   }
 
   /** Resolves when enough is answered, or the session is over: it ends when nothing is confirmed for too long. */
