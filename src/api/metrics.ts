@@ -17,10 +17,11 @@ import { answerPrimary } from './metrics-of-all.ts';
 import { readMissed } from './relay/missed.ts';
 import { type OutboxBacklog, readBacklog } from './relay/outbox-backlog.ts';
 import type { Relay, RelayState } from './relay/relay.ts';
-import { type BatchObserver, COUNTED_AS } from './updates/lane.ts';
+import type { BatchObserver } from './updates/lane.ts';
 import type { Lanes } from './updates/lanes.ts';
 import type { LostAnswersWatch } from './updates/lost-answers.ts';
 import type { Outcome } from './updates/operation.ts';
+import { COUNTED_AS } from './updates/results.ts';
 
 /** How long one reading of the backlog is reused for all its gauges. */
 const BACKLOG_MS = 500;

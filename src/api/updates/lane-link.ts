@@ -10,6 +10,8 @@ const WRITE_FAILURE_COUNTS_MS = 10_000;
 /** Between attempts to connect that are made for no operation. */
 const CONNECT_PAUSE_MS = 1000;
 
+export type LaneLink = ReturnType<typeof createLaneLink>;
+
 /** The connection of a lane: opened when first needed or asked about, replaced when in doubt. */
 export function createLaneLink(options: { databaseUrl: string; statementTimeoutMs: number; log: Logger }) {
   const { databaseUrl, statementTimeoutMs, log } = options;

@@ -3,8 +3,9 @@
 // connections; an operation on several accounts goes to the lane of the busiest. Lanes that meet on
 // an account take turns: each locks in the same order, so they never deadlock.
 import { createHeat } from './heat.ts';
-import { createLane, type LaneCounts, type LaneOptions, type Outcomes, type Priority } from './lane.ts';
+import { createLane, type LaneCounts, type LaneOptions, type Priority } from './lane.ts';
 import type { Operation, OperationResult } from './operation.ts';
+import type { Outcomes } from './results.ts';
 
 export interface Lanes {
   /** Never rejects. Updates of one client, account and priority take effect in the order of submission. */

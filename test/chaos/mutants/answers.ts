@@ -1,7 +1,8 @@
 // Mutants of keys and answers: what took effect once is answered as it was, and what is unknown is not called known.
 import { APPLY, edit, type Mutant, QUIET } from './mutant.ts';
 
-const LANE = 'src/api/updates/lane.ts';
+const SENDER = 'src/api/updates/batch-sender.ts';
+const RESULTS = 'src/api/updates/results.ts';
 const LANE_CUTS = ['api-database-cut-after-commit', 'api-database-cut-before-answer'];
 
 const FOUND_ALONE =
@@ -95,7 +96,7 @@ export const ofAnswers: readonly Mutant[] = [
   {
     name: 'unknown-called-unchanged',
     breaks: 'after a lost connection the answer says that nothing was changed',
-    edits: [edit(LANE, "!isSettling(job)),\n      'outcome_unknown',", "!isSettling(job)),\n      'unavailable',")],
+    edits: [edit(SENDER, "!isSettling(job)),\n      'outcome_unknown',", "!isSettling(job)),\n      'unavailable',")],
     faults: LANE_CUTS,
     expected: ['never unsure'],
   },
@@ -104,8 +105,8 @@ export const ofAnswers: readonly Mutant[] = [
     breaks: 'after a lost connection updates without a key are sent again',
     edits: [
       edit(
-        LANE,
-        `    answerAll(
+        SENDER,
+        `    this.#results.giveAll(
       batch.filter((job) => !isSettling(job)),
       'outcome_unknown',
     );
@@ -121,9 +122,9 @@ export const ofAnswers: readonly Mutant[] = [
     breaks: 'after a lost connection even a keyed update is answered as unchanged',
     edits: [
       edit(
-        LANE,
+        SENDER,
         'if (keyed.length === 0) return;\n',
-        "if (keyed.length === 0) return;\n    if (keyed.length > 0) return answerAll(keyed, 'unavailable');\n",
+        "if (keyed.length === 0) return;\n    if (keyed.length > 0) return this.#results.giveAll(keyed, 'unavailable');\n",
       ),
     ],
     faults: LANE_CUTS,
@@ -132,7 +133,7 @@ export const ofAnswers: readonly Mutant[] = [
   {
     name: 'answers-swapped',
     breaks: 'the answers of a batch reach the wrong requests',
-    edits: [edit(LANE, 'const job = batch[index] as Job;', 'const job = batch[batch.length - 1 - index] as Job;')],
+    edits: [edit(RESULTS, '= batch[index] as Job;', '= batch[batch.length - 1 - index] as Job;')],
     faults: QUIET,
     expected: ['once', 'never lost', 'gapless', 'answers'],
   },
