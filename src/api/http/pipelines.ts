@@ -37,7 +37,12 @@ export function createPipelines(
   const underWay = new WeakMap<Socket, ServerResponse[]>();
   const overfull = new WeakSet<Socket>();
   /** How many of each in this turn. */
-  const served = new Map<Socket, number>();
+  let served = new Map<Socket, number>();
+
+  /** A new map: docs/decisions/031-garbage-in-chains.md. */
+  function startTurn(): void {
+    served = new Map();
+  }
 
   function serveInTurn(request: IncomingMessage, response: ServerResponse): void {
     const { socket } = request;
@@ -47,7 +52,7 @@ export function createPipelines(
       setImmediate(serveInTurn, request, response);
       return;
     }
-    if (served.size === 0) setImmediate(() => served.clear());
+    if (served.size === 0) setImmediate(startTurn);
     served.set(socket, times + 1);
     serve(request, response);
   }

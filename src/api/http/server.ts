@@ -1,23 +1,21 @@
-// Listens. Every wait for a client is bounded, and input that never becomes a request gets a
-// problem document too.
+// Listens, and bounds every wait for a client.
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
-import { setTimeout as delay, setImmediate as turn } from 'node:timers/promises';
-import { ANSWER_HEADERS, setAnswerHeaders } from '../../shared/answer-headers.ts';
-import { DRAIN_MS_MAX } from '../../shared/config.ts';
+import { setAnswerHeaders } from '../../shared/answer-headers.ts';
 import type { ProblemDetails } from '../../shared/contract.ts';
 import type { Running } from '../../shared/lifecycle.ts';
-import { type ProblemCode, problems } from '../../shared/problems.ts';
-import { within } from '../../shared/within.ts';
+import type { ProblemCode } from '../../shared/problems.ts';
 import { createAdmission } from './admission.ts';
 import { createBodyGuard } from './body-guard.ts';
-import { createRequestId, noteAddress, REQUEST_ID, requestIdOf } from './caller.ts';
+import { noteAddress, REQUEST_ID, requestIdOf } from './caller.ts';
 import type { Listener } from './express-messages.ts';
+import { createLeaving } from './leaving.ts';
 import { createLingering } from './lingering.ts';
 import { listen } from './listeners.ts';
 import { createPipelines } from './pipelines.ts';
-import { problemDocument, sendProblem } from './problems.ts';
+import { sendProblem } from './problems.ts';
 import { faultOf } from './request-head.ts';
+import { createUnparsed } from './unparsed.ts';
 
 /**
  * How long a client may take to send a request, for which Node looks every checkMs; and, without
@@ -36,21 +34,9 @@ const CONNECTIONS_MAX = 20_000;
 const BYTES_OF_COST = 512;
 /** For a body of unknown length: counted as 1,000 updates. */
 const CHUNKED_COST = 128;
-/**
- * A stop first keeps listening and answers with `Connection: close`, so that clients disconnect by
- * themselves and no request meets a closed connection: until none has arrived for this time, at
- * least for `drainMsMin`, and at most for DRAIN_MS_MAX.
- */
-const LEAVE_QUIET_MS = 250;
-/**
- * A process that stood still for that long has yet to accept and to read what came meanwhile: in
- * these turns of its event loop, each of which accepts one connection of a listening socket.
- */
-const LEAVE_TURNS = 10;
-/** How long a connection that came last may take to ask something. */
-const FIRST_REQUEST_MS = 2000;
-/** How long a stop then waits for answers in flight. */
-const DRAIN_TIMEOUT_MS = 12_000;
+const SMALL_CHUNKS: ProblemDetails = {
+  detail: 'Send the body in chunks of more than a few bytes, or with its Content-Length.',
+};
 
 export interface HttpServer extends Running {
   port: number;
@@ -90,34 +76,14 @@ export async function startServer(
   const timeouts = { ...TIMEOUTS, ...given };
   /** Connections that have not sent a request yet. */
   const unserved = new Set<Socket>();
-  /** Connections with garbage after a request whose answer is still in flight. */
-  const leaving = new WeakSet<Socket>();
   const admission = createAdmission();
   const mayTell = createAllowance(TOLD_PER_SECOND);
   let refused = 0;
-  /** Since the stop began. */
-  let lastRequestAtMs = 0;
   const lingering = createLingering();
   const guardBody = createBodyGuard(lingering, (socket, response) => {
     lingering.deafen(socket);
-    if (!response.headersSent) endConnection(socket, 'invalid_request', SMALL_CHUNKS);
+    if (!response.headersSent) unparsed.answer(socket, 'invalid_request', SMALL_CHUNKS);
   });
-  /** Answers input that is not a valid request. */
-  const endConnection = (socket: Socket, code: ProblemCode, details?: ProblemDetails) => {
-    // After a complete request: that one may be taking effect, so it gets its own answer and no
-    // other.
-    const complete = pipelines.underWay(socket).findLast(({ req, writableEnded }) => req.complete && !writableEnded);
-    if (complete) {
-      socket.pause(); // each further byte would be another error
-      lingering.afterAnswer(socket);
-      if (!complete.headersSent) complete.setHeader('connection', 'close');
-      else if (!leaving.has(socket)) complete.once('finish', () => socket.destroySoon()); // a long answer goes on
-      leaving.add(socket);
-      return;
-    }
-    socket.write(rawProblem(code, details));
-    lingering.end(socket);
-  };
   const onRequest = (request: IncomingMessage, response: ServerResponse) => {
     if (pipelines.isOverfull(request.socket)) return;
     unserved.delete(request.socket);
@@ -132,8 +98,8 @@ export async function startServer(
     sendProblem(response, 'overloaded');
   };
   const serve = (request: IncomingMessage, response: ServerResponse) => {
-    if (stopping) {
-      if (request.url !== '/readyz') lastRequestAtMs = performance.now(); // a load balancer keeps polling
+    if (leaving.began()) {
+      if (request.url !== '/readyz') leaving.noteRequest(); // a load balancer keeps polling
       response.setHeader('connection', 'close');
     }
     const claim = { party: () => `${kindOf(request)} ${clientOf(request)}`, cost: () => costOf(request) };
@@ -146,6 +112,7 @@ export async function startServer(
     });
   };
   const pipelines = createPipelines(lingering, serve, refuse);
+  const unparsed = createUnparsed(lingering, pipelines);
   const server = createServer(
     {
       maxHeaderSize: HEADER_BYTES_MAX,
@@ -166,7 +133,7 @@ export async function startServer(
     if (isWaitingForUs) socket.setTimeout(timeouts.unreadMs);
     else socket.destroy();
   });
-  let stopping: Promise<void> | undefined;
+  const leaving = createLeaving(server, () => unserved.size === 0, drainMsMin);
   let connections = 0;
   server.on('connection', (socket: Socket) => {
     if (connections === CONNECTIONS_MAX) return socket.destroy();
@@ -195,47 +162,15 @@ export async function startServer(
         : error.code === 'ERR_HTTP_REQUEST_TIMEOUT'
           ? 'request_timeout'
           : 'invalid_request';
-    endConnection(socket, code);
+    unparsed.answer(socket, code);
   });
   const listeners = await listen(server, host, port);
-
-  async function letLeave(): Promise<void> {
-    const startedAtMs = performance.now();
-    lastRequestAtMs = startedAtMs;
-    const dueAtMs = () => Math.max(startedAtMs + drainMsMin, lastRequestAtMs + LEAVE_QUIET_MS);
-    for (let nowMs = startedAtMs; nowMs < startedAtMs + DRAIN_MS_MAX; nowMs = performance.now()) {
-      await delay(dueAtMs() - nowMs);
-      await catchUp();
-      if (performance.now() >= dueAtMs()) return;
-    }
-  }
-
-  async function close(): Promise<void> {
-    const startedAtMs = performance.now();
-    const idle = setInterval(async () => {
-      await catchUp();
-      const areAllServed = unserved.size === 0 || performance.now() > startedAtMs + FIRST_REQUEST_MS;
-      if (areAllServed) server.closeIdleConnections();
-    }, LEAVE_QUIET_MS);
-    const closed = listeners.close();
-    await within(DRAIN_TIMEOUT_MS, closed, () => server.closeAllConnections());
-    await closed;
-    clearInterval(idle);
-    server.close(); // ends its timers
-  }
 
   return {
     port: listeners.port,
     refused: () => refused,
-    stop() {
-      stopping ??= letLeave().then(close);
-      return stopping;
-    },
+    stop: () => leaving.stop(listeners),
   };
-}
-
-async function catchUp(): Promise<void> {
-  for (let turns = 0; turns < LEAVE_TURNS; turns += 1) await turn();
 }
 
 /** @returns a function that returns true this often in a second. */
@@ -251,23 +186,4 @@ function createAllowance(perSecond: number): () => boolean {
     times += 1;
     return times <= perSecond;
   };
-}
-
-const NO_HTTP: ProblemDetails = { detail: 'This is not a valid HTTP/1.1 request.' };
-const SMALL_CHUNKS: ProblemDetails = {
-  detail: 'Send the body in chunks of more than a few bytes, or with its Content-Length.',
-};
-
-function rawProblem(code: ProblemCode, details = code === 'invalid_request' ? NO_HTTP : {}): string {
-  const body = JSON.stringify(problemDocument(code, details));
-  return [
-    `HTTP/1.1 ${problems[code].status} ${problems[code].title}`,
-    ...Object.entries(ANSWER_HEADERS).map(([name, value]) => `${name}: ${value}`),
-    `${REQUEST_ID}: ${createRequestId()}`,
-    'content-type: application/problem+json',
-    `content-length: ${Buffer.byteLength(body)}`,
-    'connection: close',
-    '',
-    body,
-  ].join('\r\n');
 }
