@@ -1,7 +1,7 @@
 // PostgreSQL and RabbitMQ that die, lose their disk or run out of memory; queues that are full, deleted, or fed with lies.
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Channel, ChannelModel, ConsumeMessage } from 'amqplib';
+import type { ChannelModel, ConsumeMessage } from 'amqplib';
 import { closeConnection, connect } from '../../../src/shared/broker.ts';
 import { type Change, eventId, SELECT_CHANGE } from '../../../src/shared/change.ts';
 import type { Pool } from '../../../src/shared/database.ts';
@@ -25,6 +25,8 @@ const HUNG_MS_MAX = 15_000;
 const AGAIN_MS_MAX = 20_000;
 const MISSED_TIMEOUT_MS = 40_000;
 const FORGED_TIMEOUT_MS = 10_000;
+const RECONNECT_PAUSE_MS = 200;
+const DELETE_TIMEOUT_MS = 60_000;
 
 async function withBroker(
   { broker }: FaultContext,
@@ -117,49 +119,49 @@ export const serverFaults: Fault[] = [
         );
         if (!isFull) return false;
         await delay(context.random.between(200, FULL_MS_MAX));
-        await missNothing(context, channel, { queue, bound });
+        await missNothing(context, (note) => channel.consume(queue, note, { noAck: true }), bound);
         return true; // the queue goes with its connection
       }),
   },
   {
     name: 'subscriber-hung',
     track,
-    inject: (context) =>
-      withBroker(context, async (connection) => {
-        const channel = await connection.createChannel();
-        const queue = 'test.hung';
-        await channel.assertQueue(queue, { durable: true, arguments: { 'x-queue-type': 'quorum' } });
-        // The process of its leader; the broker's other processes go on.
-        const set = (what: 'suspend' | 'resume') =>
-          context.broker.control(
-            'eval',
-            `case whereis('%2F_${queue}') of undefined -> ok; Pid -> sys:${what}(Pid) end.`,
-          );
-        try {
+    async inject(context) {
+      const queue = 'test.hung';
+      // The process of its leader; the broker's other processes go on.
+      const set = (what: 'suspend' | 'resume') =>
+        context.broker.control('eval', `case whereis('%2F_${queue}') of undefined -> ok; Pid -> sys:${what}(Pid) end.`);
+      try {
+        const isBound = await withBroker(context, async (connection) => {
+          const channel = await connection.createChannel();
+          await channel.assertQueue(queue, { durable: true, arguments: { 'x-queue-type': 'quorum' } });
           await channel.bindQueue(queue, context.topology.eventsExchange, ALL_EVENTS);
-          const bound = await versionsOf(context.pool, ACCOUNT_VERSIONS);
-          await set('suspend');
-          try {
-            await delay(context.random.between(0, HUNG_MS_MAX));
-          } finally {
-            await set('resume');
-          }
-          await missNothing(context, channel, { queue, bound });
+          return true;
+        }).catch(() => false); // the broker is not over the fault before
+        if (!isBound) return false;
+        const bound = await versionsOf(context.pool, ACCOUNT_VERSIONS);
+        await set('suspend');
+        try {
+          await delay(context.random.between(0, HUNG_MS_MAX));
         } finally {
-          await channel.deleteQueue(queue);
+          await set('resume');
         }
-        return true;
-      }),
+        const over = new AbortController();
+        const read = (note: Note) => void readOn(context, { queue, note, signal: over.signal });
+        await missNothing(context, read, bound).finally(() => over.abort());
+      } finally {
+        await deleteQueue(context, queue);
+      }
+      return true;
+    },
   },
   {
     name: 'queue-deleted',
     track,
-    inject: (context) =>
-      withBroker(context, async (connection) => {
-        const channel = await connection.createChannel();
-        await channel.deleteQueue(context.topology.ledgerQueue);
-        return true;
-      }),
+    async inject(context) {
+      await deleteQueue(context, context.topology.ledgerQueue);
+      return true;
+    },
   },
   {
     name: 'forged-events',
@@ -168,22 +170,58 @@ export const serverFaults: Fault[] = [
   },
 ];
 
+type Note = (message: ConsumeMessage | null) => void;
+
+/**
+ * Reads a queue until the signal, over another connection when one ends: RabbitMQ 3.10 may answer what uses a queue that hung
+ * with an internal error, which closes the connection.
+ */
+async function readOn(
+  context: FaultContext,
+  { queue, note, signal }: { queue: string; note: Note; signal: AbortSignal },
+): Promise<void> {
+  while (!signal.aborted) {
+    await withBroker(context, async (connection) => {
+      const channel = await connection.createChannel();
+      await channel.consume(queue, (message) => {
+        note(message);
+        if (message) channel.ack(message);
+      });
+      await new Promise<unknown>((resolve) => {
+        for (const ends of [channel, connection]) ends.on('close', resolve).on('error', resolve);
+        signal.addEventListener('abort', resolve);
+      });
+      return true;
+    }).catch(() => delay(RECONNECT_PAUSE_MS));
+  }
+}
+
+async function deleteQueue(context: FaultContext, queue: string): Promise<void> {
+  const deleted = () =>
+    withBroker(context, async (connection) => {
+      const channel = await connection.createChannel();
+      await channel.deleteQueue(queue);
+      return true;
+    });
+  if (!(await holds(deleted, DELETE_TIMEOUT_MS))) throw new Error(`the queue ${queue} could not be deleted`);
+}
+
 /**
  * What a queue did not take comes again once it can take it: of what was accepted since it was bound, and has come to the
  * other subscriber, it gets everything.
  */
 async function missNothing(
   { pool, evidence, subscriber }: FaultContext,
-  channel: Channel,
-  { queue, bound }: { queue: string; bound: ReadonlyMap<string, number> },
+  read: (note: Note) => unknown,
+  bound: ReadonlyMap<string, number>,
 ): Promise<void> {
   const got = new Set<string>();
   const accepted = await versionsOf(pool, ACCOUNT_VERSIONS).catch(() => bound); // the database is away
-  const note = (message: ConsumeMessage | null) => {
+  const note: Note = (message) => {
     for (const { accountId, version } of (message && decodeEvents(message.content)) ?? [])
       got.add(`${accountId}:${version}`);
   };
-  await channel.consume(queue, note, { noAck: true });
+  await read(note);
   const wanted = [...accepted].flatMap(([accountId, last]) => {
     const first = (bound.get(accountId) ?? -1) + 1;
     return Array.from({ length: Math.max(0, last - first + 1) }, (_, index) => `${accountId}:${first + index}`);
