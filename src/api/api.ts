@@ -33,10 +33,7 @@ import { startLostAnswersWatch } from './updates/lost-answers.ts';
 
 /** For pages of rows, exports and verifications: no more are read at a time. */
 const PAGES_CONNECTIONS = 2;
-/**
- * For changes by operators. One that waits for the lock of an account does not delay other work.
- *
- */
+/** For changes by operators. One that waits for the lock of an account does not delay other work. */
 const CHANGES_CONNECTIONS = 2;
 
 /**

@@ -9,11 +9,9 @@ import type { Topology } from '../../shared/topology.ts';
 import { sendProblem } from '../http/problems.ts';
 import { type EventTap, type LedgerQueue, startEventTap } from './event-tap.ts';
 import { beganAnew, type Figures, figuresBetween, parseReading, type Reading } from './figures.ts';
+import { type Bound, Watchers, type WatchersOptions } from './watchers.ts';
 
-const WATCHERS_MAX = 20;
 const EVERY_MS = 1000;
-/** A watcher that reads more slowly than it is written to is dropped. */
-const UNREAD_BYTES_MAX = 256 * 1024;
 /** What is not known by then is reported as not known. */
 const READING_MS_MAX = 2500;
 const DATABASE_MS_MAX = 1500;
@@ -51,22 +49,15 @@ export interface LiveStream {
   end(): Promise<void>;
 }
 
-/** A prefix of account ids; null: all. */
-type Bound = string | null;
-
-export interface LiveStreamOptions {
+export interface LiveStreamOptions extends WatchersOptions {
   amqpUrl: string;
   topology: Topology;
   log: Logger;
   readMetrics: () => Promise<{ text: string }>;
   /** 'ok', or what is wrong with it, in a few words. */
   databaseState: () => Promise<string>;
-  clientOf: (response: Response) => string;
   callerOf: (response: Response) => Caller;
-  /** Whether the key that a stream was asked for with still counts. */
-  mayGoOn: (response: Response) => boolean;
-  /** What that key is bound to, and whether it governs an account. */
-  boundOf: (response: Response) => Bound;
+  /** Whether a bound covers an account. */
   isInside: (bound: Bound, accountId: string) => boolean;
   instance: string;
   processes: number;
@@ -85,73 +76,40 @@ function withoutOthers(live: Live): Live {
   };
 }
 
+/** What happened since the last reading. */
+function createFigures(): (metrics: { text: string } | undefined) => Pick<Live, 'figures' | 'problem'> {
+  let before: { reading: Reading; atMs: number } | undefined;
+  return (metrics) => {
+    if (!metrics) return { figures: null, problem: 'a process does not report its figures' };
+    const earlier = before;
+    before = { reading: parseReading(metrics.text), atMs: performance.now() };
+    if (!earlier) return { figures: null, problem: null };
+    if (beganAnew(earlier.reading, before.reading)) return { figures: null, problem: 'a process was restarted' };
+    const seconds = (before.atMs - earlier.atMs) / 1000;
+    return { figures: figuresBetween(earlier.reading, before.reading, seconds), problem: null };
+  };
+}
+
 export function createLiveStream(options: LiveStreamOptions): LiveStream {
-  const { amqpUrl, topology, log, readMetrics, databaseState, clientOf } = options;
-  const { mayGoOn, boundOf, callerOf, isInside, instance, processes } = options;
+  const { amqpUrl, topology, log, readMetrics, databaseState } = options;
+  const { clientOf, callerOf, isInside, instance, processes } = options;
   const metricsInTime = inTime(readMetrics, READING_MS_MAX);
   const databaseInTime = inTime(databaseState, DATABASE_MS_MAX);
-  /** By client, oldest first. */
-  const watchers = new Map<Response, string>();
+  const watchers = new Watchers(options);
   let watching: { tap: EventTap; timer: NodeJS.Timeout } | undefined;
   let ended = false;
 
-  /**
-   * Each watcher what its key may see; nothing where that is undefined. The stream of a key that does not count any more ends
-   * instead: its page connects again, and learns what is wrong with the key.
-   */
-  function tell(event: string, seenBy: (bound: Bound) => object | undefined): void {
-    const texts = new Map<Bound, string | undefined>();
-    for (const watcher of watchers.keys()) {
-      if (!mayGoOn(watcher)) {
-        watchers.delete(watcher);
-        watcher.end();
-        continue;
-      }
-      const bound = boundOf(watcher);
-      if (!texts.has(bound)) {
-        const data = seenBy(bound);
-        texts.set(bound, data && `event: ${event}\ndata: ${JSON.stringify(data)}\n\n`);
-      }
-      const text = texts.get(bound);
-      if (watcher.writableLength > UNREAD_BYTES_MAX) watcher.destroy();
-      else if (text !== undefined) watcher.write(text);
-    }
-  }
-
   function tellEvents(events: BalanceEvent[]): void {
-    tell('events', (bound) => {
+    watchers.tell('events', (bound) => {
       const seen = events.filter(({ data }) => isInside(bound, data.accountId));
       return seen.length > 0 ? seen : undefined;
     });
   }
 
-  /**
-   * So that there is one for this client: the newest of the client that has the most, where that is
-   * more than it would have.
-   */
-  function makeRoom(client: string): void {
-    const byClient = Map.groupBy(watchers, ([, owner]) => owner);
-    const [most = []] = [...byClient.values()].sort((one, other) => other.length - one.length);
-    if (most.length <= (byClient.get(client)?.length ?? 0) + 1) return;
-    const [watcher] = most.at(-1) as [Response, string];
-    watchers.delete(watcher);
-    watcher.end();
-  }
-
   function start(): NonNullable<typeof watching> {
-    let before: { reading: Reading; atMs: number } | undefined;
+    const figuresOf = createFigures();
     let isLooking = false;
     const tap = startEventTap(amqpUrl, topology, tellEvents, log);
-    /** What happened since the last reading. */
-    function figuresOf(metrics: { text: string } | undefined): Pick<Live, 'figures' | 'problem'> {
-      if (!metrics) return { figures: null, problem: 'a process does not report its figures' };
-      const earlier = before;
-      before = { reading: parseReading(metrics.text), atMs: performance.now() };
-      if (!earlier) return { figures: null, problem: null };
-      if (beganAnew(earlier.reading, before.reading)) return { figures: null, problem: 'a process was restarted' };
-      const seconds = (before.atMs - earlier.atMs) / 1000;
-      return { figures: figuresBetween(earlier.reading, before.reading, seconds), problem: null };
-    }
     async function look(): Promise<void> {
       if (isLooking) return;
       isLooking = true;
@@ -166,7 +124,7 @@ export function createLiveStream(options: LiveStreamOptions): LiveStream {
         instance,
         processes,
       };
-      tell('live', (bound) => (bound === null ? live : withoutOthers(live)));
+      watchers.tell('live', (bound) => (bound === null ? live : withoutOthers(live)));
     }
     void look();
     return { tap, timer: setInterval(look, EVERY_MS) };
@@ -181,30 +139,28 @@ export function createLiveStream(options: LiveStreamOptions): LiveStream {
 
   return {
     handler(request, response) {
-      const client = clientOf(response);
-      if (watchers.size >= WATCHERS_MAX && request.method !== 'HEAD') makeRoom(client);
-      if (ended || watchers.size >= WATCHERS_MAX) {
+      const isHead = request.method === 'HEAD';
+      if (ended || (isHead ? watchers.isFull : !watchers.makeRoom(clientOf(response)))) {
         return sendProblem(response, 'overloaded', {
-          detail: ended ? 'This process is stopping.' : `${WATCHERS_MAX} consoles are open at this process.`,
+          detail: ended ? 'This process is stopping.' : `${Watchers.max} consoles are open at this process.`,
         });
       }
       response.writeHead(200, {
         'content-type': 'text/event-stream',
         'x-accel-buffering': 'no', // nginx would gather them
       });
-      if (request.method === 'HEAD') return response.end(); // nothing else of it would ever be sent
+      if (isHead) return response.end(); // nothing else of it would ever be sent
       response.write(`event: caller\ndata: ${JSON.stringify(callerOf(response))}\n\n`);
-      watchers.set(response, client);
+      watchers.add(response);
       watching ??= start();
       response.once('close', () => {
-        watchers.delete(response);
+        watchers.remove(response);
         if (watchers.size === 0) void rest();
       });
     },
     async end() {
       ended = true;
-      for (const watcher of watchers.keys()) watcher.end();
-      watchers.clear();
+      watchers.endAll();
       await rest();
     },
   };
