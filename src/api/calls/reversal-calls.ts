@@ -33,7 +33,7 @@ const create: Call = {
   tag: 'Reversals',
   summary: 'Reverse a change or a transfer, in part or as much as is left',
   description:
-    'A reversal is an ordinary change with the opposite amount that names what it reverses. The reversals of a change never exceed it in total.',
+    'A reversal is an ordinary change with the opposite amount; `reverses` in its event and entry is the id of the original. All reversals of a change together never exceed it.',
   scope: 'write',
   headers: keyHeader,
   body: { schema: reversalBody, examples: { part: { of: EXAMPLE_EVENT_ID, amount: 10 } } },

@@ -82,7 +82,7 @@ const verification: Call = {
   tag: 'Verification',
   summary: 'Verify the history of an account',
   description:
-    'Versions without a gap, amounts that add up to the balance, entries that are those that were hashed, holds as their entries left them, whole transfers, and reversals within what they reverse: in one snapshot, of ledger and outbox. For accounts of up to 100,000 changes, whose transfers have up to 200,000 legs; one at a time for each client.',
+    'In one snapshot, the check covers six things: ledger and outbox together have every version; the amounts add up to the balance; the entries match their hashes; each hold matches its entries; each transfer that the account pays has all of its legs; and no change is reversed by more than its amount. For accounts of up to 100,000 changes, whose transfers have up to 200,000 legs; one at a time for each client.',
   scope: 'read',
   pathSchema: accountPath,
   answers: { 200: { description: 'What was found.', schema: answers.accountVerification } },
