@@ -5,8 +5,8 @@
 --   out  hashed          entries that are now in a segment
 --        unfinished      accounts with more to do
 --
--- One row of ledger_chain for the entries of an account that a call finds, 1,000 at most: one hash over many entries costs a
--- fraction of one hash for each.
+-- Writes one row of ledger_chain for each segment, up to 1,000 entries of one account: hashing many
+-- entries at once costs a fraction of hashing each by itself.
 CREATE OR REPLACE FUNCTION extend_ledger_chain(
   p_account_ids text[], p_entries_max integer, OUT hashed integer, OUT unfinished text[]
 ) LANGUAGE plpgsql VOLATILE
@@ -59,9 +59,9 @@ DECLARE
   v_lasts bigint[] := '{}';
   v_hashes bytea[] := '{}';
 BEGIN
-  -- One at a time, so that two workers do not hash the same entries twice; in a statement of its
-  -- own, so that the next one sees the hashes of the previous one. The key is any number, the same
-  -- for every worker.
+  -- One call at a time, so that two workers do not hash the same entries twice. The lock has a
+  -- statement of its own, so that the statements after it see the hashes of the previous call. The
+  -- key is any number, the same for every worker.
   PERFORM pg_advisory_xact_lock(7252310003);
 
   hashed := 0;
@@ -91,8 +91,8 @@ BEGIN
         WHERE placed.version = v_last + placed.place;
       END IF;
       EXIT WHEN v_due = 0;
-      -- Read again by version: this statement sees entries that were recorded after the texts were
-      -- read, and so did the count above, which a gap filled in between may have raised.
+      -- Read the texts again, by version. The count above may include entries that filled a gap
+      -- after the first read; this statement sees them too.
       IF v_has_gap OR v_due < v_entries THEN
         SELECT string_agg(entry.text, '],[') INTO v_text
         FROM (

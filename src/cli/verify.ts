@@ -23,22 +23,22 @@ standard error every five seconds; if it is interrupted, nothing is proven.
 
 --heads   also checks that the chain heads in the file, kept earlier, are still in the chains. JSON lines:
           the output of highload-balance heads, or answers of GET /v1/accounts/{id}/chain-head
---since   verifies only what came after the heads in the file, which is in the order of highload-balance heads.
-          The time grows with what is new and with the number of accounts, not with the ledger. An account without
-          a head is verified from its opening. If a head is not in the chains, nothing after it is verified
---cut-at  an epoch that began when the database was restored to an older state, as far as you know: heads that
-          were lost then are counted and are not errors. All other missing heads are errors, including heads older
-          than the cut. Give the option once for each known restore. With --since, an account whose head was lost is
-          verified from its opening
+--since   verifies only what came after the heads in the file. The file must be in the order that highload-balance
+          heads prints. The time grows with what is new and with the number of accounts, not with the ledger. An
+          account without a head is verified from its opening. If a head is not in the chains, nothing after it is
+          verified
+--cut-at  an epoch that you know began with a restore to an older state. Heads lost in that restore are counted, and
+          are not errors. All other missing heads are errors, including heads older than the cut. Give the option once
+          for each known restore. With --since, an account whose head was lost is verified from its opening
 --json    one JSON document on standard output
 
-What --since proves: every entry after the heads, as verify would; the row of every account, against its last entry;
-for each account, that its active holds add up to what it holds; and that the heads are in the chains.
-What it does not prove: that the entries up to the heads are the ones that were hashed. It reads those of the last
-segment of an account that has newer ones, and older ones only where a newer entry belongs to the same hold, transfer
-or reversal. Nor that a hold or a reversal agrees with its entries if all of them are older than the head, nor
-anything of entries whose account has neither a row nor a head. Run verify without --since for that, and after
---since has found something.
+What --since proves: every entry after the heads, as verify would; that the row of every account matches its last
+entry; that each account's active holds add up to its held amount; and that the heads are in the chains.
+It does not prove that the entries up to the heads are the ones that were hashed: of those, it reads only the last
+segment of an account that has newer entries, and older ones that share a hold, transfer or reversal with a newer
+entry. It does not prove that a hold or reversal agrees with its entries if all of them are older than the head. It
+proves nothing about entries whose account has neither a row nor a head. For all this, and after --since has found
+something, run verify without --since.
 
 Works on a standby too, for what it has replayed, and says so; with --json in "standby".
 
@@ -112,7 +112,10 @@ async function verifyWhole(client: Client, file: string | undefined, cuts: Reado
   return { heads, found: await aloud(due, (onStep) => verify(client, onStep)) };
 }
 
-/** The file is read twice: no head may be a beginning before all are known to be in the chains. */
+/**
+ * The file is read twice: all heads must be found in the chains before verification starts from any
+ * of them.
+ */
 function verifyAfterHeads(client: Client, file: string, cuts: ReadonlySet<number>) {
   return inSnapshot(client, PLAN_SINCE, async () => {
     let before = 0;

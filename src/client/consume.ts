@@ -1,5 +1,5 @@
 // One session with RabbitMQ: declares the queue and passes its messages to the handlers. A message
-// is acknowledged when all of its events were dealt with; a message without valid events is
+// is acknowledged once all of its events have been handled; a message without valid events is
 // rejected, which dead-letters it if the queue is configured so.
 import type { Channel, ConsumeMessage } from 'amqplib';
 import { answered, type BrokerSession } from '../shared/broker.ts';
@@ -33,7 +33,7 @@ export function queueIn({ namespace = 'balance', queue = '', declareQueue = true
   return { name: queue, exchange: `${namespace}.events`, declare: declareQueue };
 }
 
-/** Returns when messages can arrive; they do until the session ends. */
+/** Resolves once messages can arrive. They keep arriving until the session ends. */
 export async function consume(
   session: BrokerSession,
   queue: Queue,

@@ -17,7 +17,7 @@ export interface EntriesReader {
 }
 
 /**
- * - `superseded`: the event is not in the present history.
+ * - `superseded`: the event is not in the current history.
  * - `whole`: the event is in it, and so is everything handled; `before` is the state as if
  *   everything before the event were handled.
  * - `cut`: the event is in it, but what was handled is not; it is shared up to `shared`. Undefined
@@ -66,7 +66,7 @@ export async function standingOf(
   return { kind: 'whole', before: before(event.data, [...steps, ...(last.earlier ?? [])]) };
 }
 
-/** Undefined where the present history has no such account. */
+/** Undefined where the current history has no such account. */
 async function pageOf(client: EntriesReader, accountId: string, cursor: string | undefined, signal: AbortSignal) {
   try {
     return await client.readEntries(accountId, { limit: PAGE_MAX, cursor }, { signal, deadlineMs: DEADLINE_MS });

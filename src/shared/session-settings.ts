@@ -8,7 +8,10 @@ const VERSION_MIN = 150_000;
 /** Statement and answer together. */
 const PREPARE_TIMEOUT_MS = 5000;
 
-/** How text is read and written: the driver's parsers, casts and the escaping of literals rely on it. */
+/**
+ * How text is read and written: the driver's parsers, casts and the escaping of literals rely on
+ * it.
+ */
 const TEXT = {
   DateStyle: 'ISO, MDY',
   IntervalStyle: 'postgres',
@@ -26,9 +29,11 @@ const TEXT = {
 
 /** What a statement sees and how it commits. */
 const TRANSACTIONS = {
-  default_transaction_isolation: 'read committed', // the evaluator reads what others committed while it waited for locks
+  // The evaluator reads what others committed while it waited for locks.
+  default_transaction_isolation: 'read committed',
   default_transaction_deferrable: 'off',
-  row_security: 'off', // so a policy raises an error, instead of silently hiding rows from the relay or verify
+  // Off, so that a policy raises an error instead of silently hiding rows from the relay or verify.
+  row_security: 'off',
   exit_on_error: 'off', // on, each refused statement would end its connection
   synchronous_commit: 'on', // raised, never lowered: see PREPARE
 };
@@ -60,27 +65,37 @@ const PLANS = {
   force_parallel_mode: 'off', // 15
 };
 
-/** Statements that touch a few keys of tables that may be empty today and huge tomorrow: never plan a full scan. */
+/**
+ * Statements that touch a few keys of tables that may be empty today and huge tomorrow: never plan
+ * a full scan.
+ */
 const INDEXED_PLANS = { enable_seqscan: 'off', enable_hashjoin: 'off', enable_mergejoin: 'off', jit: 'off' };
 
 /**
- * One plan permanently: a custom plan of apply_changes holds its arrays flat, and an element of one costs 1.35 µs instead of 0.25.
- * Here and not at the function, where each setting costs every call 2 µs.
+ * Always the generic plan: in a custom plan of apply_changes the arrays are flat, and reading an
+ * element takes 1.35 µs instead of 0.25. Set here and not on the function, where each setting would
+ * add 2 µs to every call.
  */
 const FIXED_PLANS = { ...INDEXED_PLANS, plan_cache_mode: 'force_generic_plan' };
 
 const PLANS_BY_USE = { 'any plans': {}, 'indexed plans': INDEXED_PLANS, 'fixed plans': FIXED_PLANS };
 
-/** The server drops a client machine that vanished within 30 s, and the relay's lock with it; by default within 2 hours. */
+/**
+ * If a client's machine vanishes, the server ends its session within 30 s, which frees the relay's
+ * lock. By default that takes 2 hours.
+ */
 const PEER_LOST = { tcp_keepalives_idle: '10', tcp_keepalives_interval: '5', tcp_keepalives_count: '4' };
-/** Also ends a connection whose client reads nothing for as long: not for commands, whose reader may be a paused pipe. */
+/**
+ * The server also ends a connection whose client reads nothing for this long. So commands do not
+ * have it: their reader may be a paused pipe.
+ */
 const UNACKNOWLEDGED_TIMEOUT_MS = 30_000;
 
 /** What a connection is for. */
 export interface SessionUse {
   /**
-   * `indexed plans` for a connection that only ever touches a few keys at a time, `fixed plans` for one that does so with the same
-   * few statements and any parameters; default `any plans`.
+   * `indexed plans` for a connection that only ever touches a few keys at a time, `fixed plans` for
+   * one that does so with the same few statements and any parameters; default `any plans`.
    */
   plans?: keyof typeof PLANS_BY_USE;
   /** `any server` for reading alone, which a standby can serve too; default `writable server`. */
@@ -161,10 +176,11 @@ export interface FreshClient extends ClientBase {
 }
 
 /**
- * Makes a fresh connection ready for use, in one round trip. Not by parameters of the start: poolers refuse those that
- * they do not know.
+ * Makes a fresh connection ready for use, in one round trip. The settings are not sent as start-up
+ * parameters: poolers refuse those they do not know.
  * @param isLent whether a pooler lends that session to others; asked only where there is a pooler.
- * @throws UnfitServer, or the error of PostgreSQL or the connection; it must not be used then.
+ * @throws UnfitServer, or the error of PostgreSQL or the connection. The client must not be used
+ * after that.
  */
 export async function prepareSession(
   client: FreshClient,

@@ -47,9 +47,9 @@ const RECORD = {
     FROM inserted`,
 };
 
-// A statement of its own: the snapshot of the one above is older than an entry that it collided
-// with. A row leaves the outbox only when the ledger holds it, so a change in neither was never
-// accepted.
+// A separate statement: the one above has a snapshot from before the entry that it collided with
+// was committed. A row leaves the outbox only when the ledger holds it, so a change in neither was
+// never accepted.
 const COMPARE = {
   name: 'ledger_compare',
   text: `
@@ -67,9 +67,9 @@ const COMPARE = {
 //     a lower one than our oldest.
 //   - If our change of that version has the same epoch, it was there before that epoch ended, so no
 //     history gave that version and epoch to another change.
-//   - If our change of that version has a lower epoch, it was there when the event's epoch began,
-//     provided that this epoch is in our history. If it is not, the epoch was lost with its change:
-//     by a failover, and then the way back to the server before it.
+//   - If our change of that version has a lower epoch, and the event's epoch is in our history, our
+//     change was there when that epoch began. If that epoch is not in our history, it was lost with
+//     its change: a failover happened, and then a return to the earlier server.
 // Anyone who may publish can forge an older epoch, but gains nothing: none of these events is
 // recorded.
 const SUPERSEDED = {
@@ -131,7 +131,8 @@ async function supersededOf(pool: Pool, unknown: readonly Change[]): Promise<Set
 }
 
 /**
- * As the parameters of {@link DELIVERED}. A column with no values is null: unnest() fills it up.
+ * The parameters of {@link DELIVERED}. A column without values is null: unnest() pads it with
+ * nulls.
  */
 function valuesOf(changes: readonly Change[]): Literal[] {
   return CHANGE_COLUMNS.map(([, type, name]) => {
@@ -156,8 +157,8 @@ async function itemsOf(
 
 /**
  * Only the newest are looked at, since the outbox keeps recorded changes for a while. Ten full
- * messages: several workers get messages in turn, so that what one of them never gets is among
- * these.
+ * messages: several workers get messages in turn, so messages that one of them fails to get are
+ * among these.
  */
 const NEWEST = 10 * MESSAGE_EVENTS_MAX;
 const CHANGES_WAIT = `

@@ -305,7 +305,7 @@ describe('a system with a history before its heads and one after', () => {
         heads: { kept: 3, broken: 0 },
       });
       const { out: help } = await runCommand(['verify', '--help'], {});
-      expect(help).toContain('What it does not prove: that the entries up to the heads are the ones that were hashed.');
+      expect(help).toContain('It does not prove that the entries up to the heads are the ones that were hashed');
     });
 
     it('ends with 1 where something after the heads is not right', async () => {

@@ -1,7 +1,7 @@
 // Limits how many single operations are in flight when several clients send some: about as many as
 // are answered in a few hundredths of a second, divided among the clients. The rest wait here, each
-// client in turn. Otherwise a client with hundreds of connections would delay all others, although
-// nothing is refused.
+// client in turn. Otherwise a client with hundreds of connections would delay all others, even
+// though nothing is refused.
 //
 // A single active client is not limited: more at a time is cheaper. Nor is a client below its
 // share, no matter what the others have in flight.

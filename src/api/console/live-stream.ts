@@ -12,7 +12,7 @@ import { beganAnew, type Figures, figuresBetween, parseReading, type Reading } f
 import { type Bound, Watchers, type WatchersOptions } from './watchers.ts';
 
 const EVERY_MS = 1000;
-/** What is not known by then is reported as not known. */
+/** Anything not read within this time is reported as unknown. */
 const READING_MS_MAX = 2500;
 const DATABASE_MS_MAX = 1500;
 
@@ -34,7 +34,7 @@ export interface Live {
   processes: number;
 }
 
-/** Sent first: whose key a stream was opened with, and what it may. */
+/** Sent first: the client whose key opened the stream, and what that key may do. */
 export interface Caller {
   /** null with AUTH=off, where anyone may do everything. */
   client: string | null;
@@ -63,15 +63,13 @@ export interface LiveStreamOptions extends WatchersOptions {
   processes: number;
 }
 
-/**
- * For keys that are bound to some accounts: how much happens on all others is not theirs to know.
- */
+/** For keys bound to some accounts: they must not learn how much happens on the others. */
 function withoutOthers(live: Live): Live {
   const { ledgerQueue } = live;
   return {
     ...live,
     figures: null,
-    problem: 'they are of all accounts, and this key is bound to some',
+    problem: 'they cover all accounts, and this key is bound to some of them',
     ledgerQueue: ledgerQueue && { ...ledgerQueue, waiting: null },
   };
 }
@@ -147,7 +145,7 @@ export function createLiveStream(options: LiveStreamOptions): LiveStream {
       }
       response.writeHead(200, {
         'content-type': 'text/event-stream',
-        'x-accel-buffering': 'no', // nginx would gather them
+        'x-accel-buffering': 'no', // otherwise nginx buffers the events
       });
       if (isHead) return response.end(); // nothing else of it would ever be sent
       response.write(`event: caller\ndata: ${JSON.stringify(callerOf(response))}\n\n`);

@@ -21,7 +21,7 @@ export interface WatchersOptions {
 export class Watchers {
   static readonly max = WATCHERS_MAX;
   readonly #options: WatchersOptions;
-  /** By client, oldest first. */
+  /** The client of each watcher; oldest watcher first. */
   readonly #clients = new Map<Response, string>();
 
   constructor(options: WatchersOptions) {
@@ -45,8 +45,9 @@ export class Watchers {
   }
 
   /**
-   * Whether there is a place for one of this client. When all are taken, the client that has the
-   * most gives up its newest, if it would still have more than this one.
+   * Makes room for this client: ends the newest stream of the client that has the most, if that is
+   * more than this client would then have.
+   * @returns whether there is room now.
    */
   makeRoom(client: string): boolean {
     if (!this.isFull) return true;
@@ -57,7 +58,10 @@ export class Watchers {
     return true;
   }
 
-  /** @param seenBy what watchers with a key of this bound get; nothing if it is undefined. */
+  /**
+   * Sends each watcher what its key may see, or nothing if `seenBy` returns undefined. If its key
+   * is no longer valid, the stream ends instead: the page reconnects and learns what is wrong.
+   */
   tell(event: string, seenBy: (bound: Bound) => object | undefined): void {
     const texts = new Map<Bound, string | undefined>();
     for (const watcher of this.#clients.keys()) {

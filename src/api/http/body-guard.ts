@@ -1,8 +1,9 @@
 // Keeps request bodies from taking more of the event loop than they are worth.
 //
-// One that was answered without being read (a refusal, a GET with a body, a path that is open to all) Node would read to its
-// end, at any length and at full speed. Here a short one is read, and the connection goes on; otherwise the answer says
-// `Connection: close`, and the connection lingers for a moment.
+// One that was answered without being read (a refusal, a GET with a body, a path that is open to
+// all) Node would read to its end, at any length and at full speed. Here a short one is read, and
+// the connection goes on; otherwise the answer says `Connection: close`, and the connection lingers
+// for a moment.
 //
 // A body in chunks of a few bytes costs a callback for each chunk: a thousand times as much as in
 // large chunks.

@@ -4,7 +4,10 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 
 export const REQUEST_ID = 'x-request-id';
-/** Ids in use (UUIDs, ULIDs, what proxies and trace systems make) have no other characters. Sent twice, they are joined by a comma. */
+/**
+ * Ids in use (UUIDs, ULIDs, what proxies and trace systems make) have no other characters. Sent
+ * twice, they are joined by a comma.
+ */
 const SANE_REQUEST_ID = /^[A-Za-z0-9._:=+/-]{1,128}$/;
 const FORWARDED_CHARACTERS_MAX = 200;
 

@@ -1,4 +1,5 @@
-// Turns the parts of a request into checked values, or into invalid_request with a list of what is wrong and where.
+// Turns the parts of a request into checked values, or into invalid_request with a list of what is
+// wrong and where.
 import type { IncomingMessage } from 'node:http';
 import { text } from '../../shared/balance.ts';
 import type { InvalidInput } from '../../shared/contract.ts';

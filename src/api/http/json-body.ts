@@ -89,7 +89,8 @@ export function createBodyReader(
         body = length === chunk.length ? chunk : append(body, length - chunk.length, chunk, bytesMax);
         scan.advance(body, length);
         if (scan.excess !== undefined) return refuse(mediaTypeProblem(request) ?? invalid(scan.excess));
-        if (length === declared) return; // complete: most bodies arrive in one piece and are never counted
+        // Complete: most bodies arrive in one piece and are never counted.
+        if (length === declared) return;
         unfinished.set(body.length);
       });
       request.on('end', () => {

@@ -107,7 +107,8 @@ export class JsonScan {
         continue;
       }
       const kind = KINDS[text[at] as number] as number;
-      if (kind === FRACTION && before === DIGIT) this.hasFraction = true; // else a letter of true or false, or no JSON
+      // Not after a digit, it is a letter of true or false, or no JSON.
+      if (kind === FRACTION && before === DIGIT) this.hasFraction = true;
       before = kind;
       if (kind === STRING) this.#beginText(at);
       else if (kind !== 0 && kind < DIGIT) this.#see(kind, at);

@@ -1,7 +1,7 @@
 // How a stop lets clients leave. First the server keeps listening and answers with
 // `Connection: close`, so that clients disconnect by themselves and no request meets a closed
-// connection: until none has arrived for LEAVE_QUIET_MS, at least for a minimum, and at most for
-// DRAIN_MS_MAX. Then it stops listening, and waits for the answers in flight.
+// connection. This lasts until no request has arrived for LEAVE_QUIET_MS, but at least drainMsMin
+// and at most DRAIN_MS_MAX. Then it stops listening and waits for the answers in flight.
 import type { Server } from 'node:http';
 import { setTimeout as delay, setImmediate as turn } from 'node:timers/promises';
 import { DRAIN_MS_MAX } from '../../shared/config.ts';
@@ -10,11 +10,11 @@ import type { Listeners } from './listeners.ts';
 
 const LEAVE_QUIET_MS = 250;
 /**
- * A process that stood still for that long has yet to accept and to read what came meanwhile: in
- * these turns of its event loop, each of which accepts one connection of a listening socket.
+ * A process that was paused has yet to accept and read what arrived meanwhile. It does so in this
+ * many turns of the event loop, each of which accepts one connection per listening socket.
  */
 const LEAVE_TURNS = 10;
-/** How long a connection that came last may take to ask something. */
+/** How long a connection that was just accepted may take to send its first request. */
 const FIRST_REQUEST_MS = 2000;
 /** How long a stop then waits for answers in flight. */
 const DRAIN_TIMEOUT_MS = 12_000;
@@ -22,7 +22,7 @@ const DRAIN_TIMEOUT_MS = 12_000;
 export interface Leaving {
   /** Whether the stop has begun. */
   began(): boolean;
-  /** A request came since. */
+  /** Records that a request arrived after the stop began. */
   noteRequest(): void;
   /** Idempotent. Resolves when all connections have ended. */
   stop(listeners: Listeners): Promise<void>;

@@ -20,7 +20,9 @@ export interface Lingering {
    * KiB.
    */
   deafen(socket: Socket): void;
-  /** Has the connection linger after the answer that says `Connection: close`, when that was sent. */
+  /**
+   * Has the connection linger after the answer that says `Connection: close`, when that was sent.
+   */
   afterAnswer(socket: Socket): void;
   /** Ends the connection from this side, and closes it when the other has had time to see that. */
   end(socket: Socket): void;
@@ -47,7 +49,8 @@ export function createLingering(): Lingering {
 
   function deafen(socket: Socket): void {
     socket.removeAllListeners('data'); // Node's parser
-    socket.on('readable', () => {}); // from here on only what is read is taken, into a buffer that is bounded
+    // From here on only what is read is taken, into a buffer that is bounded.
+    socket.on('readable', () => {});
     socket.push(''); // Node may have paused reading because of an unread body: this resumes it
   }
 

@@ -1,4 +1,5 @@
-// The files of the pages that the service shows. All of them come from this process, so that a page works without internet.
+// The files of the pages that the service shows. All of them come from this process, so that a page
+// works without internet.
 import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import type { RequestHandler, Response } from 'express';
@@ -34,6 +35,7 @@ export function pageFiles(files: Readonly<Record<string, PageFile>>): RequestHan
 export function sendPage(response: Response, type: string, body: string | Buffer): void {
   response.setHeader('content-type', type);
   response.setHeader('content-length', Buffer.byteLength(body));
-  response.setHeader('cross-origin-opener-policy', 'same-origin'); // its opener cannot access its window
+  // Its opener cannot access its window.
+  response.setHeader('cross-origin-opener-policy', 'same-origin');
   response.end(body);
 }

@@ -12,7 +12,8 @@ export class RequestProblem extends Error {
   readonly headers: Readonly<Record<string, string>>;
 
   constructor(code: ProblemCode, details: ProblemDetails = {}, headers: Readonly<Record<string, string>> = {}) {
-    // Without a stack: nobody reads it, and under overload it would be a part of what a refusal costs.
+    // Without a stack: nobody reads it, and under overload it would be a part of what a refusal
+    // costs.
     const { stackTraceLimit } = Error;
     Error.stackTraceLimit = 0;
     super(details.detail ?? problems[code].title);

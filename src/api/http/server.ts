@@ -18,9 +18,10 @@ import { faultOf } from './request-head.ts';
 import { createUnparsed } from './unparsed.ts';
 
 /**
- * How long a client may take to send a request, for which Node looks every checkMs; and, without
- * reading anything of it, for its answer: unreadMs, or twice that, because Node lets the first
- * time-out pass where a part of a write went out. Longer than for a request, which gets a reason.
+ * How long a client may take to send a request; Node checks every checkMs. unreadMs is how long it
+ * may go without reading any of its answer. That can double, because Node lets the first time-out
+ * pass if part of a write went out. unreadMs exceeds requestMs, so that a slow request gets its
+ * answer, which says why.
  */
 const TIMEOUTS = { headersMs: 10_000, requestMs: 30_000, checkMs: 1000, unreadMs: 32_000 };
 /** Above the usual 60 s of a load balancer, so that it is the one to close an idle connection. */
@@ -30,9 +31,11 @@ const TOLD_AT_ANY_LOAD: ReadonlySet<string> = new Set(['/livez', '/readyz', '/me
 /** Beyond this rate, such requests are treated like all others. */
 const TOLD_PER_SECOND = 100;
 const CONNECTIONS_MAX = 20_000;
-/** An update in a bulk request takes a sixth of the time of a single one. */
+/**
+ * Bytes of a body that cost as much as one single update: bulk updates cost a sixth of one each.
+ */
 const BYTES_OF_COST = 512;
-/** For a body of unknown length: counted as 1,000 updates. */
+/** For a body of unknown length: as much as a bulk request of about 1,000 updates. */
 const CHUNKED_COST = 128;
 const SMALL_CHUNKS: ProblemDetails = {
   detail: 'Send the body in chunks of more than a few bytes, or with its Content-Length.',
@@ -61,7 +64,8 @@ function kindOf({ method, url = '' }: IncomingMessage): 'read' | 'admin' | 'writ
 }
 
 /**
- * @param clientOf whose share a request takes from. It is asked while not all requests can be taken, so it has to be cheap.
+ * @param clientOf returns the client whose share a request uses. It is called while the server is
+ * overloaded, so it has to be cheap.
  * @param drainMsMin how long a stop goes on listening although no request arrives.
  * @throws the listen error (EADDRINUSE, EACCES).
  */
@@ -146,14 +150,15 @@ export async function startServer(
     });
   });
   server.on('checkContinue', (request: IncomingMessage, response: ServerResponse) => {
-    // A client that waits for 100-continue is asked for its body only when it is read: a refused
-    // request need not send it.
+    // A client that waits for 100-continue is asked for its body only when the service reads the
+    // body: a client that is refused need not send one.
     request.once('resume', () => {
       if (!response.headersSent) response.writeContinue();
     });
     onRequest(request, response);
   });
-  server.on('checkExpectation', onRequest); // an unknown Expect counts as none; Node's refusal has no problem document
+  // An unknown Expect counts as none; Node's refusal has no problem document.
+  server.on('checkExpectation', onRequest);
   server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
     if (error.code === 'ECONNRESET' || !socket.writable) return socket.destroy();
     const code: ProblemCode =
@@ -173,7 +178,7 @@ export async function startServer(
   };
 }
 
-/** @returns a function that returns true this often in a second. */
+/** @returns a function that returns true at most this many times a second. */
 function createAllowance(perSecond: number): () => boolean {
   let times = 0;
   let sinceMs = 0;

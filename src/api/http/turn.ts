@@ -1,11 +1,13 @@
-// A request that waits in a line for its turn: for as long as its client does, and no longer than a time.
+// A request that waits in a line for its turn: for as long as its client does, and no longer than a
+// time.
 import type { ServerResponse } from 'node:http';
 import type { Line, Place } from '../shares/line.ts';
 import { RequestProblem } from './problems.ts';
 
 /**
  * Resolves when the server of the line calls the work of the place.
- * @throws RequestProblem overloaded where there is no place, its turn does not come in time, or the client has left.
+ * @throws RequestProblem overloaded where there is no place, its turn does not come in time, or the
+ * client has left.
  */
 export function turnIn(
   line: Line<() => void>,

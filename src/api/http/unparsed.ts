@@ -21,14 +21,15 @@ export function createUnparsed(lingering: Lingering, pipelines: Pipelines): Unpa
   const ending = new WeakSet<Socket>();
 
   /**
-   * After a complete request: that one may be taking effect, so it gets its own answer and no
-   * other.
+   * For garbage after a complete request. That request may be taking effect, so the connection
+   * carries its answer and no other.
    */
   function endAfter(complete: ServerResponse, socket: Socket): void {
     socket.pause(); // each further byte would be another error
     lingering.afterAnswer(socket);
     if (!complete.headersSent) complete.setHeader('connection', 'close');
-    else if (!ending.has(socket)) complete.once('finish', () => socket.destroySoon()); // a long answer goes on
+    // A long answer goes on.
+    else if (!ending.has(socket)) complete.once('finish', () => socket.destroySoon());
     ending.add(socket);
   }
 

@@ -1,9 +1,9 @@
 // Duty "find lost": publishes events again that were confirmed but are not in the ledger although
 // they should be by now: events in a deleted or purged queue, or on a broker that lost its disk,
-// never arrive. At the start of a term it also checks below the floor that its predecessor noted: an
-// unrecorded event there was never published (see raise_outbox_position). A transaction that drew
-// its position before the sequence was raised may commit there later, so it checks once more when
-// all that were running then have ended.
+// never arrive. At the start of a term it also checks below the floor that its predecessor noted:
+// an unrecorded event there was never published (see raise_outbox_position). A transaction that
+// drew its position before the sequence was raised may commit there later, so it checks once more
+// when all that were running then have ended.
 import { backOffMs } from '../../shared/back-off.ts';
 import type { Pool } from '../../shared/database.ts';
 import type { Logger } from '../../shared/logging.ts';
@@ -99,7 +99,8 @@ export class Lost {
     // What the first check has found is given as long to be recorded as any other event.
     if (!below || (below.writers && nowMs - this.#lastPass.atMs < this.#republishMs)) return undefined;
     const isFirst = below.writers === undefined;
-    const now = await readWriters(this.#database); // before the check: who is over by then is seen by it
+    // Before the check: who is over by then is seen by it.
+    const now = await readWriters(this.#database);
     below.writers = below.writers?.filter((writer) => now.includes(writer)) ?? now;
     if (below.writers.length === 0) this.#below = undefined;
     else if (!isFirst) return undefined;

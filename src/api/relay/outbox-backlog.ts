@@ -1,8 +1,8 @@
 // How far the relay lags, for monitoring. A few index probes, however long the backlog.
 import type { Pool } from '../../shared/database.ts';
 
-// relay_progress is noted a few times a second, so what was done since then still counts as pending here. Each partition holds
-// positions of one block, between which many were never given.
+// relay_progress is noted a few times a second, so what was done since then still counts as pending
+// here. Each partition holds positions of one block, between which many were never given.
 const BACKLOG = `
   WITH done AS MATERIALIZED (
     SELECT coalesce((SELECT max(position) FROM relay_progress WHERE track = 'ledger'), 0) AS ledger,
@@ -26,7 +26,10 @@ function ageOf(track: string): string {
 }
 
 export interface OutboxBacklog {
-  /** Changes that are not known to be confirmed and recorded; more than there are where positions were rolled back. */
+  /**
+   * Changes that are not known to be confirmed and recorded; more than there are where positions
+   * were rolled back.
+   */
   pendingChanges: number;
   /** Age of the oldest of them; 0 when there is none. */
   oldestAgeMs: number;

@@ -41,7 +41,10 @@ export class OutboxCursor {
     return new OutboxCursor(Math.max(this.behind, upTo), gaps);
   }
 
-  /** @param writers the transactions that hold a writer's lock on the outbox, asked for after the last page was read. */
+  /**
+   * @param writers the transactions that hold a writer's lock on the outbox, asked for after the
+   * last page was read.
+   */
   noteWriters(writers: readonly string[]): OutboxCursor {
     const present = new Set(writers);
     const gaps = this.#gaps.map((gap) => ({

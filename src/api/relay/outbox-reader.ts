@@ -2,20 +2,23 @@
 // remembered until the other reaches the same place, so that while they are close, each page is
 // read and encoded once.
 //
-// The same place is the same cursor, or two without a gap: the transactions that may fill a gap
-// were read before the page was. A row that was committed since is either a gap in the remembered
-// page or after it, and is found from there as usual.
+// Two cursors are at the same place if they are the same object, or have the same position and no
+// gaps: with gaps, each depends on the transactions that were read before its page. A row committed
+// after a remembered page was read is a gap in that page or comes after it, so it is found later as
+// usual.
 import type { Pool } from '../../shared/database.ts';
 import { AFTER_ALL, type OutboxPage, readOutbox, readWriters } from './outbox.ts';
 import type { OutboxCursor } from './outbox-cursor.ts';
 
-/** With more gaps nothing further is read until some are closed: each costs an index probe a page. */
+/**
+ * With more gaps nothing further is read until some are closed: each costs an index probe a page.
+ */
 const GAPS_MAX = 10_000;
 /** How far one track may be ahead, in rows of remembered pages: an event can have 8 KB. */
 const REMEMBERED_ROWS_MAX = 4000;
 /**
- * Rows of a page. The relay shares the event loop with requests, and has one page a turn: under
- * overload a turn takes 100 ms, and a thousand rows would be fewer than come in meanwhile.
+ * Rows of a page. The relay shares the event loop with requests and reads one page per turn. Under
+ * overload a turn takes 100 ms, and more than a thousand rows arrive in that time.
  */
 const ROWS_MIN = 1000;
 const ROWS_MAX = 3000;
@@ -53,7 +56,10 @@ export class OutboxReader {
     return this.#rowsMax;
   }
 
-  /** The next page, of `limit` rows at most. An empty one was read after the call. Throws when the database fails. */
+  /**
+   * Returns the next page, at most `limit` rows. An empty page is never a remembered one: it was
+   * read after this call. Throws if the database fails.
+   */
   async next(from: OutboxCursor, limit: number): Promise<Step> {
     const others = this.#remembered.findLast((one) => isSamePlace(one.from, from));
     if (others) {
@@ -74,7 +80,7 @@ export class OutboxReader {
     }
   }
 
-  /** Not for the track that is behind: the other has passed there. */
+  /** Skips pages of the slower track: the other has already passed that place. */
   #remember(one: Remembered): void {
     if (this.#remembered.some(({ from }) => from.behind > one.from.behind)) return;
     this.#remembered.push(one);

@@ -14,7 +14,8 @@ export interface OutboxRow extends Change {
 /** In order of position, which within one account is the order of versions. */
 export type OutboxPage = readonly OutboxRow[];
 
-// A JSON array of each column, null where there is nothing in it: a row for each change costs the relay four times as much.
+// A JSON array of each column, null where there is nothing in it: a row for each change costs the
+// relay four times as much.
 const READ_COLUMNS = [...CHANGE_COLUMNS, ['traceparent', 'text', 'traceparent']] as const;
 const READ = `
   SELECT ${['position', ...READ_COLUMNS.map(([column]) => column)].map(columnOf).join(', ')}
@@ -37,7 +38,10 @@ function columnOf(column: string): string {
 
 type Columns = Record<string, (number | string | null)[] | null>;
 
-/** The first `limit` rows that lie after a position or in one of the ranges before it, from one snapshot. */
+/**
+ * The first `limit` rows that lie after a position or in one of the ranges before it, from one
+ * snapshot.
+ */
 export async function readOutbox(
   database: Pool,
   after: number,
@@ -86,7 +90,8 @@ export async function readWriters(database: Pool): Promise<string[]> {
   return rows.map((row) => row.writer);
 }
 
-// LATERAL with LIMIT 1, here and below: a look-up by key whatever the statistics say of a table that was empty yesterday.
+// LATERAL with LIMIT 1, here and below: a look-up by key whatever the statistics say of a table
+// that was empty yesterday.
 const EXAMINE = `
   WITH examined AS (
     SELECT outbox.position, ledger.account_id IS NOT NULL AS recorded
@@ -136,7 +141,10 @@ const READ_UNRECORDED = `
   ORDER BY position
   LIMIT $3`;
 
-/** The first positions of a range that the ledger lacks; `above` excluded, `upTo` included. It goes through the whole range. */
+/**
+ * The first positions of a range that the ledger lacks; `above` excluded, `upTo` included. It goes
+ * through the whole range.
+ */
 export async function readUnrecorded(
   database: Pool,
   range: { above: number; upTo: number; limit: number },

@@ -30,7 +30,10 @@ const STATE = `
          (SELECT min(position) FROM outbox_odd) AS "oddFirst", (SELECT max(position) FROM outbox_odd) AS "oddLast"
   FROM outbox_position`;
 
-/** The partition that is written to, and the one that is not; `drawn` is the last position that was given. */
+/**
+ * The partition that is written to, and the one that is not; `drawn` is the last position that was
+ * given.
+ */
 export async function readPartitions(database: Pool): Promise<{ drawn: number; open: Partition; left: Partition }> {
   const row = (await database.query({ name: 'outbox_partitions', text: STATE })).rows[0];
   const even: Partition = { name: 'outbox_even', bytes: row.evenBytes, first: row.evenFirst, last: row.evenLast };

@@ -70,7 +70,8 @@ export class Patience {
   constructor(database: Pool, options: PatienceOptions) {
     this.#database = database;
     this.#options = options;
-    this.#times = new PublishTimes(options.subscriberPatienceMs + 2 * EVERY_MS); // a mark is good a little after its time
+    // A mark is good a little after its time.
+    this.#times = new PublishTimes(options.subscriberPatienceMs + 2 * EVERY_MS);
     this.#done = options.subscribers.done();
   }
 
@@ -90,7 +91,8 @@ export class Patience {
     this.#times.note(recording.floor, nowMs);
     const done = subscribers.done();
     // Not while the broker itself is down or blocked: then the ledger waits as well.
-    const goesOn = done > this.#done && !(this.#standstill && subscribers.isOwing); // tiny steps count as waiting
+    // Tiny steps count as waiting.
+    const goesOn = done > this.#done && !(this.#standstill && subscribers.isOwing);
     const published = ledger.done();
     const isStuck = !goesOn && done < published && ledger.isServing && !subscribers.isBlocked;
     this.#done = done;

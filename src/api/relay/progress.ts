@@ -38,7 +38,10 @@ export async function lowerProgress(database: Pool, track: TrackName, from: numb
   await database.query('DELETE FROM relay_progress WHERE track = $1 AND position >= $2', values);
 }
 
-/** The next positions are above all that outbox and notes know. @returns the position after which they come, where that had to be made so. */
+/**
+ * The next positions are above all that outbox and notes know.
+ * @returns the position after which they come, where that had to be made so.
+ */
 export async function raisePosition(database: Pool): Promise<number | null> {
   return (await database.query('SELECT raise_outbox_position() AS position')).rows[0].position;
 }

@@ -1,4 +1,5 @@
-// When which part of the outbox was published, roughly and in bounded memory: a mark every so often, for long enough.
+// When which part of the outbox was published, roughly and in bounded memory: a mark every so
+// often, for long enough.
 
 const MARK_EVERY_MS = 100;
 

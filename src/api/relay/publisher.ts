@@ -60,7 +60,8 @@ export function createPublisher(
       const onConfirm = (error: unknown) => {
         waiting.delete(number);
         endPublish(span, error ? 'rejected' : returned.has(id) ? 'unroutable' : undefined);
-        if (session.signal.aborted) return; // amqplib fails everything pending when a channel closes
+        // amqplib fails everything pending when a channel closes.
+        if (session.signal.aborted) return;
         done(returned.delete(id) ? 'unroutable' : error ? 'rejected' : 'confirmed');
       };
       const properties = {
@@ -75,7 +76,8 @@ export function createPublisher(
         const message = { ...properties, contentType: EVENT_CONTENT_TYPE, headers };
         channel.publish(destination.exchange, routingKey, Buffer.from(eventOf(first)), message, onConfirm);
       } else {
-        // All types in one message keep their order; CC brings it to the queues that are bound for some of them only.
+        // All types in one message keep their order; CC brings it to the queues that are bound for
+        // some of them only.
         const CC = [...new Set(rows.map(destination.routingKey))].filter((key) => key !== routingKey);
         const message = { ...properties, contentType: EVENT_BATCH_CONTENT_TYPE, ...(CC.length > 0 && { CC }) };
         channel.publish(destination.exchange, routingKey, batchOf(rows.map(withEvent)), message, onConfirm);

@@ -1,5 +1,5 @@
-// One term of the active relay: from taking the lock to the loss of a connection to PostgreSQL. The links to RabbitMQ come and go
-// within it. A new term starts after what the last one noted.
+// One term of the active relay: from taking the lock to the loss of a connection to PostgreSQL. The
+// links to RabbitMQ come and go within it. A new term starts after what the last one noted.
 //
 // The lock is held by a connection that does little else, and that the server ends when it is idle
 // for a while: so a frozen process, whose kernel still answers for it, loses the lock too. When it
@@ -20,7 +20,10 @@ import type { RelayOptions } from './relay.ts';
 import { OutboxUnreadable, type Track } from './track.ts';
 import { Truncation } from './truncation.ts';
 
-/** Any number, the same for every relay. Advisory locks are per database, so the outbox is named too: a schema may have its own. */
+/**
+ * Any number, the same for every relay. Advisory locks are per database, so the outbox is named
+ * too: a schema may have its own.
+ */
 const LOCK_KEY = 725_231_002;
 const LOCK_RETRY_MS = 1000;
 /** Besides the one that holds the lock: two tracks that read, and the duties. */
@@ -45,7 +48,8 @@ export interface Tracks {
 }
 
 /**
- * Waits for the lock and serves until the signal is aborted. @throws when a connection to PostgreSQL fails.
+ * Waits for the lock and serves until the signal is aborted. @throws when a connection to
+ * PostgreSQL fails.
  * @param onTerm gets the term when it has begun, and undefined when it is over.
  */
 export async function serveTerm(

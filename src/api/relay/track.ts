@@ -1,8 +1,8 @@
-// One of the two ways of events out of the outbox: to the ledger's queue, or to subscribers. Reads
-// events after its cursor and publishes them, with many in flight. Events that were not confirmed,
-// because a queue refused them or the session ended, are owed: they are read and published again,
-// the first alone until it is confirmed, so that a sick queue costs the others one duplicate per
-// attempt.
+// One of the two ways out of the outbox for events: to the ledger's queue, or to subscribers. Reads
+// events after its cursor and publishes them, with many in flight. Events without a confirm,
+// because a queue refused them or the session ended, are owed: they are read and published again.
+// The first is sent alone until it is confirmed, so a failing queue costs the others only one
+// duplicate per attempt.
 //
 // docs/relay.md has the picture. Each state has one owner. This class owns cursor, in flight and
 // owed; they determine how far the track is done.
@@ -22,23 +22,27 @@ import type { TrackName } from './progress.ts';
 import { createPublisher, type Destination, type Publisher, type PublishOutcome } from './publisher.ts';
 import { type Range, Ranges } from './ranges.ts';
 
-/** Of what is owed, in one go. */
+/** Largest page of owed rows. */
 const OWED_ROWS_MAX = 1000;
-/** Before it looks again for changes that other processes made. */
+/** Pause before looking again for changes made by other processes. */
 const IDLE_MS = 50;
-/** After a page that was not full, so that what comes in the meantime shares a read, and messages share a commit of the worker. */
+/**
+ * Pause after a page that was not full, so that rows arriving meanwhile share one read, and their
+ * messages one commit of the worker.
+ */
 const READ_PAUSE_MS = 25;
-/** A late row is waited for this often: its transaction is committing right now. */
+/** Pause before a gap is read again: its transaction is usually committing right now. */
 const GAP_PAUSE_MS = 5;
-/** More ranges that are owed are taken together: each costs an index probe a page. */
+/** Above this many, owed ranges are merged: each costs an index probe per page. */
 const RANGES_MAX = 10_000;
 /** After this many unroutable events, no queue is assumed to be bound. */
 const UNBOUND_EVENTS_MIN = 100;
 const OWED_PAUSE_MIN_MS = 100;
 const OWED_PAUSE_MAX_MS = 10_000;
 /**
- * The ledger's queue has no limit: it refuses while it has no leader, and RabbitMQ 3.10 may then refuse everything on the channel that
- * asked first, until the node of the old leader is back. On another channel it goes on.
+ * The session is replaced after nothing but refusals for this long. The ledger's queue has no
+ * length limit, so it refuses only while it has no leader. RabbitMQ 3.10 may then refuse everything
+ * on this channel until the old leader's node is back; on another channel publishing works.
  */
 const LEDGER_REFUSALS_MS_MAX = 500;
 
@@ -100,7 +104,11 @@ export class Track {
     this.name = options.name;
   }
 
-  /** A term begins. @param reader both tracks share it. @param done up to there the track is done. */
+  /**
+   * Begins a term.
+   * @param reader shared by both tracks.
+   * @param done the position up to which everything is done.
+   */
   begin(database: Pool, reader: OutboxReader, done: number): void {
     this.#database = database;
     this.#reader = reader;
@@ -126,7 +134,10 @@ export class Track {
     return this.#cursor.behind;
   }
 
-  /** Whether something was refused by a queue, or without a confirm when a session ended. */
+  /**
+   * Whether it owes anything: events that a queue refused, or that had no confirm when a session
+   * ended.
+   */
   get isOwing(): boolean {
     return this.#owed.size > 0;
   }
@@ -152,7 +163,7 @@ export class Track {
 
   /** Positions to be published again. */
   owe(positions: readonly number[]): void {
-    // What is after the cursor comes anyway.
+    // Positions after the cursor are read anyway.
     for (const position of positions) {
       if (position <= this.#cursor.behind && !this.#inFlight.has(position)) this.#owed.add(position);
     }
@@ -175,7 +186,7 @@ export class Track {
   async askQueue(): Promise<{ ledgerQueueMessages: number } | undefined> {
     const session = this.#session;
     return this.#ask?.().catch((error: Error) => {
-      session?.end(error); // for the link to heal: no failure of PostgreSQL
+      session?.end(error); // the link reconnects: PostgreSQL has not failed
       return undefined;
     });
   }
@@ -269,7 +280,8 @@ export class Track {
         const before = this.counts.unrouted;
         this.#publishAll([row], session, publisher);
         await this.#untilAnswered(session, publisher, () => !this.#inFlight.has(position));
-        if (session.signal.aborted) return; // it was not answered: the others of the page are owed with it
+        // It was not answered: the others of the page are owed with it.
+        if (session.signal.aborted) return;
         if (this.counts.unrouted > before) unrouted.add(type); // not when it was passed over
       }
     }
@@ -310,11 +322,14 @@ export class Track {
     return reader.rowsMax;
   }
 
-  /** Resolves when enough is answered, or the session is over: it ends when nothing is confirmed for too long. */
+  /**
+   * Resolves when `isEnough` returns true or the session has ended. Ends the session if nothing is
+   * confirmed for too long.
+   */
   async #untilAnswered(session: BrokerSession, publisher: Publisher, isEnough: () => boolean): Promise<void> {
     const { confirmTimeoutMs } = this.#options;
     while (!session.signal.aborted) {
-      // Also when there is room enough: what little is in flight waits for nothing else.
+      // Checked even if there is enough room: nothing else watches the last few messages in flight.
       if (Math.min(publisher.oldestWaitMs(), this.unblockedForMs()) > confirmTimeoutMs)
         session.end(new Error(`RabbitMQ confirmed nothing for ${confirmTimeoutMs} ms`));
       if (isEnough()) return;

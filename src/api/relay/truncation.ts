@@ -6,8 +6,8 @@
 //      Otherwise (a term that began in between, or rows that were inserted below the floor), each
 //      row is looked up, and missing ones are published;
 //   4. every transaction that was running then is over: pg_dump takes its snapshot before it locks
-//      its tables, and TRUNCATE empties them for that snapshot too, so it would see the rows neither
-//      here nor in the ledger. Any other transaction is waited for only for a bounded time.
+//      its tables, and TRUNCATE empties them for that snapshot too, so it would see the rows
+//      neither here nor in the ledger. Any other transaction is waited for only for a bounded time.
 import type { Pool } from '../../shared/database.ts';
 import type { Logger } from '../../shared/logging.ts';
 import { examine, readUnrecorded, readWriters } from './outbox.ts';
@@ -27,7 +27,9 @@ import type { Recording } from './recording.ts';
 import type { Track } from './track.ts';
 
 const EVERY_MS = 500;
-/** Each attempt can hold up updates for the lock's time limit: for less than a hundredth of this. */
+/**
+ * Each attempt can hold up updates for the lock's time limit: for less than a hundredth of this.
+ */
 const PAUSE_MAX_MS = 5000;
 /** Below it a partition is not worth the truncation. */
 const PARTITION_BYTES_MIN = 2 * 1024 * 1024;

@@ -3,8 +3,8 @@
 //   - Never sent, as there is no connection: unavailable. Nothing changed.
 //   - The server said that the statement was rolled back: each is sent alone, so that only a bad
 //     one fails.
-//   - Sent, and no answer: with a key it is sent once more under it, which settles it; without one
-//     it is outcome_unknown.
+//   - Sent, and no answer: with a key or a hold id it is sent once more, which settles it; without
+//     either, the result is outcome_unknown.
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from '../../shared/logging.ts';
 import { effectOf, isTransient, refusalOf } from '../../shared/sqlstate.ts';
@@ -16,15 +16,15 @@ import type { Results } from './results.ts';
 
 /**
  * How long operations of unknown outcome wait for the database to come back, to be settled under
- * their key.
+ * their key or hold id.
  */
 const SETTLE_TIMEOUT_MS = 8000;
 const SETTLE_RETRY_MS = 200;
 /**
- * How often a single operation is sent in case of serialization failures and deadlocks; neither is
- * expected at READ COMMITTED in sorted order.
+ * How many times a single operation is sent if serialization failures or deadlocks occur. Neither
+ * is expected at READ COMMITTED with locks in sorted order.
  */
-const ROLLBACK_RETRIES = 3;
+const SENDS_MAX = 3;
 
 export interface SenderOptions {
   log: Logger;
@@ -44,9 +44,9 @@ export class BatchSender {
   }
 
   /**
-   * Returns a function that gives the results, so that the next statement can be sent before them.
-   * @param waiting takes what has gathered since: it fails along with the batch where there is no
-   *   connection, because another attempt may take as long and would fail too.
+   * Returns a function that delivers the results, so that the caller can send the next batch first.
+   * @param waiting takes the operations that have gathered since. Without a connection they fail
+   * along with the batch: another attempt could take as long, and would fail too.
    */
   async send(batch: Job[], span: TracedSpan | undefined, waiting: () => Job[]): Promise<() => void> {
     if (!(await this.#link.ready())) {
@@ -76,7 +76,7 @@ export class BatchSender {
         return this.#results.give([job], await this.#link.send([job.operation]));
       } catch (error) {
         const effect = effectOf(error);
-        if (effect === 'rolled back' && isTransient(error) && attempt < ROLLBACK_RETRIES) continue;
+        if (effect === 'rolled back' && isTransient(error) && attempt < SENDS_MAX) continue;
         if (effect === 'unknown') return this.#settle([job]);
         if (effect === 'refused') return this.#refuse([job], error);
         return this.#results.giveAll([job], 'internal');
@@ -93,7 +93,10 @@ export class BatchSender {
     this.#results.giveAll(batch, refusalOf(error));
   }
 
-  /** The outcome is unknown: a retry with the key reveals it; without a key, no retry is safe. */
+  /**
+   * The outcome is unknown. A retry under the key or hold id reveals it; without either, no retry
+   * is safe.
+   */
   async #settle(batch: Job[]): Promise<void> {
     const { log, statementTimeoutMs, idempotencyKeysKeptMs } = this.#options;
     this.#link.discard();

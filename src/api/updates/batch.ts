@@ -149,7 +149,8 @@ function firstsOf(operations: readonly Operation[]): Literal {
   let areAllFirst = true;
   const places = operations.map(({ keyAccountId, actor, idempotencyKey }, index) => {
     if (idempotencyKey === null) return index + 1;
-    const scope = `${keyAccountId} ${actor ?? ''} ${idempotencyKey}`; // no id and no name holds a space
+    // No id and no name holds a space.
+    const scope = `${keyAccountId} ${actor ?? ''} ${idempotencyKey}`;
     const first = firsts.get(scope);
     if (first === undefined) firsts.set(scope, index + 1);
     else areAllFirst = false;
@@ -216,7 +217,10 @@ function numbersIn(literal: string): (number | null)[] {
   return JSON.parse(`[${list.slice(1, -1)}]`);
 }
 
-/** @param element as PostgreSQL writes it where DateStyle is ISO and TimeZone UTC: `"2026-11-23 19:43:56.55+00"`. */
+/**
+ * @param element as PostgreSQL writes it where DateStyle is ISO and TimeZone UTC:
+ * `"2026-11-23 19:43:56.55+00"`.
+ */
 function timeIn(element: string | undefined): string | undefined {
   if (element === undefined || element === 'NULL') return undefined;
   return new Date(`${element.slice(1, -1).replace(' ', 'T')}:00`).toISOString();

@@ -6,7 +6,10 @@
 /** Clients that are counted; more than there can be with keys. */
 const CLIENTS_MAX = 4000;
 
-/** As a bucket that holds `declinesMax` and refills over `keptMs`: kept as the time at which it will be full again. */
+/**
+ * As a bucket that holds `declinesMax` and refills over `keptMs`: kept as the time at which it will
+ * be full again.
+ */
 export class DeclineLimit {
   readonly #keptMs: number;
   readonly #refillMs: number;

@@ -1,4 +1,5 @@
-// How often accounts were changed lately, roughly and in bounded memory: accounts share counters by the hash of their id.
+// How often accounts were changed lately, roughly and in bounded memory: accounts share counters by
+// the hash of their id.
 
 /** 16 KiB. Two busy accounts rarely share one; where they do, each only looks busier than it is. */
 const COUNTERS = 4096;
@@ -7,13 +8,16 @@ const COUNTERS = 4096;
  * stay busy.
  */
 const HALVE_AFTER_LEGS = 65_536;
-/** An account is the busiest by so much, or none is. Two that are equally busy must not take turns. */
+/**
+ * An account is the busiest by so much, or none is. Two that are equally busy must not take turns.
+ */
 const BUSIER = 2;
 
 export interface Heat {
   /**
-   * Counts the legs. @returns the hash of the account that is busier by far than the others, or of the lowest id where none is:
-   * for an operation of one account always its own.
+   * Counts the legs.
+   * @returns the hash of the account that is busier by far than the others, or of the lowest id
+   * where none is: for an operation of one account always its own.
    */
   busiest(legs: readonly { accountId: string }[]): number;
 }

@@ -73,7 +73,10 @@ export class JobQueue {
     this.#ring.push(first);
   }
 
-  /** As many as have at most so many legs together, or one alone that has more. Those of a client keep their order. */
+  /**
+   * As many as have at most so many legs together, or one alone that has more. Those of a client
+   * keep their order.
+   */
   take(legsMax = Number.POSITIVE_INFINITY): Job[] {
     if (legsMax <= 0 || this.legs === 0) return [];
     if (this.legs <= legsMax) return this.#takeAll();
@@ -109,13 +112,17 @@ export class JobQueue {
       this.#ring.length === 1 && first.next === 0
         ? first.jobs
         : this.#ring.flatMap((own) => (own.next === 0 ? own.jobs : own.jobs.slice(own.next)));
-    this.#clients = new Map(); // clear() would link the old one to the new: docs/decisions/031-garbage-in-chains.md
+    // clear() would link the old one to the new: docs/decisions/031-garbage-in-chains.md.
+    this.#clients = new Map();
     this.#ring = [];
     this.legs = 0;
     return jobs;
   }
 
-  /** The first of the ring has taken what it may for now: it stays there only where the batch is full before that. */
+  /**
+   * The first of the ring has taken what it may for now: it stays there only where the batch is
+   * full before that.
+   */
   #endTurn(own: ClientJobs): void {
     if (own.next === own.jobs.length) {
       this.#ring.shift();

@@ -8,7 +8,10 @@ const CHECK_MS_MAX = 60_000;
 /** Checks in the time that keys are kept: how exactly it is met. */
 const CHECKS = 10;
 
-/** A key is kept for at least `keptMs` and, while a process runs, for about twice that at most. Call the result to stop. */
+/**
+ * A key is kept for at least `keptMs` and, while a process runs, for about twice that at most. Call
+ * the result to stop.
+ */
 export function startKeyExpiry(pool: Pool, keptMs: number, log: Logger): () => void {
   const timer = setInterval(
     () => {

@@ -5,7 +5,10 @@ import { isLacking, isReadOnly } from '../../shared/sqlstate.ts';
 import { APPLY, type ApplyAnswer, parametersOf, resultsOf } from './batch.ts';
 import type { Operation, OperationResult } from './operation.ts';
 
-/** How long a write that failed for want of disk or memory counts against the server, unless one succeeds before. */
+/**
+ * How long a write that failed for want of disk or memory counts against the server, unless one
+ * succeeds before.
+ */
 const WRITE_FAILURE_COUNTS_MS = 10_000;
 /** Between attempts to connect that are made for no operation. */
 const CONNECT_PAUSE_MS = 1000;
@@ -69,7 +72,9 @@ export function createLaneLink(options: { databaseUrl: string; statementTimeoutM
     /** Whether there is a connection now. */
     isConnected: () => client !== undefined,
 
-    /** Why no operation could be done now, in a few words; opens a connection when there is none. */
+    /**
+     * Why no operation could be done now, in a few words; opens a connection when there is none.
+     */
     async problem(): Promise<string | undefined> {
       if (closed) return 'it is stopped';
       const nowMs = performance.now();

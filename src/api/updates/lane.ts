@@ -17,8 +17,8 @@ export interface LaneOptions extends SenderOptions, ResultsOptions {
   /** Legs that may wait, for each priority. */
   queueRowsMax: number;
   /**
-   * While the first operation of a client has waited longer, no more are accepted: overloaded, or
-   * unavailable without a connection.
+   * Longest wait of a client's first operation, and longest time of the batch in flight. Above it,
+   * new operations are refused: as overloaded, or as unavailable if there is no connection.
    */
   queueWaitMaxMs: number;
   /** Whether clients take turns, and none fills a queue alone. */
@@ -67,9 +67,9 @@ export interface Lane {
 /** Part of a batch that is kept for bulk requests while there are some. */
 const BULK_SHARE_MIN = 0.25;
 /**
- * Legs of bulk requests in a batch while single operations arrive, or bulk of several clients:
- * operations that arrive during a batch wait for its end, and so do other lanes that need its
- * accounts. Batches of 1,000 would save bulk a seventh of its time, and make single operations wait
+ * Largest number of bulk legs in a batch while single operations arrive, or several clients send
+ * bulk. Operations that arrive during a batch wait for it to end, and so do other lanes that need
+ * its accounts. Batches of 1,000 would make bulk a seventh faster, and make single operations wait
  * four times as long.
  */
 const BULK_BESIDE_SINGLES_MAX = 100;
@@ -83,7 +83,7 @@ export function createLane(options: LaneOptions): Lane {
   const queues: Record<Priority, JobQueue> = { single: new JobQueue(), bulk: new JobQueue() };
   const counts = { batches: 0, legs: 0, largestBatch: 0, waitedMs: 0 };
   let lastSingleAtMs = Number.NEGATIVE_INFINITY;
-  /** Since when the operations that wait have waited for the batch in flight. */
+  /** When the last batch was taken, or when an operation joined empty queues. */
   let heldUpSinceMs = 0;
   let working: Promise<void> | undefined;
   let stopped = false;
@@ -126,7 +126,8 @@ export function createLane(options: LaneOptions): Lane {
       try {
         giveLast = await sent;
       } catch (error) {
-        log.error({ err: error }, 'a batch failed in an unforeseen way'); // its results may be wrong by now: report it
+        // Its results may be wrong by now: report it.
+        log.error({ err: error }, 'a batch failed in an unforeseen way');
         results.giveAll(batch, 'outcome_unknown');
       }
       span?.end();
@@ -137,8 +138,9 @@ export function createLane(options: LaneOptions): Lane {
   }
 
   /**
-   * Clients that have more than this one would then have give some up. @returns whether there is
-   * room in the queue now.
+   * Refuses the newest operations of the client with the most legs, as long as it has more than
+   * this client would then have.
+   * @returns whether the queue has room now.
    */
   function makeRoom(queue: JobQueue, client: string, { legs }: Operation): boolean {
     while (queue.legs >= queueRowsMax) {

@@ -8,9 +8,15 @@ import type { Operation, OperationResult } from './operation.ts';
 import type { Outcomes } from './results.ts';
 
 export interface Lanes {
-  /** Never rejects. Updates of one client, account and priority take effect in the order of submission. */
+  /**
+   * Never rejects. Updates of one client, account and priority take effect in the order of
+   * submission.
+   */
   submit(operation: Operation, priority: Priority): Promise<OperationResult>;
-  /** Legs of bulk requests that wait: of a client in all lanes, and the most clients that have some in one. */
+  /**
+   * Legs of bulk requests that wait: of a client in all lanes, and the most clients that have some
+   * in one.
+   */
   bulkWaiting(client: string): { legs: number; clients: number };
   /** Whether single operations came within the last second. */
   singlesCome(): boolean;

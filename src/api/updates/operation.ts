@@ -27,7 +27,10 @@ export type Kind =
   | 'reversal'
   | 'reversal_rest'
   | 'hold'
-  /** The first leg takes a negative amount of the hold, or null; a second leg gets it. `_final` releases the rest. */
+  /**
+   * The first leg takes a negative amount of the hold, or null; a second leg gets it. `_final`
+   * releases the rest.
+   */
   | 'capture'
   | 'capture_final'
   | 'release'
@@ -120,7 +123,9 @@ export type OperationResult =
   | { outcome: Refusal; leg: number; hold: HoldState | null }
   /** Would have been declined, but no more declines of its client are remembered. */
   | { outcome: 'rate_limited'; leg: number; hold: HoldState | null }
-  /** `overloaded` by the evaluator: the leg whose account has more due holds than a batch expires. */
+  /**
+   * `overloaded` by the evaluator: the leg whose account has more due holds than a batch expires.
+   */
   | { outcome: 'overloaded'; leg?: number; hold?: HoldState | null }
   | { outcome: 'unavailable' | 'outcome_unknown' | 'internal' };
 

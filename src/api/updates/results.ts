@@ -1,5 +1,5 @@
-// Gives each operation its result, and counts it. What was applied goes to the memory of answers
-// (after PostgreSQL lost commits, it says which answers those were).
+// Gives each operation its result, and counts it. Applied changes are noted in AnswersMemory: if
+// PostgreSQL loses commits, it shows which answers were lost.
 import type { AnswersMemory } from './answers-memory.ts';
 import type { DeclineLimit } from './decline-limit.ts';
 import type { Job } from './job-queue.ts';
@@ -41,7 +41,7 @@ export interface ResultsOptions {
   declineLimit: DeclineLimit;
   /** Receives each change that is answered. */
   answers: AnswersMemory;
-  /** Called after a batch that changed a balance was committed. */
+  /** Called after a batch in which at least one operation was applied. */
   onChange: () => void;
 }
 
