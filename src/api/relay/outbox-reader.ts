@@ -22,8 +22,8 @@ const REMEMBERED_ROWS_MAX = 4000;
  */
 const ROWS_MIN = 1000;
 const ROWS_MAX = 3000;
-/** A page of ROWS_MIN rows is read in this time where nothing delays it. */
-const READ_MS = 25;
+/** A page has ROWS_MIN rows up to this length of a turn, and more in proportion to a longer one. */
+const TURN_MS = 25;
 
 export interface Step {
   page: OutboxPage;
@@ -37,7 +37,7 @@ export interface Step {
 
 interface Remembered {
   from: OutboxCursor;
-  /** At most. */
+  /** 0 until it is read. */
   rows: number;
   step: Promise<Step>;
 }
@@ -51,28 +51,31 @@ export class OutboxReader {
     this.#database = database;
   }
 
-  /** How many rows to ask for where there is room: more, the longer the last page took. */
+  /** Rows of the next page: more, the longer a turn of the event loop takes. */
   get rowsMax(): number {
     return this.#rowsMax;
   }
 
   /**
-   * Returns the next page, at most `limit` rows. An empty page is never a remembered one: it was
-   * read after this call. Throws if the database fails.
+   * Returns the next page. An empty page is never a remembered one: it was read after this call.
+   * Throws if the database fails.
+   * @param limit of rows, unless the page is a remembered one.
    */
-  async next(from: OutboxCursor, limit: number): Promise<Step> {
+  async next(from: OutboxCursor, limit = this.#rowsMax): Promise<Step> {
     const others = this.#remembered.findLast((one) => isSamePlace(one.from, from));
     if (others) {
       this.#forget(others); // there is no third track
       const step = await others.step;
-      if (step.page.length > 0 && step.page.length <= limit) return step;
+      if (step.page.length > 0) return step;
     }
-    const one = { from, rows: limit, step: this.#read(from, limit) };
-    this.#remember(one);
+    const one = { from, rows: 0, step: this.#read(from, limit) };
+    // A page of the slower track is of no use: the other has already passed that place.
+    if (this.#remembered.every((other) => other.from.behind <= from.behind)) this.#remembered.push(one);
     try {
       const step = await one.step;
       one.rows = step.page.length;
       if (one.rows === 0) this.#forget(one);
+      else this.#trim();
       return step;
     } catch (error) {
       this.#forget(one);
@@ -80,11 +83,8 @@ export class OutboxReader {
     }
   }
 
-  /** Skips pages of the slower track: the other has already passed that place. */
-  #remember(one: Remembered): void {
-    if (this.#remembered.some(({ from }) => from.behind > one.from.behind)) return;
-    this.#remembered.push(one);
-    let rows = this.#remembered.reduce((sum, other) => sum + other.rows, 0);
+  #trim(): void {
+    let rows = this.#remembered.reduce((sum, one) => sum + one.rows, 0);
     while (rows > REMEMBERED_ROWS_MAX && this.#remembered.length > 1) {
       rows -= (this.#remembered.shift() as Remembered).rows;
     }
@@ -96,14 +96,27 @@ export class OutboxReader {
 
   async #read(from: OutboxCursor, limit: number): Promise<Step> {
     const readAtMs = performance.now();
+    this.#measureTurn();
     // In this order: if a transaction is over before the page is read, the page shows everything it
     // committed.
     const asked = from.gaps.length > 0 ? from.noteWriters(await readWriters(this.#database)) : from;
     const after = from.gaps.length > GAPS_MAX ? AFTER_ALL : from.behind;
     const page = await readOutbox(this.#database, after, asked.gaps, limit);
-    const rows = (ROWS_MIN * (performance.now() - readAtMs)) / READ_MS;
-    this.#rowsMax = Math.round(Math.min(ROWS_MAX, Math.max(ROWS_MIN, rows)));
     return { page, cursor: asked.advance(page, limit), isFull: page.length === limit, readAtMs };
+  }
+
+  /**
+   * Measures a turn, and not the read: that takes longer the larger its rows are, and a larger page
+   * would make turns longer.
+   */
+  #measureTurn(): void {
+    setImmediate(() => {
+      const beganAtMs = performance.now();
+      setImmediate(() => {
+        const rows = (ROWS_MIN * (performance.now() - beganAtMs)) / TURN_MS;
+        this.#rowsMax = Math.round(Math.min(ROWS_MAX, Math.max(ROWS_MIN, rows)));
+      });
+    });
   }
 }
 

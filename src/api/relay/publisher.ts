@@ -30,6 +30,8 @@ export interface Publisher {
    * @param rows one, or several in the order of their positions.
    */
   publish(rows: readonly OutboxRow[], done: (outcome: PublishOutcome) => void): void;
+  /** Messages that wait for their confirm. */
+  waiting(): number;
   /** Milliseconds since the oldest publish that waits for its confirm; 0 when none does. */
   oldestWaitMs(): number;
 }
@@ -83,6 +85,7 @@ export function createPublisher(
         channel.publish(destination.exchange, routingKey, batchOf(rows.map(withEvent)), message, onConfirm);
       }
     },
+    waiting: () => waiting.size,
     oldestWaitMs() {
       const [oldest] = waiting.values();
       return oldest === undefined ? 0 : performance.now() - oldest;

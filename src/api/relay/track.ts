@@ -24,6 +24,8 @@ import { type Range, Ranges } from './ranges.ts';
 
 /** Largest page of owed rows. */
 const OWED_ROWS_MAX = 1000;
+/** Messages that are published at a time. At most twice as many wait for their confirm. */
+const MESSAGES_MAX = 1000;
 /** Pause before looking again for changes made by other processes. */
 const IDLE_MS = 50;
 /**
@@ -238,17 +240,17 @@ export class Track {
 
   async #round(session: BrokerSession, publisher: Publisher): Promise<void> {
     const { signal } = session;
-    const room = await this.#room(session, publisher);
+    await this.#room(session, publisher);
     if (signal.aborted) return;
     if (this.#owed.size > 0 && performance.now() >= this.#owedDueAtMs) return this.#settleOwed(session, publisher);
     if (this.#owed.size > RANGES_MAX) this.#owed.coarsen();
     const cursor = this.#cursor;
-    const { page, cursor: next, isFull, readAtMs } = await this.#next(cursor, room);
+    const { page, cursor: next, isFull, readAtMs } = await this.#next(cursor);
     if (signal.aborted) return; // not noted, and so read again
     if (cursor !== this.#cursor) return; // passed over meanwhile
     this.#cursor = next;
     if (this.#isUnbound) await this.#publishUnbound(page, session, publisher);
-    else this.#publishAll(page, session, publisher);
+    else await this.#publishInParts(page, session, publisher);
     if (page.length === 0) {
       const owedInMs =
         this.#owed.size > 0 ? Math.max(0, this.#owedDueAtMs - performance.now()) : Number.POSITIVE_INFINITY;
@@ -312,14 +314,24 @@ export class Track {
     this.#refusedInARow = 0;
   }
 
-  /**
-   * Resolves when no more than a page is in flight, and says how many rows the next one may have:
-   * many small reads cost more than a few large ones.
-   */
-  async #room(session: BrokerSession, publisher: Publisher): Promise<number> {
+  /** Resolves when no more than a page is in flight: many small reads cost more than a few large ones. */
+  async #room(session: BrokerSession, publisher: Publisher): Promise<void> {
     const reader = this.#reader as OutboxReader;
     await this.#untilAnswered(session, publisher, () => !this.isBlocked && this.#inFlight.size <= reader.rowsMax);
-    return reader.rowsMax;
+  }
+
+  /**
+   * Publishes few enough messages at a time that a slow broker confirms each of them within the
+   * time-out. The whole page is in flight from the start: it is owed if the session ends.
+   */
+  async #publishInParts(page: OutboxPage, session: BrokerSession, publisher: Publisher): Promise<void> {
+    const part = MESSAGES_MAX * this.#options.destination.eventsPerMessageMax;
+    for (const { position } of page) this.#inFlight.add(position);
+    for (let first = 0; first < page.length; first += part) {
+      await this.#untilAnswered(session, publisher, () => !this.isBlocked && publisher.waiting() <= MESSAGES_MAX);
+      if (session.signal.aborted) return;
+      this.#publishAll(page.slice(first, first + part), session, publisher);
+    }
   }
 
   /**
@@ -337,8 +349,8 @@ export class Track {
     }
   }
 
-  #next(cursor: OutboxCursor, limit: number): Promise<Step> {
-    return (this.#reader as OutboxReader).next(cursor, limit).catch(failed);
+  #next(cursor: OutboxCursor): Promise<Step> {
+    return (this.#reader as OutboxReader).next(cursor).catch(failed);
   }
 
   #read(after: number, ranges: Iterable<Range>, limit: number): Promise<OutboxPage> {

@@ -183,14 +183,16 @@ async function readOn(
   while (!signal.aborted) {
     await withBroker(context, async (connection) => {
       const channel = await connection.createChannel();
-      await channel.consume(queue, (message) => {
+      const over = new Promise<unknown>((resolve) => {
+        for (const ends of [channel, connection]) ends.on('close', resolve).on('error', resolve);
+        signal.addEventListener('abort', resolve);
+        if (signal.aborted) resolve(undefined);
+      });
+      const consuming = channel.consume(queue, (message) => {
         note(message);
         if (message) channel.ack(message);
       });
-      await new Promise<unknown>((resolve) => {
-        for (const ends of [channel, connection]) ends.on('close', resolve).on('error', resolve);
-        signal.addEventListener('abort', resolve);
-      });
+      await Promise.race([over, consuming.then(() => over)]);
       return true;
     }).catch(() => delay(RECONNECT_PAUSE_MS));
   }
