@@ -26,10 +26,10 @@ const {
   { quick: { type: 'boolean' }, seconds: { type: 'string' }, only: { type: 'string' } },
   `usage: npm run bench:overload -- [options]
 
-Measures what this service does with more than it can do, and with bad clients, on servers of its own; about six
+Measures what this service does with more than it can do, and with bad clients, on servers of its own; about ten
 minutes. Prints a table; exit code 1 where a bound was missed.
 
-  --quick          shorter, and without clients that read no answers; about a minute
+  --quick          shorter, and without clients that read no answers; about three minutes
   --seconds N      of each overload (60; with --quick 10; 600 at most)
   --only shares    the shares of clients beside each other alone`,
 );

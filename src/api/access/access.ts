@@ -164,8 +164,8 @@ function lacksScope(scope: Scope): RequestProblem {
 }
 
 /**
- * A web page of another origin is recognised by headers that its browser adds. To the browser, a
- * page whose host name resolves to this machine (DNS rebinding) has this origin; it is recognised
+ * A web page of another origin is recognized by headers that its browser adds. To the browser, a
+ * page whose host name resolves to this machine (DNS rebinding) has this origin; it is recognized
  * by the Host header.
  */
 const refuseOtherPages: RequestHandler = (request, _response, next) => {
