@@ -41,13 +41,15 @@ const UNKNOWN: Result = { kind: 'unknown', why: 'the database lost it' };
 /**
  * Counts each lost answer as one that never arrived, and so each decline and each look at a hold
  * that was answered while the standbys lagged: what they were decided on may be lost. A retry may
- * then take effect, once, and so may another request under its key.
- * @param lagging from the first change that no standby has to the end of their leader.
+ * then take effect, once, and so may another request under its key. The calm before ends with the
+ * first of them: a standby lags by a moment without any fault too.
+ * @param struck from the moment that kept changes from the standbys to the end of their leader.
  */
-export function withoutLost(input: CheckInput, lagging: Window): CheckInput {
+export function withoutLost(input: CheckInput, struck: Window): CheckInput {
   const { history, final, subscriber } = input;
-  const isLate = ({ endMs }: Window) => endMs >= lagging.startMs && endMs <= lagging.endMs;
   const lost = history.attempts.filter((attempt) => isLost(final, attempt));
+  const lagging = { ...struck, startMs: Math.min(struck.startMs, ...lost.map(({ startMs }) => startMs)) };
+  const isLate = ({ endMs }: Window) => endMs >= lagging.startMs && endMs <= lagging.endMs;
   const lostHolds = new Set(lost.flatMap(({ operation }) => operation.hold?.holdId ?? []));
   const lostIds = new Set([...lost.map(({ operation }) => operation.id), ...lostHolds]);
   const isDoubtful = (attempt: Attempt) => {
@@ -81,5 +83,8 @@ export function withoutLost(input: CheckInput, lagging: Window): CheckInput {
     final.ledger.get(accountId)?.[version]?.epoch === epoch;
   const newest = final.epochs.at(-1) ?? 0;
   const events = subscriber.events.filter(({ event: { data } }) => data.epoch >= newest || isInHistory(data));
-  return { ...input, history: kept, subscriber: { ...subscriber, events } };
+  const calm = input.calm.map((window) =>
+    window.startMs < struck.startMs ? { ...window, endMs: Math.min(window.endMs, lagging.startMs) } : window,
+  );
+  return { ...input, history: kept, subscriber: { ...subscriber, events }, calm };
 }
