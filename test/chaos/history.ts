@@ -1,6 +1,7 @@
 // What clients did and saw. A missing answer is an answer of its own kind: unknown. All times are milliseconds of this
 // process's monotonic clock, so "ended before another began" means what it says.
 import type { AccountLimits, Actor } from './accounts.ts';
+import { WallClock } from './wall-clock.ts';
 
 export type Kind = 'update' | 'atomic' | 'transfer' | 'reversal' | 'hold' | 'capture' | 'release' | 'hold change';
 
@@ -212,6 +213,11 @@ export class History {
   }
 }
 
+/** Of this process: its monotonic clock is the clients' clock. */
+export const wallClock = new WallClock();
+
 export function now(): number {
-  return performance.now();
+  const ms = performance.now();
+  wallClock.read(ms, Date.now());
+  return ms;
 }
