@@ -6,7 +6,8 @@ local host, constant
 
 -- So many requests after the hold, which is answered by then: 64 connections have one request each in flight.
 local CAPTURED_AFTER = 1000
-local placed, captured = 0, 0
+-- Never the first, which wrk makes to look at, and does not send.
+local placed, captured = 0, 1
 
 function init(args)
   for line in io.lines(args[1]) do lines[#lines + 1] = line end
