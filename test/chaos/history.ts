@@ -81,8 +81,8 @@ export type Result =
   | Declined
   /** The service says that this attempt changed nothing, or the connection was refused. */
   | { kind: 'refused'; code: string; hold?: HoldState }
-  /** Whether this attempt changed something is not known. */
-  | { kind: 'unknown'; why: string };
+  /** Whether this attempt changed something is not known, whether it was answered or not. */
+  | { kind: 'unknown'; why: string; wasAnswered?: true };
 
 export interface Attempt {
   operation: Operation;

@@ -36,13 +36,13 @@ const KEY_IN_USE = new Set(['idempotency_key_reused', 'hold_exists']);
 const firstUser = (id: string) => id.replace(/\/misuse-\d+$/, '');
 /** Ids among them, whole. */
 const wordsOf = (text: string) => text.split(/[^\w:/-]+/).map((word) => word.replace(/:$/, ''));
-const UNKNOWN: Result = { kind: 'unknown', why: 'the database lost it' };
+const UNKNOWN: Result = { kind: 'unknown', why: 'the database lost it', wasAnswered: true };
 
 /**
  * Counts each lost answer as one that never arrived, and so each decline and each look at a hold
  * that was answered while the standbys lagged: what they were decided on may be lost. A retry may
- * then take effect, once, and so may another request under its key. The calm before ends with the
- * first of them: a standby lags by a moment without any fault too.
+ * then take effect, once, and so may another request under its key. A standby lags by a moment
+ * without any fault too, so the first of them may be older than the strike.
  * @param struck from the moment that kept changes from the standbys to the end of their leader.
  */
 export function withoutLost(input: CheckInput, struck: Window): CheckInput {
@@ -83,8 +83,5 @@ export function withoutLost(input: CheckInput, struck: Window): CheckInput {
     final.ledger.get(accountId)?.[version]?.epoch === epoch;
   const newest = final.epochs.at(-1) ?? 0;
   const events = subscriber.events.filter(({ event: { data } }) => data.epoch >= newest || isInHistory(data));
-  const calm = input.calm.map((window) =>
-    window.startMs < struck.startMs ? { ...window, endMs: Math.min(window.endMs, lagging.startMs) } : window,
-  );
-  return { ...input, history: kept, subscriber: { ...subscriber, events }, calm };
+  return { ...input, history: kept, subscriber: { ...subscriber, events } };
 }

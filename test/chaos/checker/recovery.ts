@@ -9,7 +9,7 @@ export function checkRecovery({ history, calm }: CheckInput): Violation[] {
   return history.attempts.flatMap(({ operation, api, startMs, endMs, result }) => {
     if (!calm.some((window) => startMs >= window.startMs && endMs <= window.endMs)) return [];
     const isUnsettled =
-      (result.kind === 'unknown' && !OWN_TIMEOUT.test(result.why)) ||
+      (result.kind === 'unknown' && !result.wasAnswered && !OWN_TIMEOUT.test(result.why)) ||
       (result.kind === 'refused' && !EXPECTED_REFUSALS.has(result.code));
     if (!isUnsettled) return [];
     const what = `without any fault, ${api} answered ${operation.id} with ${JSON.stringify(result)}`;
