@@ -26,11 +26,11 @@ list     the active keys, with --all the revoked and expired ones too. Tokens ar
 revoke   ends a key, within 3 seconds in every process. Takes a token too, such as one that leaked.
 
 --scopes       what the key may do, comma-separated; no scope includes another
-                 read   read accounts and their histories
-                 write  update balances
+                 read   read accounts, holds, transfers, histories and proofs
+                 write  updates, transfers, reversals and holds
                  admin  create and change accounts
 --accounts     the key only covers the accounts whose id begins with it, such as game1: for game1:alice. PREFIX ends
-               in one of : . _ -, so that game1: does not govern game10:alice. Without it the key governs all accounts
+               in one of : . _ -, so that game1: does not cover game10:alice. Without it the key covers all accounts
 --expires      when the key expires: a date (2027-06-30, meaning its start in UTC), a time (2027-06-30T12:00:00Z), or a
                duration from now (30m, 12h, 90d, 4w). Without it the key ends when it is revoked
 --rate-limit   updates, or other requests, that it may make in RATE_LIMIT_WINDOW_S; RATE_LIMIT by default

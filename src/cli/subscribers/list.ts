@@ -86,7 +86,8 @@ export function describe({ exchange, isComplete, queues, passedOver }: Listing):
       `  ${command}`,
     ];
   });
-  if (!isComplete) lines.push('Set AMQP_MANAGEMENT_URL to see which other queues are bound.');
+  if (!isComplete)
+    lines.push(`Set AMQP_MANAGEMENT_URL to see which ${queues.length > 0 ? 'other ' : ''}queues are bound.`);
   else if (queues.length === 0) lines.push('no queue is bound');
   for (const { firstPosition, lastPosition, from, last, command } of passedOver) {
     lines.push(
