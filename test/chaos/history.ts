@@ -81,7 +81,7 @@ export type Result =
   | Declined
   /** The service says that this attempt changed nothing, or the connection was refused. */
   | { kind: 'refused'; code: string; hold?: HoldState }
-  /** Whether this attempt changed something is not known, whether it was answered or not. */
+  /** Whether this attempt changed something is not known: it has no answer, or one that says nothing of it. */
   | { kind: 'unknown'; why: string; wasAnswered?: true };
 
 export interface Attempt {

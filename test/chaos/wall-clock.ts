@@ -23,12 +23,8 @@ export class WallClock {
    */
   between(startMs: number, endMs: number): { earliestMs: number; latestMs: number } {
     const known = this.#offsets.filter(({ sinceMs }) => sinceMs <= endMs);
-    const within = known.slice(
-      Math.max(
-        0,
-        known.findLastIndex(({ sinceMs }) => sinceMs <= startMs),
-      ),
-    );
+    const atStart = known.findLastIndex(({ sinceMs }) => sinceMs <= startMs);
+    const within = known.slice(Math.max(atStart, 0));
     return {
       earliestMs: startMs + Math.min(...within.map(({ offsetMs }) => offsetMs)),
       latestMs: endMs + Math.max(...known.map(({ offsetMs }) => offsetMs)),

@@ -39,10 +39,10 @@ const wordsOf = (text: string) => text.split(/[^\w:/-]+/).map((word) => word.rep
 const UNKNOWN: Result = { kind: 'unknown', why: 'the database lost it', wasAnswered: true };
 
 /**
- * Counts each lost answer as one that never arrived, and so each decline and each look at a hold
+ * Counts each lost answer as one that says nothing, and so each decline and each look at a hold
  * that was answered while the standbys lagged: what they were decided on may be lost. A retry may
  * then take effect, once, and so may another request under its key. A standby lags by a moment
- * without any fault too, so the first of them may be older than the strike.
+ * without any fault too, so the first lost answer may be older than the strike.
  * @param struck from the moment that kept changes from the standbys to the end of their leader.
  */
 export function withoutLost(input: CheckInput, struck: Window): CheckInput {

@@ -173,7 +173,7 @@ const refuseOtherPages: RequestHandler = (request, _response, next) => {
   const isOpenPath = isOpen(path);
   if (!isOpenPath && headers.host && !isLoopbackAuthority(headers.host)) {
     const detail =
-      'This service runs without API keys, so it only accepts requests to localhost: ask that, or start it with AUTH=required.';
+      'This service runs without API keys, so it only accepts requests to localhost. Use that name, or start it with AUTH=required.';
     throw new RequestProblem('misdirected', { detail });
   }
   if (isOfOtherOrigin(request) && !(isOpenPath && opensWindow(request))) {
