@@ -2,7 +2,7 @@ import { defineConfig } from 'vitest/config';
 
 export default defineConfig({
   test: {
-    globalSetup: ['test/global-setup.ts'],
+    globalSetup: ['test/support/global-setup.ts'],
     include: ['test/attacks/*.test.ts'],
     testTimeout: 1_800_000,
     hookTimeout: 300_000,
