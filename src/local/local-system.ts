@@ -172,7 +172,7 @@ async function startBroker(
   const broker = await findBroker({ dir, env, say, confirm, interrupted });
   parts.push({ name: broker.shared ? undefined : 'RabbitMQ', stop: broker.stop });
   parts.push({ stop: keepAlive('RabbitMQ', broker.revival, say, givenUp) });
-  say(`RabbitMQ: ${broker.description}`);
+  say(broker.description);
   interrupted.throwIfAborted();
   const topology = topologyOf(namespaceOf(env));
   await ensureOnlyWorker(broker, topology.ledgerQueue);

@@ -9,16 +9,19 @@ import type { Shown } from './first-update.ts';
 export function screen(runtime: Runtime, shown: Shown | undefined, dir: string, auth: string): string {
   const { url, databaseUrl, amqpUrl, namespace } = runtime;
   const command = (name: string) => (IS_CLONE ? `npm run ${name}` : `npx highload-balance ${name}`);
+  const isOpen = auth === 'off';
+  const key = isOpen ? '' : ' -H "Authorization: Bearer $BALANCE_TOKEN"';
+  const example = isOpen ? 'npm run example:subscriber' : 'BALANCE_TOKEN=... npm run example:subscriber';
   const createKey = `${IS_CLONE ? 'npm run keys --' : 'npx highload-balance keys'} create CLIENT --scopes read,write,admin`;
   return `
   Running at ${url}
 ${shown ? `\n  ${shown.command}\n  ${shown.answer}\n` : ''}
   Console      ${url}/console
   API          ${url}/docs
-  History      curl -s ${url}/v1/accounts/${shown ? 'demo' : '{id}'}/entries
-  Events       ${IS_CLONE ? 'npm run example:subscriber' : "subscribe() of 'highload-balance/client/events'"}
+  History      curl -s ${url}/v1/accounts/${shown ? 'demo' : '{id}'}/entries${key}
+  Events       ${IS_CLONE ? example : "subscribe() of 'highload-balance/client/events'"}
   Proof        ${command('verify')}
-  API keys     ${auth === 'off' ? 'off: for anyone on this machine (AUTH=required asks for them)' : createKey}
+  API keys     ${isOpen ? 'off: for anyone on this machine (AUTH=required asks for them)' : createKey}
   Database     ${withoutPassword(databaseUrl)}
   RabbitMQ     ${brokerUrls(amqpUrl).map(withoutPassword).join(', ')} (exchange ${topologyOf(namespace).eventsExchange})
   Passwords    ${path.join(dir, 'runtime.json')}, for this user alone
