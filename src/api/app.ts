@@ -93,11 +93,13 @@ function newApp(): Express {
   return app;
 }
 
+const NO_SUCH_PATH = { detail: 'GET /openapi.json lists every path: they are case-sensitive, without a / at the end.' };
+
 function finish(app: Express, options: OperationsOptions): Listener {
   route(app, '/livez', { get: livez() });
   route(app, '/readyz', { get: readyz(options) });
   route(app, '/metrics', { get: metricsRoute(options) });
-  app.use((_request, response) => sendProblem(response, 'not_found'));
+  app.use((_request, response) => sendProblem(response, 'not_found', NO_SUCH_PATH));
   app.use(answerError);
   // One listener for all answers: docs/decisions/031-garbage-in-chains.md.
   function ended(this: Started): void {
@@ -112,7 +114,7 @@ function finish(app: Express, options: OperationsOptions): Listener {
     if (options.tracing) traceRequest(options.tracing, request as Request, response as Response);
     response.on('close', ended);
     // Express passes on a request target without a path (`http://[`), or answers it with an HTML page.
-    app(request as Request, response as Response, () => sendProblem(response, 'not_found'));
+    app(request as Request, response as Response, () => sendProblem(response, 'not_found', NO_SUCH_PATH));
   });
 }
 

@@ -22,15 +22,21 @@ export const accountId = text(
   'must be 1 to 64 characters of A-Z a-z 0-9 . _ : - and not "." or ".."',
 );
 
+/** A number in quotes has a sentence of its own, in zod.ts. */
+const wholeNumber = (range: string) =>
+  z.int({ error: ({ input }) => (typeof input === 'string' ? undefined : `must be a whole number ${range}`) });
+
 /** Minor units: a credit is positive, a debit negative. */
-export const amount = z
-  .int({ error: `must be a whole number of minor units from -${AMOUNT_MAX} to ${AMOUNT_MAX}` })
-  .refine((value) => value !== 0, 'must not be 0');
+export const amount = wholeNumber(`of minor units from -${AMOUNT_MAX} to ${AMOUNT_MAX}`).refine(
+  (value) => value !== 0,
+  'must not be 0',
+);
 
 /** Minor units of what moves, where the call says which way. */
-export const positiveAmount = z
-  .int({ error: `must be a whole number of minor units from 1 to ${AMOUNT_MAX}` })
-  .min(1, `must be from 1 to ${AMOUNT_MAX}`);
+export const positiveAmount = wholeNumber(`of minor units from 1 to ${AMOUNT_MAX}`).min(
+  1,
+  `must be from 1 to ${AMOUNT_MAX}`,
+);
 
 /** Of text for people: no control characters. As a regular expression for JSON Schema. */
 export const NO_CONTROLS = '^[^\\x00-\\x1f\\x7f-\\x9f]*$';
@@ -123,9 +129,10 @@ export const givenMetadata = metadataOf(givenText(note)).meta({
 /** Name of a client, as its API key carries it. */
 export const actor = text(64, /^[A-Za-z0-9._:-]+$/, 'must be 1 to 64 characters of A-Z a-z 0-9 . _ : -');
 
-export const overdraftLimit = z
-  .int({ error: `must be a whole number of minor units from 0 to ${AMOUNT_MAX}` })
-  .min(0, `must be from 0 to ${AMOUNT_MAX}`);
+export const overdraftLimit = wholeNumber(`of minor units from 0 to ${AMOUNT_MAX}`).min(
+  0,
+  `must be from 0 to ${AMOUNT_MAX}`,
+);
 
 /** The highest balance that a credit may leave, in minor units. */
 export const maxBalance = overdraftLimit;
@@ -140,8 +147,7 @@ export const accountStatus = z.enum(ACCOUNT_STATUSES);
 /** Chosen by the client, within the account. */
 export const holdId = accountId;
 /** Whole seconds until a hold expires: a year at most. */
-export const expiresInSeconds = z
-  .int({ error: 'must be a whole number of seconds from 1 to 31536000' })
+export const expiresInSeconds = wholeNumber('of seconds from 1 to 31536000')
   .min(1, 'must be from 1 to 31536000')
   .max(31_536_000, 'must be from 1 to 31536000');
 

@@ -17,6 +17,8 @@ const TYPES: Readonly<Record<string, string>> = {
   null: 'must be null',
 };
 
+const NUMBERS: ReadonlySet<string> = new Set(['number', 'int']);
+
 const FORMATS: Readonly<Record<string, string>> = {
   datetime: 'must be a time such as 2026-11-23T19:43:56.550Z',
   url: 'must be a URL',
@@ -26,7 +28,9 @@ const FORMATS: Readonly<Record<string, string>> = {
 export function sentenceOf(finding: Finding): string {
   switch (finding.code) {
     case 'invalid_type':
-      return finding.input === undefined ? 'is required' : (TYPES[finding.expected] ?? `must be a ${finding.expected}`);
+      if (finding.input === undefined) return 'is required';
+      if (typeof finding.input === 'string' && NUMBERS.has(finding.expected)) return 'must be a number without quotes';
+      return TYPES[finding.expected] ?? `must be a ${finding.expected}`;
     case 'invalid_value':
       return `must be ${finding.values.length > 1 ? 'one of ' : ''}${finding.values.join(', ')}`;
     case 'too_small':

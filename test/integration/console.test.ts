@@ -70,7 +70,10 @@ describe('the stream', () => {
       '/console/files/..%2fconsole-routes.ts',
       '/console/files/constructor',
     ])
-      expect((await send(url, 'GET', path)).body.code, path).toBe('not_found');
+      expect((await send(url, 'GET', path)).body, path).toMatchObject({
+        code: 'not_found',
+        detail: expect.stringContaining('/openapi.json'),
+      });
   });
 
   it('reports rates that add up to what was sent, and each event once', async () => {

@@ -69,6 +69,7 @@ describe('a path', () => {
     for (const message of [{ path }, { ...post(path, GOOD), method: 'POST' }, { method: 'DELETE', path }]) {
       const answer = await deliver(url, message);
       expect(answer).toMatchObject({ status: 404, body: { code: 'not_found' } });
+      expect(answer.body.detail).toMatch(/^GET \/openapi.json lists every path|percent-encoded/);
       expect(answer.headers.get('content-type')).toBe('application/problem+json');
     }
     expect(await stateOf(database)).toBe(before);

@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { expect, it } from 'vitest';
 import { calls } from '../../src/api/calls/table.ts';
 import { parseRequest } from '../../src/cli/replay/request.ts';
-import { actor, moment } from '../../src/shared/balance.ts';
+import { actor, amount, moment } from '../../src/shared/balance.ts';
 import { chainHead } from '../../src/shared/chain-head.ts';
 import { readApiSettings, readWorkerSettings, SettingsError, settingNames } from '../../src/shared/config.ts';
 import { balanceEvent } from '../../src/shared/events.ts';
@@ -33,7 +33,9 @@ const KINDS: Record<z.core.$ZodIssueCode, [schema: z.ZodType, value: unknown, me
   invalid_type: [
     [z.string(), undefined, 'is required'],
     [z.string(), 1, 'must be text'],
-    [z.number(), '1', 'must be a number'],
+    [z.number(), [], 'must be a number'],
+    [z.number(), '1', 'must be a number without quotes'],
+    [amount, '1', 'must be a number without quotes'],
     [z.coerce.number(), 'four', 'must be a number'],
     [z.int(), 1.5, 'must be a whole number'],
     [z.boolean(), 'yes', 'must be true or false'],

@@ -8,7 +8,10 @@ import type { Pause } from './pieces.ts';
 import { ERRORS_MAX, RequestProblem } from './problems.ts';
 
 /** How to name a place, from the path of an issue. */
-type Where = (path: PropertyKey[]) => string;
+type Where = ((path: PropertyKey[]) => string) & {
+  /** What its members are called: fields, unless it says otherwise. */
+  readonly member?: string;
+};
 
 /** Checks one part of a request. */
 export function check<Schema extends z.ZodType>(
@@ -60,7 +63,10 @@ function errorsOf({ issues }: z.ZodError, where: Where): InvalidInput[] {
     if (issue.code !== 'unrecognized_keys') errors.push({ where: where(issue.path), what: issue.message });
     else {
       for (const key of issue.keys) {
-        errors.push({ where: where([...issue.path, key]), what: 'is not a known field: leave it out' });
+        errors.push({
+          where: where([...issue.path, key]),
+          what: `is not a known ${where.member ?? 'field'}: leave it out`,
+        });
       }
     }
     if (errors.length >= ERRORS_MAX) break;
@@ -70,7 +76,9 @@ function errorsOf({ issues }: z.ZodError, where: Where): InvalidInput[] {
 
 /** Place in the path or query, for {@link check}. */
 export const inPath = (path: PropertyKey[]) => `path ${String(path[0] ?? '')}`.trim();
-export const inQuery = (path: PropertyKey[]) => `query ${String(path[0] ?? '')}`.trim();
+export const inQuery: Where = Object.assign((path: PropertyKey[]) => `query ${String(path[0] ?? '')}`.trim(), {
+  member: 'parameter',
+});
 
 /** In a header, and in the body of a bulk request. */
 export const idempotencyKey = text(255, /^[\x20-\x7e]+$/, 'must be 1 to 255 printable ASCII characters');

@@ -3,7 +3,6 @@
 import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import type { RequestHandler, Response } from 'express';
-import { sendProblem } from './problems.ts';
 
 export interface PageFile {
   type: string;
@@ -26,9 +25,9 @@ export function pageFile({ type, from }: PageFile): (response: Response) => Prom
 /** Answers with the one that `:file` names. */
 export function pageFiles(files: Readonly<Record<string, PageFile>>): RequestHandler {
   const senders = new Map(Object.entries(files).map(([name, file]) => [name, pageFile(file)]));
-  return (request, response) => {
+  return (request, response, next) => {
     const send = senders.get(String(request.params.file));
-    return send ? send(response) : sendProblem(response, 'not_found');
+    return send ? send(response) : next('route');
   };
 }
 
