@@ -89,6 +89,8 @@ export interface Fuzz {
   args: (url: string, key: string[]) => string[];
   /** Statuses that are no news. */
   usual: string;
+  /** Words that find what is meant to be there. */
+  there?: readonly string[];
   /** Only where keys are asked for. */
   isOfKeys?: boolean;
 }
@@ -112,19 +114,47 @@ const update = (url: string, body: string) => {
 const at = (target: string) => (url: string, key: string[]) => [...key, '-u', url + target];
 const openly = (target: string) => (url: string) => ['-u', url + target];
 
+const PAGES = ['livez', 'readyz', 'metrics', 'docs', 'console', 'openapi.json', 'asyncapi.json'];
+
 export const FUZZES: readonly Fuzz[] = [
-  { what: 'paths without a key', words: () => words('big.txt'), args: openly('/FUZZ'), usual: '401', isOfKeys: true },
-  { what: 'paths', words: common, args: at('/FUZZ'), usual: '404' },
-  { what: 'paths below /v1', words: common, args: at('/v1/FUZZ'), usual: '400,404,405' },
-  { what: 'paths of an account', words: common, args: at('/v1/accounts/alice/FUZZ'), usual: '404' },
+  {
+    what: 'paths without a key',
+    words: () => words('big.txt'),
+    args: openly('/FUZZ'),
+    usual: '401',
+    there: PAGES,
+    isOfKeys: true,
+  },
+  { what: 'paths', words: common, args: at('/FUZZ'), usual: '404', there: PAGES },
+  { what: 'paths below /v1', words: common, args: at('/v1/FUZZ'), usual: '400,404,405', there: ['accounts'] },
+  {
+    what: 'paths of an account',
+    words: common,
+    args: at('/v1/accounts/alice/FUZZ'),
+    usual: '404',
+    there: ['balance', 'entries', 'holds'],
+  },
   { what: 'files of the pages', words: values, args: openly('/docs/FUZZ'), usual: '404' },
-  ...['/v1/balance-updates', '/v1/accounts/alice', '/docs', '/livez', '/'].map((target) => ({
+  ...Object.entries({
+    '/v1/balance-updates': ['POST'],
+    '/v1/accounts/alice': ['GET', 'HEAD', 'PATCH'],
+    '/docs': ['GET', 'HEAD'],
+    '/livez': ['GET', 'HEAD'],
+    '/': ['GET', 'HEAD'],
+  }).map(([target, there]) => ({
     what: `methods of ${target}`,
     words: () => METHODS,
     args: (url: string, key: string[]) => [...key, '-X', 'FUZZ', '-u', url + target],
     usual: '400,404,405',
+    there,
   })),
-  { what: 'names in a query', words: common, args: at('/v1/accounts?FUZZ=1'), usual: '400' },
+  {
+    what: 'names in a query',
+    words: common,
+    args: at('/v1/accounts?FUZZ=1'),
+    usual: '400',
+    there: ['limit', 'prefix', 'cursor'],
+  },
   { what: 'ids', words: values, args: at('/v1/accounts/FUZZ'), usual: '400,404' },
   { what: 'values in a query', words: values, args: at('/v1/accounts/bob/entries?reference=FUZZ'), usual: '200,400' },
   {
@@ -173,12 +203,8 @@ export const FUZZES: readonly Fuzz[] = [
   },
 ];
 
-/** Found by name, and meant to be. */
-const THERE =
-  /\/(livez|readyz|metrics|docs|console|openapi\.json|asyncapi\.json|v1\/accounts|accounts\/alice\/(balance|entries|holds))$/;
-
 export async function fuzz(
-  { words, args, usual }: Fuzz,
+  { words, args, usual, there = [] }: Fuzz,
   url: string,
   key: string[],
   folder: string,
@@ -190,10 +216,10 @@ export async function fuzz(
   if (!isComplete) return [{ level: 'low', what: `ffuf did not end in ${LIMIT_MS / 1000} s` }];
   if (/error/i.test(output)) return [{ level: 'low', what: `ffuf: ${output.trim().slice(-500)}` }];
   const { results } = JSON.parse(readFileSync(path.join(folder, 'found.json'), 'utf8')) as {
-    results: { input: { FUZZ: string }; status: number; url: string }[];
+    results: { input: { FUZZ: string }; status: number }[];
   };
-  return results.map(({ input, status, url: found }) => ({
-    level: THERE.test(found) ? ('information' as const) : ('low' as const),
+  return results.map(({ input, status }) => ({
+    level: there.includes(input.FUZZ) ? ('information' as const) : ('low' as const),
     what: `${input.FUZZ.slice(0, 60)}: ${status}`,
   }));
 }

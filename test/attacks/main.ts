@@ -8,7 +8,7 @@ const { only } = commandLine(
   { only: { type: 'string' } },
   `usage: npm run test:attacks -- [--only PATTERN]
 
-Attacks the service with slowhttptest, sqlmap, ffuf and wapiti, with keys and with AUTH=off. Takes long.
+Attacks the service with slowhttptest, sqlmap, ffuf and wapiti, with keys and with AUTH=off. Takes 20 minutes.
 
   --only PATTERN  the attacks whose names match this regular expression`,
 );
