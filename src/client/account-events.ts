@@ -2,10 +2,11 @@
 // not follow is investigated before any other event of the account is handled. One loop, which ends
 // when nothing can be done until more arrives.
 import type { BalanceEvent } from '../shared/contract.ts';
+import { missingBetween } from './backfill.ts';
 import { Calls } from './calls.ts';
 import { GapClock } from './gap-clock.ts';
 import { Held } from './held.ts';
-import { after, before, checkedHandled, type Handled, isSame, meaningOf } from './history.ts';
+import { after, before, checkedHandled, type Handled, isSame, meaningOf, NOTHING } from './history.ts';
 import { standingOf } from './standing.ts';
 import type { Delivery } from './subscription.ts';
 import type { Surroundings } from './surroundings.ts';
@@ -23,6 +24,8 @@ export class AccountEvents {
   /** Held although not above the last version: none of these fits. */
   #doubted: Set<Item> | undefined;
   #last: Handled | undefined;
+  /** The last version that the subscriber wants read from the entries. */
+  #backfillTo = NOTHING.version;
   /** The turn in which #last was looked up. */
   #sureIn: number | undefined;
   #isRunning = false;
@@ -81,6 +84,7 @@ export class AccountEvents {
     this.#calls.abandon();
     this.#held.clear();
     this.#doubted = undefined;
+    this.#backfillTo = NOTHING.version;
     this.#gap.reset();
   }
 
@@ -108,8 +112,9 @@ export class AccountEvents {
     if (item) {
       return meaningOf(item.event.data, last) === 'next' ? () => this.#handle(item, last) : () => this.#lookInto(item);
     }
-    if (!this.#gap.isDue(this.#with.isFull(1))) return undefined;
     const behind = this.#held.lowest() as Item;
+    if (last.version < this.#backfillTo) return () => this.#backfill(last.version, behind.event.data.version);
+    if (!this.#gap.isDue(this.#with.isFull(1))) return undefined;
     return () => this.#calls.waiting(() => this.#lookInto(behind));
   }
 
@@ -146,6 +151,7 @@ export class AccountEvents {
   }
 
   #goOnFrom(last: Handled, turn = this.#with.turn()): void {
+    if (last.version < (this.#last ?? last).version) this.#backfillTo = NOTHING.version; // that is another gap
     this.#last = last;
     this.#sureIn = turn;
     this.#doubted = undefined;
@@ -257,11 +263,33 @@ export class AccountEvents {
       wasFull = isFull();
       const gap = { accountId: this.id, firstMissing, lastMissing, handled, held: this.#held.size, isFull: wasFull };
       const decision = await callbacks.onGap(gap);
-      if (decision === 'skip' || decision === 'wait') return decision;
-      throw new TypeError(`onGap must answer 'skip' or 'wait'`);
+      if (decision === 'skip' || decision === 'wait' || decision === 'backfill') return decision;
+      throw new TypeError(`onGap must answer 'backfill', 'wait' or 'skip'`);
     });
     if (!answer || era !== this.#calls.era) return;
     this.#gap.reset(wasFull);
     if (answer.value === 'skip') this.#goOnFrom(handled);
+    if (answer.value === 'backfill') this.#backfillTo = lastMissing;
+  }
+
+  /** One event after another, so that as many accounts as there are places hold what they read. */
+  #backfill(after: number, before: number): Promise<void> {
+    const { client, backfills, lookUps, stopping } = this.#with;
+    const { era } = this.#calls;
+    const version = after + 1;
+    return backfills.take(async () => {
+      const found = await this.#calls.call({ kind: 'entries_failed', version }, lookUps, () =>
+        missingBetween(client, this.id, [after, before], stopping),
+      );
+      if (!found || era !== this.#calls.era) return;
+      if (found.value.length === 0) this.#backfillTo = NOTHING.version;
+      for (const event of found.value) {
+        const { version } = event.data;
+        if (this.#last?.version !== version - 1 || era !== this.#calls.era || stopping.aborted) return;
+        if (this.#held.at(version).length === 0)
+          this.#held.add({ event, redelivered: false, replayed: true, settle() {} });
+        await this.#nextStep()?.();
+      }
+    });
   }
 }

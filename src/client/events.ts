@@ -13,7 +13,7 @@ import type { Problem, SubscribeOptions, Subscription } from './subscription.ts'
 export type { BalanceEvent, ChangeBody, ChangeType, EntriesPage, Entry, EventData } from '../shared/contract.ts';
 export type { Handled } from './history.ts';
 export type { EntriesReader } from './standing.ts';
-export type { Delivery, Gap, Problem, Rewind, SubscribeOptions, Subscription } from './subscription.ts';
+export type { Delivery, Gap, GapAnswer, Problem, Rewind, SubscribeOptions, Subscription } from './subscription.ts';
 
 const OPTIONS = {
   ...{ url: true, namespace: true, queue: true, declareQueue: true, client: true },

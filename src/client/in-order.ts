@@ -49,6 +49,7 @@ export function createInOrder(
     handling: createPlaces(concurrency),
     lookUps: createPlaces(concurrency),
     questions: createPlaces(concurrency),
+    backfills: createPlaces(concurrency),
     stopping: stopping.signal,
     report,
     busy: (difference: 1 | -1) => inHand.busy(difference),

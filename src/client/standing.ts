@@ -44,7 +44,7 @@ export async function standingOf(
   let isPresent = false;
   let shared = last.version === NOTHING.version ? last : undefined;
   for (let cursor: string | null | undefined; cursor !== null && !(isPresent && shared); ) {
-    const page = await pageOf(client, accountId, cursor, signal);
+    const page = await pageOf(client, accountId, { limit: PAGE_MAX, cursor }, signal);
     // The account row itself never lags: a version it has not reached does not exist.
     if (!page || page.version < version) return { kind: 'superseded' };
     for (const entry of page.entries) {
@@ -67,9 +67,14 @@ export async function standingOf(
 }
 
 /** Undefined where the current history has no such account. */
-async function pageOf(client: EntriesReader, accountId: string, cursor: string | undefined, signal: AbortSignal) {
+export async function pageOf(
+  client: EntriesReader,
+  accountId: string,
+  page: { limit: number; cursor: string | undefined },
+  signal: AbortSignal,
+): Promise<EntriesPage | undefined> {
   try {
-    return await client.readEntries(accountId, { limit: PAGE_MAX, cursor }, { signal, deadlineMs: DEADLINE_MS });
+    return await client.readEntries(accountId, page, { signal, deadlineMs: DEADLINE_MS });
   } catch (error) {
     if ((error as { code?: unknown } | null)?.code === 'account_not_found') return undefined;
     throw error;
@@ -87,4 +92,4 @@ function isOf(entry: Entry, { id, data }: BalanceEvent): boolean {
   return entry.eventId === id && isSame(entry, data) && entry.amount === amount && entry.heldChange === heldChange;
 }
 
-const notYet = (accountId: string) => new Error(`the ledger does not have all entries of ${accountId} yet`);
+export const notYet = (accountId: string) => new Error(`the ledger does not have all entries of ${accountId} yet`);

@@ -41,11 +41,10 @@ export interface SubscribeOptions {
    */
   handle(event: BalanceEvent, delivery: Delivery): void | Promise<void>;
   /**
-   * Called where versions are missing for `gapTimeoutMs`, and again after the same time. `wait`:
-   * keep waiting. `skip`: continue after them. Before it answers `skip` it may handle them itself,
-   * from the ledger (`entries` of the client): nothing of this account is handled meanwhile.
+   * Called where versions are missing for `gapTimeoutMs`, and again after the same time while it
+   * answers `wait`. Nothing of this account is handled meanwhile.
    */
-  onGap(gap: Gap): 'skip' | 'wait' | Promise<'skip' | 'wait'>;
+  onGap(gap: Gap): GapAnswer | Promise<GapAnswer>;
   /**
    * Called where the database lost changes that were handled (a failover, a restore), before
    * anything of the history that replaced them is handled. Undo everything after `shared`, and
@@ -73,7 +72,7 @@ export interface Delivery {
   attempt: number;
   /** It may have been handled before: RabbitMQ has delivered it once already. */
   redelivered: boolean;
-  /** It was published again by the operator. */
+  /** It was published again by the operator, or read from the entries. */
   replayed: boolean;
   /**
    * To be stored with the effects of the event, as JSON: what `lastHandled` must return from then
@@ -100,6 +99,13 @@ export interface Gap {
    */
   isFull: boolean;
 }
+
+/**
+ * - `backfill`: the missing versions are read from the entries, and handled as if they had arrived.
+ * - `wait`: they may still arrive, or be replayed.
+ * - `skip`: continue after them. `onGap` may have dealt with them itself.
+ */
+export type GapAnswer = 'backfill' | 'wait' | 'skip';
 
 export interface Rewind {
   accountId: string;

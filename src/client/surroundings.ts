@@ -10,6 +10,7 @@ export interface Surroundings {
   handling: Places;
   lookUps: Places;
   questions: Places;
+  backfills: Places;
   stopping: AbortSignal;
   report(problem: Problem): void;
   /** Counts the accounts that will continue without new events. */

@@ -354,6 +354,53 @@ describe('a gap', () => {
     expect(effects).toEqual(['event 0', 'ledger 0', 'ledger 1', 'ledger 2', 'event 3', 'event 4']);
   });
 
+  it('is read from the entries when the subscriber says so, as the events that are missing', async () => {
+    let failures = 0;
+    const { versionsOf, gaps, handled, problems } = await subscriber({
+      gapTimeoutMs: 50,
+      onGap(gap) {
+        gaps.push(gap);
+        return 'backfill';
+      },
+      handle({ data }) {
+        if (data.version !== 1500 || failures === 2) return;
+        failures += 1;
+        throw new Error('no luck');
+      },
+    });
+    await recordUpTo('read', 2400);
+    await publish('read', [0, 1, 2400]);
+    await until('all is handled', () => versionsOf('read').length > 2400);
+    expect(gaps).toMatchObject([{ firstMissing: 2, lastMissing: 2399 }]);
+    const sent = range(0, 2400).map((version) => JSON.parse(encodeEvent(change('read', version)).toString()));
+    expect(handled.map(({ event }) => event)).toEqual(sent);
+    expect(handled.map(({ replayed }) => replayed)).toEqual(sent.map((_, version) => version >= 2 && version < 2400));
+    expect(problems.map(({ kind }) => kind)).toEqual(['handle_failed', 'handle_failed']);
+    await publish('read', range(1990, 2400)); // they come after all
+    await until('all is acknowledged', async () => (await ready()) === 0);
+    await publish('after', [0]);
+    await until('what comes next is handled', () => versionsOf('after').length === 1);
+    expect(versionsOf('read')).toHaveLength(2401);
+  });
+
+  it('is read from the entries at once when nothing more fits in hand, which then goes on', async () => {
+    const accounts = range(1, 12).map((number) => `stalled-${number}`);
+    for (const account of accounts) await recordUpTo(account, 5);
+    const { versionsOf, gaps, handled } = await subscriber({
+      prefetch: 10,
+      gapTimeoutMs: 5000,
+      onGap(gap) {
+        gaps.push(gap);
+        return 'backfill';
+      },
+    });
+    for (const version of [4, 5]) for (const account of accounts) await publish(account, [version]);
+    await until('all is handled', () => handled.length >= 72);
+    expect(gaps[0]).toMatchObject({ firstMissing: 0, lastMissing: 3, isFull: true });
+    for (const account of accounts) expect(versionsOf(account)).toEqual(range(0, 5));
+    await until('all is acknowledged', async () => (await ready()) === 0);
+  });
+
   it('is reported at once when nothing more fits in hand, and memory stays bounded meanwhile', async () => {
     let answer: 'skip' | 'wait' = 'wait';
     const gaps: Gap[] = [];

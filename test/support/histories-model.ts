@@ -14,6 +14,9 @@ interface State {
 /** Entries of one page. */
 const PAGE = 3;
 
+/** Whoever reads all of a history asks for whole pages. */
+const LIMIT_OF_A_WALK = 1000;
+
 export class ModelDatabase {
   readonly #random: Random;
   #epoch = 1;
@@ -100,19 +103,21 @@ export class ModelDatabase {
   }
 
   /** As the service gives them; sometimes the ledger is not there yet. @throws BalanceError */
-  page(accountId: string, cursor: string | undefined): EntriesPage {
+  page(accountId: string, { limit, cursor }: { limit: number; cursor?: string | undefined }): EntriesPage {
     const history = this.history(accountId);
     if (history.length === 0) throw new BalanceError('account_not_found', 'no such account');
-    const behind = cursor === undefined && this.#random.chance(0.2) ? this.#random.between(0, history.length) : 0;
+    const isFirst = cursor === undefined || limit < LIMIT_OF_A_WALK;
+    const behind = isFirst && this.#random.chance(0.2) ? this.#random.between(0, history.length) : 0;
     const recorded = history.slice(0, history.length - behind);
-    const below = cursor === undefined ? recorded.length : Number(cursor);
-    const entries = recorded.slice(Math.max(0, below - PAGE), below).toReversed();
+    const below = Math.min(cursor === undefined ? recorded.length : Number(cursor), recorded.length);
+    const lowest = Math.max(0, below - Math.min(limit, PAGE));
+    const entries = recorded.slice(lowest, below).toReversed();
     return {
       accountId,
       version: history.length - 1,
       ledgerVersion: recorded.length === 0 ? null : recorded.length - 1,
       entries: entries.map(entryOf),
-      nextCursor: below > PAGE ? String(below - PAGE) : null,
+      nextCursor: lowest > 0 ? String(lowest) : null,
     };
   }
 }

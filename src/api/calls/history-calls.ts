@@ -55,7 +55,9 @@ const filters = {
 
 const entriesQuery = z.strictObject({
   limit: pageLimit,
-  cursor: numberCursor(),
+  cursor: numberCursor().meta({
+    description: 'Entries below this version: the `nextCursor` of the page before, or any other.',
+  }),
   ...filters,
 });
 

@@ -1,0 +1,42 @@
+// Missing versions of an account, read from its entries as the events that they were.
+import type { BalanceEvent, Entry } from '../shared/contract.ts';
+import { type EntriesReader, notYet, pageOf } from './standing.ts';
+
+/** Versions that are read at a time, and held until they are handled. */
+const VERSIONS_MAX = 1000;
+
+/**
+ * Those after one version and before that of an event in hand, in order: the first {@link VERSIONS_MAX}. None where the
+ * account has not come as far as the event, so that it belongs to a history that was lost. @throws while the ledger is
+ * not complete that far.
+ */
+export async function missingBetween(
+  client: EntriesReader,
+  accountId: string,
+  [after, before]: readonly [number, number],
+  signal: AbortSignal,
+): Promise<BalanceEvent[]> {
+  const limit = Math.min(VERSIONS_MAX, before - after - 1);
+  const entries: Entry[] = [];
+  for (let cursor: string | null = String(after + 1 + limit); cursor !== null && entries.length < limit; ) {
+    const page = await pageOf(client, accountId, { limit: limit - entries.length, cursor }, signal);
+    if (!page || page.version < before) return [];
+    entries.push(...page.entries);
+    cursor = page.nextCursor;
+  }
+  if (entries.at(-1)?.version !== after + 1) throw notYet(accountId);
+  return entries.reverse().map((entry) => eventOf(accountId, entry));
+}
+
+function eventOf(accountId: string, { eventId, type, createdAt, recordedAt, ...change }: Entry): BalanceEvent {
+  return {
+    specversion: '1.0',
+    id: eventId,
+    source: '/highload-balance',
+    type,
+    subject: accountId,
+    time: createdAt,
+    datacontenttype: 'application/json',
+    data: { accountId, ...change },
+  };
+}
