@@ -2,7 +2,7 @@
 // not follow is investigated before any other event of the account is handled. One loop, which ends
 // when nothing can be done until more arrives.
 import type { BalanceEvent } from '../shared/contract.ts';
-import { missingBetween } from './backfill.ts';
+import { missingBetween, VERSIONS_MAX } from './backfill.ts';
 import { Calls } from './calls.ts';
 import { GapClock } from './gap-clock.ts';
 import { Held } from './held.ts';
@@ -26,6 +26,10 @@ export class AccountEvents {
   #last: Handled | undefined;
   /** The last version that the subscriber wants read from the entries. */
   #backfillTo = NOTHING.version;
+  /** Versions that are read at a time. */
+  #backfillMax = VERSIONS_MAX;
+  /** While it waits for a place to backfill. */
+  #leaveLine: (() => void) | undefined;
   /** The turn in which #last was looked up. */
   #sureIn: number | undefined;
   #isRunning = false;
@@ -60,6 +64,7 @@ export class AccountEvents {
     }
     this.#held.add(item);
     if (this.#isSure) this.#place(item);
+    if (this.#leaveLine && this.#last && this.#toDoNext(this.#last)) this.#leaveLine();
   }
 
   get #isSure(): boolean {
@@ -71,7 +76,9 @@ export class AccountEvents {
     if (this.#isRunning || this.#held.size === 0 || this.#with.stopping.aborted) return;
     this.#isRunning = true;
     this.#with.busy(1);
-    this.#running = this.#run();
+    const before = this.#running;
+    const run = this.#run();
+    if (this.#running === before) this.#running = run; // else it has ended already, and another has begun
   }
 
   /** Nothing more can arrive: if the account waits for that, its gap is due. */
@@ -82,6 +89,7 @@ export class AccountEvents {
   /** Events in hand will be delivered again, here or elsewhere. A running handler continues. */
   forget(): void {
     this.#calls.abandon();
+    this.#leaveLine?.();
     this.#held.clear();
     this.#doubted = undefined;
     this.#backfillTo = NOTHING.version;
@@ -112,9 +120,9 @@ export class AccountEvents {
     if (item) {
       return meaningOf(item.event.data, last) === 'next' ? () => this.#handle(item, last) : () => this.#lookInto(item);
     }
-    const behind = this.#held.lowest() as Item;
-    if (last.version < this.#backfillTo) return () => this.#backfill(last.version, behind.event.data.version);
+    if (last.version < this.#backfillTo) return () => this.#backfill();
     if (!this.#gap.isDue(this.#with.isFull(1))) return undefined;
+    const behind = this.#held.lowest() as Item;
     return () => this.#calls.waiting(() => this.#lookInto(behind));
   }
 
@@ -219,8 +227,8 @@ export class AccountEvents {
     const { event } = item;
     const meaning = meaningOf(event.data, last);
     if (this.#held.find(event) !== item || (meaning !== 'misfit' && meaning !== 'later')) return;
-    const { client, lookUps, stopping } = this.#with;
-    const found = await this.#calls.call({ kind: 'entries_failed', version: event.data.version }, lookUps, () =>
+    const { client, readings, stopping } = this.#with;
+    const found = await this.#calls.call({ kind: 'entries_failed', version: event.data.version }, readings, () =>
       standingOf(client, event, last, stopping),
     );
     if (!found || era !== this.#calls.era) return;
@@ -269,27 +277,57 @@ export class AccountEvents {
     if (!answer || era !== this.#calls.era) return;
     this.#gap.reset(wasFull);
     if (answer.value === 'skip') this.#goOnFrom(handled);
-    if (answer.value === 'backfill') this.#backfillTo = lastMissing;
+    if (answer.value !== 'backfill') return;
+    this.#backfillTo = lastMissing;
+    this.#backfillMax = VERSIONS_MAX;
   }
 
-  /** One event after another, so that as many accounts as there are places hold what they read. */
-  #backfill(after: number, before: number): Promise<void> {
-    const { client, backfills, lookUps, stopping } = this.#with;
+  /**
+   * One event after another, so that as many accounts as there are places hold what they read. The
+   * pause after a failure to read is made without a place.
+   */
+  async #backfill(): Promise<void> {
     const { era } = this.#calls;
-    const version = after + 1;
-    return backfills.take(async () => {
-      const found = await this.#calls.call({ kind: 'entries_failed', version }, lookUps, () =>
-        missingBetween(client, this.id, [after, before], stopping),
-      );
-      if (!found || era !== this.#calls.era) return;
-      if (found.value.length === 0) this.#backfillTo = NOTHING.version;
-      for (const event of found.value) {
-        const { version } = event.data;
-        if (this.#last?.version !== version - 1 || era !== this.#calls.era || stopping.aborted) return;
-        if (this.#held.at(version).length === 0)
-          this.#held.add({ event, redelivered: false, replayed: true, settle() {} });
-        await this.#nextStep()?.();
-      }
-    });
+    const pauseMs = await this.#with.backfills.take(
+      () => this.#readMissing(era),
+      (leave) => {
+        this.#leaveLine = leave;
+      },
+    );
+    this.#leaveLine = undefined;
+    if (pauseMs !== undefined) await this.#calls.pause(pauseMs);
+  }
+
+  /** @returns the pause before the next attempt, if the entries could not be read. */
+  async #readMissing(era: number): Promise<number | undefined> {
+    const { client, readings, stopping } = this.#with;
+    const isOver = () => era !== this.#calls.era || stopping.aborted;
+    if (isOver()) return undefined; // while it waited for its place
+    const after = (this.#last as Handled).version;
+    const before = (this.#held.lowest() as Item).event.data.version;
+    if (before <= after + 1) return undefined; // it came after all
+    const limit = Math.min(this.#backfillMax, before - after - 1);
+    const found = await this.#calls.once({ kind: 'entries_failed', version: after + 1 }, readings, () =>
+      missingBetween(client, this.id, [after, before], limit, stopping),
+    );
+    if (found && 'pauseMs' in found) return found.pauseMs;
+    if (!found || isOver()) return undefined;
+    if (found.value.length === 0) this.#backfillTo = NOTHING.version;
+    let handled = 0;
+    for (const event of found.value) {
+      const { version } = event.data;
+      if (!this.#isSure && !(await this.#lookUp())) break;
+      if (this.#last?.version !== version - 1 || isOver()) break;
+      if (this.#held.at(version).length === 0)
+        this.#held.add({ event, redelivered: false, replayed: true, settle() {} });
+      const item = this.#toDoNext(this.#last);
+      // What does not follow is looked into without a place.
+      if (item?.event.data.version !== version || meaningOf(item.event.data, this.#last) !== 'next') break;
+      await this.#nextStep()?.();
+      if (this.#last?.version === version) handled += 1;
+    }
+    // Where something stops it again and again, little is read in vain.
+    this.#backfillMax = Math.min(VERSIONS_MAX, Math.max(10, 2 * handled));
+    return undefined;
   }
 }

@@ -2,11 +2,11 @@
 import type { BalanceEvent, Entry } from '../shared/contract.ts';
 import { type EntriesReader, notYet, pageOf } from './standing.ts';
 
-/** Versions that are read at a time, and held until they are handled. */
-const VERSIONS_MAX = 1000;
+/** Versions that are read at a time at most, and held until they are handled. */
+export const VERSIONS_MAX = 1000;
 
 /**
- * Those after one version and before that of an event in hand, in order: the first {@link VERSIONS_MAX}. None where the
+ * Those after one version and before that of an event in hand, in order: the first `limit` of them. None where the
  * account has not come as far as the event, so that it belongs to a history that was lost. @throws while the ledger is
  * not complete that far.
  */
@@ -14,9 +14,9 @@ export async function missingBetween(
   client: EntriesReader,
   accountId: string,
   [after, before]: readonly [number, number],
+  limit: number,
   signal: AbortSignal,
 ): Promise<BalanceEvent[]> {
-  const limit = Math.min(VERSIONS_MAX, before - after - 1);
   const entries: Entry[] = [];
   for (let cursor: string | null = String(after + 1 + limit); cursor !== null && entries.length < limit; ) {
     const page = await pageOf(client, accountId, { limit: limit - entries.length, cursor }, signal);

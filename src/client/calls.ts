@@ -6,6 +6,8 @@ import { retryPauseMs } from './retry-pause.ts';
 import type { Problem } from './subscription.ts';
 import type { Surroundings } from './surroundings.ts';
 
+type Kind = { kind: Problem['kind']; version?: number };
+
 export class Calls {
   readonly #accountId: string;
   readonly #with: Pick<Surroundings, 'stopping' | 'report' | 'busy'>;
@@ -31,11 +33,24 @@ export class Calls {
   }
 
   /** @returns undefined if it failed, after the pause, or if the call was no longer needed. */
-  async call<T>(
-    onFailure: { kind: Problem['kind']; version?: number },
+  async call<T>(onFailure: Kind, places: Places, call: () => Promise<T> | T): Promise<{ value: T } | undefined> {
+    const outcome = await this.once(onFailure, places, call);
+    if (outcome && 'value' in outcome) return outcome;
+    if (outcome) await this.pause(outcome.pauseMs);
+    return undefined;
+  }
+
+  /** Before the next attempt. */
+  async pause(pauseMs: number): Promise<void> {
+    await this.waiting(() => delay(pauseMs, undefined, { signal: this.#with.stopping }).catch(() => {}));
+  }
+
+  /** As call(), but leaves the pause to its caller. */
+  async once<T>(
+    onFailure: Kind,
     places: Places,
     call: () => Promise<T> | T,
-  ): Promise<{ value: T } | undefined> {
+  ): Promise<{ value: T } | { pauseMs: number } | undefined> {
     const { stopping, report } = this.#with;
     const { era } = this;
     try {
@@ -52,8 +67,7 @@ export class Calls {
       const what = onFailure.kind.replaceAll('_', ' ');
       const message = `${what}: ${error instanceof Error ? error.message : String(error)}`;
       report({ ...onFailure, message, error, accountId: this.#accountId, attempt: this.#failures, pauseMs });
-      await this.waiting(() => delay(pauseMs, undefined, { signal: stopping }).catch(() => {}));
-      return undefined;
+      return { pauseMs };
     }
   }
 

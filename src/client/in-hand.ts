@@ -18,6 +18,8 @@ export class InHand {
   /** Grows with each clear(). */
   #era = 0;
   #isStalled = false;
+  /** An account that is told may end at once, and note it again: thousands would fill the stack. */
+  #isNoting = false;
 
   constructor(prefetch: number, stopping: AbortSignal, report: (problem: Problem) => void) {
     this.#prefetch = prefetch;
@@ -55,11 +57,16 @@ export class InHand {
 
   /** Nothing in hand progresses, and nothing more arrives: only the subscriber can resolve it. */
   noteStall(): void {
-    if (!this.isFull() || this.#stopping.aborted) return;
+    if (this.#isNoting || !this.isFull() || this.#stopping.aborted) return;
+    this.#isNoting = true;
     for (const account of this.#met) if (account.inHand === 0) this.#met.delete(account);
     if (!this.#isStalled) this.#report(stallOf([...this.#met], this.#messages));
     this.#isStalled = true;
-    for (const account of this.#met) account.full();
+    try {
+      for (const account of this.#met) account.full();
+    } finally {
+      this.#isNoting = false;
+    }
   }
 
   clear(): void {

@@ -48,6 +48,7 @@ export function createInOrder(
     gapTimeoutMs,
     handling: createPlaces(concurrency),
     lookUps: createPlaces(concurrency),
+    readings: createPlaces(concurrency),
     questions: createPlaces(concurrency),
     backfills: createPlaces(concurrency),
     stopping: stopping.signal,

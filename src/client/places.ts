@@ -2,21 +2,34 @@
 
 export interface Places {
   take<T>(call: () => T | Promise<T>): Promise<T>;
+  /** The same, but whoever waits may give up: undefined then. @param onWait gets the function for that. */
+  take<T>(call: () => T | Promise<T>, onWait: (leave: () => void) => void): Promise<T | undefined>;
 }
 
 export function createPlaces(max: number): Places {
-  const waiting: (() => void)[] = [];
+  const waiting = new Set<() => void>();
   let free = max;
   return {
-    async take(call) {
+    async take<T>(call: () => T | Promise<T>, onWait?: (leave: () => void) => void): Promise<T> {
       if (free > 0) free -= 1;
-      else await new Promise<void>((resolve) => waiting.push(resolve));
+      else {
+        const isIn = await new Promise<boolean>((resolve) => {
+          const enter = () => resolve(true);
+          waiting.add(enter);
+          onWait?.(() => {
+            if (waiting.delete(enter)) resolve(false);
+          });
+        });
+        if (!isIn) return undefined as T;
+      }
       try {
         return await call();
       } finally {
-        const next = waiting.shift();
-        if (next) next();
-        else free += 1;
+        const [next] = waiting;
+        if (next) {
+          waiting.delete(next);
+          next();
+        } else free += 1;
       }
     },
   };

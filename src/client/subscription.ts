@@ -55,8 +55,9 @@ export interface SubscribeOptions {
   /** What went wrong. Process warnings unless given. */
   onProblem?: ((problem: Problem) => void) | undefined;
   /**
-   * Accounts whose events are handled at the same time, 1 to 1,000; and as many look-ups
-   * (`lastHandled`, entries) and other callbacks (`onGap`, `onRewind`). 1 unless given.
+   * Accounts whose events are handled at the same time, 1 to 1,000; and, each for itself, as many
+   * calls of `lastHandled`, readings of entries, other callbacks (`onGap`, `onRewind`) and accounts
+   * that are backfilled, with 1,000 entries each. 1 unless given.
    */
   concurrency?: number | undefined;
   /** Messages in hand, waiting, held or being handled, 1 to 65,535: it bounds the memory. 2,000 unless given. */

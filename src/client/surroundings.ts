@@ -9,6 +9,8 @@ export interface Surroundings {
   gapTimeoutMs: number;
   handling: Places;
   lookUps: Places;
+  /** Of entries: an API that does not answer holds up those alone who need it. */
+  readings: Places;
   questions: Places;
   backfills: Places;
   stopping: AbortSignal;
