@@ -5,6 +5,8 @@
 // Your own program has `queue: 'billing'`, and stores how far it handled each account in its
 // database, in the transaction of what it does with the event: then nothing is missed or done twice
 // while it is down. docs/client.md shows that.
+//
+// Its queue has no name of its own, so its user of RabbitMQ needs the rights for `^amq\.gen-`.
 import { createClient } from 'highload-balance';
 import { subscribe } from 'highload-balance/client/events';
 import { takesNoOptions } from '../src/cli/command-line.ts';
