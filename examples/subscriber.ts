@@ -6,7 +6,8 @@
 // database, in the transaction of what it does with the event: then nothing is missed or done twice
 // while it is down. docs/client.md shows that.
 //
-// Its queue has no name of its own, so its user of RabbitMQ needs the rights for `^amq\.gen-`.
+// The queue of this example has no name of its own, so its user of RabbitMQ needs the rights for
+// `^amq\.gen-`.
 import { createClient } from 'highload-balance';
 import { subscribe } from 'highload-balance/client/events';
 import { takesNoOptions } from '../src/cli/command-line.ts';

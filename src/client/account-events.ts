@@ -28,7 +28,7 @@ export class AccountEvents {
   #backfillTo = NOTHING.version;
   /** Versions that are read at a time. */
   #backfillMax = VERSIONS_MAX;
-  /** While it waits for a place to backfill. */
+  /** Gives up the wait for a place to backfill. */
   #leaveLine: (() => void) | undefined;
   /** The turn in which #last was looked up. */
   #sureIn: number | undefined;
@@ -283,8 +283,8 @@ export class AccountEvents {
   }
 
   /**
-   * One event after another, so that as many accounts as there are places hold what they read. The
-   * pause after a failure to read is made without a place.
+   * Handles what it read before it frees its place, so that at most `concurrency` accounts hold
+   * such entries. The pause after a failed read does not occupy a place.
    */
   async #backfill(): Promise<void> {
     const { era } = this.#calls;
@@ -326,7 +326,7 @@ export class AccountEvents {
       await this.#nextStep()?.();
       if (this.#last?.version === version) handled += 1;
     }
-    // Where something stops it again and again, little is read in vain.
+    // If something keeps stopping it, read less: most of it would be read in vain.
     this.#backfillMax = Math.min(VERSIONS_MAX, Math.max(10, 2 * handled));
     return undefined;
   }

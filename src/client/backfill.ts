@@ -2,13 +2,13 @@
 import type { BalanceEvent, Entry } from '../shared/contract.ts';
 import { type EntriesReader, notYet, pageOf } from './standing.ts';
 
-/** Versions that are read at a time at most, and held until they are handled. */
+/** The most versions that are read at once, and held until they are handled. */
 export const VERSIONS_MAX = 1000;
 
 /**
- * Those after one version and before that of an event in hand, in order: the first `limit` of them. None where the
- * account has not come as far as the event, so that it belongs to a history that was lost. @throws while the ledger is
- * not complete that far.
+ * The first `limit` events after one version and before that of an event in hand, in order. Empty
+ * if the account has not reached that event's version: the event belongs to a lost history. @throws
+ * while the ledger is not complete that far.
  */
 export async function missingBetween(
   client: EntriesReader,

@@ -18,7 +18,10 @@ export class InHand {
   /** Grows with each clear(). */
   #era = 0;
   #isStalled = false;
-  /** An account that is told may end at once, and note it again: thousands would fill the stack. */
+  /**
+   * full() may end an account's run at once, which calls noteStall() again: with thousands of
+   * accounts that would overflow the stack.
+   */
   #isNoting = false;
 
   constructor(prefetch: number, stopping: AbortSignal, report: (problem: Problem) => void) {

@@ -2,7 +2,10 @@
 
 export interface Places {
   take<T>(call: () => T | Promise<T>): Promise<T>;
-  /** The same, but whoever waits may give up: undefined then. @param onWait gets the function for that. */
+  /**
+   * The same, but a caller that waits may give up, and gets undefined. @param onWait gets the
+   * function that gives up.
+   */
   take<T>(call: () => T | Promise<T>, onWait: (leave: () => void) => void): Promise<T | undefined>;
 }
 

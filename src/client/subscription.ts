@@ -22,8 +22,8 @@ export interface SubscribeOptions {
   declareQueue?: boolean | undefined;
   /**
    * A client of the same service, with a key that may read: what `createClient` returns. The
-   * entries are read when an event does not follow from what was handled, and before `onGap`, so
-   * that no event outside the account's history is accepted.
+   * entries are read when an event does not follow from what was handled, before `onGap` and
+   * `onRewind`, and to backfill, so that no event outside the account's history is accepted.
    */
   client: EntriesReader;
   /**
@@ -55,9 +55,9 @@ export interface SubscribeOptions {
   /** What went wrong. Process warnings unless given. */
   onProblem?: ((problem: Problem) => void) | undefined;
   /**
-   * Accounts whose events are handled at the same time, 1 to 1,000; and, each for itself, as many
-   * calls of `lastHandled`, readings of entries, other callbacks (`onGap`, `onRewind`) and accounts
-   * that are backfilled, with 1,000 entries each. 1 unless given.
+   * Accounts whose events are handled at the same time, 1 to 1,000. Separate limits of the same
+   * size apply to calls of `lastHandled`, reads of entries, other callbacks (`onGap`, `onRewind`)
+   * and accounts being backfilled, each with up to 1,000 entries. 1 unless given.
    */
   concurrency?: number | undefined;
   /** Messages in hand, waiting, held or being handled, 1 to 65,535: it bounds the memory. 2,000 unless given. */

@@ -9,7 +9,7 @@ export interface Surroundings {
   gapTimeoutMs: number;
   handling: Places;
   lookUps: Places;
-  /** Of entries: an API that does not answer holds up those alone who need it. */
+  /** Reads of entries: an API that does not answer holds up only the accounts that need it. */
   readings: Places;
   questions: Places;
   backfills: Places;

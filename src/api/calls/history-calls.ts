@@ -56,7 +56,7 @@ const filters = {
 const entriesQuery = z.strictObject({
   limit: pageLimit,
   cursor: numberCursor().meta({
-    description: 'Entries below this version: the `nextCursor` of the page before, or any other.',
+    description: 'Only entries below this version: the `nextCursor` of the page before, or any version.',
   }),
   ...filters,
 });
