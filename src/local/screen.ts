@@ -11,17 +11,16 @@ export function screen(runtime: Runtime, shown: Shown | undefined, dir: string, 
   const command = (name: string) => (IS_CLONE ? `npm run ${name}` : `npx highload-balance ${name}`);
   const isOpen = auth === 'off';
   const key = isOpen ? '' : ' -H "Authorization: Bearer $BALANCE_TOKEN"';
-  const example = isOpen ? 'npm run example:subscriber' : 'BALANCE_TOKEN=... npm run example:subscriber';
-  const createKey = `${IS_CLONE ? 'npm run keys --' : 'npx highload-balance keys'} create CLIENT --scopes read,write,admin`;
+  const createKey = `export BALANCE_TOKEN=$(${IS_CLONE ? 'npm run --silent keys --' : 'npx highload-balance keys'} create CLIENT --scopes read,write,admin)`;
   return `
   Running at ${url}
 ${shown ? `\n  ${shown.command}\n  ${shown.answer}\n` : ''}
   Console      ${url}/console
   API          ${url}/docs
-  History      curl -s ${url}/v1/accounts/${shown ? 'demo' : '{id}'}/entries${key}
-  Events       ${IS_CLONE ? example : "subscribe() of 'highload-balance/client/events'"}
-  Proof        ${command('verify')}
   API keys     ${isOpen ? 'off: for anyone on this machine (AUTH=required asks for them)' : createKey}
+  History      curl -s ${url}/v1/accounts/${shown ? 'demo' : 'ACCOUNT'}/entries${key}
+  Events       ${IS_CLONE ? 'npm run example:subscriber' : "subscribe() of 'highload-balance/client/events'"}
+  Proof        ${command('verify')}
   Database     ${withoutPassword(databaseUrl)}
   RabbitMQ     ${brokerUrls(amqpUrl).map(withoutPassword).join(', ')} (exchange ${topologyOf(namespace).eventsExchange})
   Passwords    ${path.join(dir, 'runtime.json')}, for this user alone

@@ -152,7 +152,7 @@ describe('a past balance', () => {
     ['a time without a zone', 'at=2026-01-01T00:00:00'],
     ['no time', 'at=yesterday'],
     ['a version below 0', 'version=-1'],
-    ['something unknown', 'version=1&when=now', 'is not a known parameter: leave it out'],
+    ['something unknown', 'version=1&when=now', 'is not a known parameter: correct its name, or leave it out'],
   ])('is refused with %s', async (_, parameters, what = expect.any(String)) => {
     const answer = await get(`/v1/accounts/busy/balance?${parameters}`);
     expect(answer).toMatchObject({ status: 400, body: { code: 'invalid_request' } });

@@ -65,7 +65,7 @@ function errorsOf({ issues }: z.ZodError, where: Where): InvalidInput[] {
       for (const key of issue.keys) {
         errors.push({
           where: where([...issue.path, key]),
-          what: `is not a known ${where.member ?? 'field'}: leave it out`,
+          what: `is not a known ${where.member ?? 'field'}: correct its name, or leave it out`,
         });
       }
     }

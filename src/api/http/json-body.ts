@@ -234,7 +234,9 @@ function countNames(value: unknown, isOutermost: boolean): number {
 /** Refuses what is valid JSON and still not accepted. */
 function checkForm({ hasFraction, hasEscapedName }: JsonScan): void {
   if (hasFraction) {
-    throw invalid('holds a number with a fraction or an exponent: write whole numbers as digits only');
+    throw invalid(
+      'holds a number with a fraction or an exponent: write whole numbers as digits only, and amounts in minor units (9.99 as 999)',
+    );
   }
   // JSON.parse of V8 13 and 14 may read such a name as another one, which an earlier body had in
   // its place: https://github.com/nodejs/node/issues/63785
