@@ -323,7 +323,7 @@ export class AccountEvents {
       const item = this.#toDoNext(this.#last);
       // What does not follow is looked into without a place.
       if (item?.event.data.version !== version || meaningOf(item.event.data, this.#last) !== 'next') break;
-      await this.#nextStep()?.();
+      await this.#handle(item, this.#last);
       if (this.#last?.version === version) handled += 1;
     }
     // If something keeps stopping it, read less: most of it would be read in vain.

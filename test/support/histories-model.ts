@@ -14,7 +14,7 @@ interface State {
 /** Entries of one page. */
 const PAGE = 3;
 
-/** Whoever reads all of a history asks for whole pages. */
+/** Of a page, where all of a history is read. */
 const LIMIT_OF_A_WALK = 1000;
 
 export class ModelDatabase {
