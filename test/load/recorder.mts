@@ -7,12 +7,22 @@ interface Context {
 }
 type Done = (error?: Error) => void;
 
+const token = process.env.BALANCE_TOKEN;
 const file = openSync(process.env.RECORD_FILE ?? '', 'a');
 const nowMs = () => performance.timeOrigin + performance.now();
 
-/** Called by artillery when the request is due: a wait for a free connection counts, as it does for a caller. */
-export function recordStart(_request: unknown, context: Context, _events: unknown, done: Done): void {
+/**
+ * Called by artillery when the request is due: a wait for a free connection counts, as it does for a
+ * caller. The key is added here, because a variable of the scenario would stand in the command line.
+ */
+export function recordStart(
+  request: { headers?: Record<string, string> },
+  context: Context,
+  _events: unknown,
+  done: Done,
+): void {
   watchPauses();
+  if (token) request.headers = { ...request.headers, authorization: `Bearer ${token}` };
   context.startedAtMs = nowMs();
   done();
 }

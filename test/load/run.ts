@@ -25,6 +25,7 @@ complete, verifies the whole database, and writes curves to test/load/report/ind
 
   BASE_URL       the API; unset, the npm start of this clone, or http://localhost:3000
   DATABASE_URL   its PostgreSQL; unset, that of the npm start of this clone
+  BALANCE_TOKEN  an API key with the scopes read, write and admin, where the API wants one
   RATE           requests a second (1000)
   DURATION_S     seconds (10)`;
 
@@ -40,16 +41,16 @@ async function run(settings: LoadSettings): Promise<boolean> {
 }
 
 async function measure(settings: LoadSettings, client: pg.Client): Promise<boolean> {
-  const { url, ratePerSecond, durationS, accepted } = settings;
+  const { url, token, ratePerSecond, durationS, accepted } = settings;
   await mkdir(REPORT_DIR, { recursive: true });
   const requestsFile = path.join(REPORT_DIR, 'requests.csv');
-  const accountId = await createFundedAccount(url, client, accepted * DEBIT);
+  const accountId = await createFundedAccount({ url, token }, client, accepted * DEBIT);
 
   console.log(`Debiting ${accountId} at ${url} by ${DEBIT}, ${ratePerSecond} times a second for ${durationS} s`);
   const startedAt = new Date().toISOString();
   const artillery = await runArtillery(settings, accountId, requestsFile, path.join(REPORT_DIR, 'artillery.json'));
   console.log('Waiting until the ledger holds every change, then verifying the database');
-  const drained = await waitUntilDrained(url, accountId);
+  const drained = await waitUntilDrained({ url, token }, accountId);
   const lag = await ledgerLag(client, accountId);
   const verification = await verify(client);
 

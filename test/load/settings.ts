@@ -10,6 +10,8 @@ export const DEBIT = 2;
 export interface LoadSettings {
   url: string;
   databaseUrl: string;
+  /** API key with the scopes `read`, `write` and `admin`, where the API wants one. */
+  token: string | undefined;
   ratePerSecond: number;
   durationS: number;
   /** That artillery will send. */
@@ -42,6 +44,7 @@ export function readLoadSettings(env: NodeJS.ProcessEnv): LoadSettings {
   return {
     url: url.origin,
     databaseUrl: checkUrl('DATABASE_URL', databaseUrl, /^postgres(ql)?:$/),
+    token: checkToken(env.BALANCE_TOKEN),
     ratePerSecond,
     durationS,
     requests,
@@ -55,6 +58,12 @@ function checkUrl(name: string, value: string, protocol: RegExp): string {
   throw new SetupProblem(
     `${name} must be a URL, starting with ${name === 'BASE_URL' ? 'http:// or https://' : 'postgres://'}.`,
   );
+}
+
+/** Not shown in the sentence: it is a secret. */
+function checkToken(value: string | undefined): string | undefined {
+  if (!value || /^[\x21-\x7e]+$/.test(value)) return value || undefined;
+  throw new SetupProblem('BALANCE_TOKEN must be an API key: printable ASCII without spaces.');
 }
 
 function checkWhole(name: string, value: string | undefined, fallback: number, max: number): number {

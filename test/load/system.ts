@@ -4,6 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
 import { SetupProblem } from '../../src/local/setup-problem.ts';
 import { describeConnectionFailure, openClient } from '../../src/shared/database.ts';
+import type { LoadSettings } from './settings.ts';
 
 const ANSWER_TIMEOUT_MS = 10_000;
 const DRAIN_TIMEOUT_MS = 60_000;
@@ -30,15 +31,18 @@ export async function connectDatabase(databaseUrl: string): Promise<pg.Client> {
   });
 }
 
+/** Where calls go, and as whom. */
+type Api = Pick<LoadSettings, 'url' | 'token'>;
+
 /** A new account with that balance. @throws SetupProblem also when the database is not the one behind the URL. */
-export async function createFundedAccount(url: string, client: pg.Client, balance: number): Promise<string> {
+export async function createFundedAccount(api: Api, client: pg.Client, balance: number): Promise<string> {
   const id = `load-${new Date().toISOString().replaceAll(/[-:]/g, '').replace('.', '-')}`;
-  await call(`${url}/v1/accounts`, { id });
-  await call(`${url}/v1/balance-updates`, { accountId: id, amount: balance, reference: 'load test' });
+  await call(api, '/v1/accounts', { id });
+  await call(api, '/v1/balance-updates', { accountId: id, amount: balance, reference: 'load test' });
   const found = await client.query('SELECT FROM account WHERE account_id = $1', [id]).catch(() => undefined);
   if (found?.rowCount !== 1) {
     throw new SetupProblem(
-      `The database at DATABASE_URL is not the one behind ${url}: it does not have account ${id}.`,
+      `The database at DATABASE_URL is not the one behind ${api.url}: it does not have account ${id}.`,
     );
   }
   return id;
@@ -51,9 +55,9 @@ export interface Drained {
 }
 
 /** Waits, with a bound, until the ledger holds all changes of the account. */
-export async function waitUntilDrained(url: string, accountId: string): Promise<Drained> {
+export async function waitUntilDrained(api: Api, accountId: string): Promise<Drained> {
   for (const deadline = Date.now() + DRAIN_TIMEOUT_MS; ; await delay(DRAIN_POLL_INTERVAL_MS)) {
-    const page = await call(`${url}/v1/accounts/${accountId}/entries?limit=1`);
+    const page = await call(api, `/v1/accounts/${accountId}/entries?limit=1`);
     const { version, ledgerVersion } = page as { version: number; ledgerVersion: number };
     const isDrained = version === ledgerVersion;
     if (isDrained || Date.now() > deadline) return { version, ledgerVersion, isDrained };
@@ -81,15 +85,16 @@ export async function ledgerLag(client: pg.Client, accountId: string): Promise<L
   return (await client.query<LedgerLag>(LEDGER_LAG, [accountId])).rows[0] as LedgerLag;
 }
 
-async function call(url: string, body?: object): Promise<unknown> {
-  const response = await fetch(url, {
+async function call({ url, token }: Api, target: string, body?: object): Promise<unknown> {
+  const response = await fetch(`${url}${target}`, {
     signal: AbortSignal.timeout(ANSWER_TIMEOUT_MS),
-    ...(body && {
-      method: 'POST',
-      headers: { 'content-type': 'application/json' },
-      body: JSON.stringify(body),
-    }),
+    headers: {
+      ...(token !== undefined && { authorization: `Bearer ${token}` }),
+      ...(body && { 'content-type': 'application/json' }),
+    },
+    ...(body && { method: 'POST', body: JSON.stringify(body) }),
   });
   if (response.ok) return response.json();
-  throw new SetupProblem(`${url} answers ${response.status}: ${await response.text()}`);
+  const hint = response.status === 401 ? '\nThis API wants a key: set BALANCE_TOKEN.' : '';
+  throw new SetupProblem(`${url}${target} answers ${response.status}: ${await response.text()}${hint}`);
 }
