@@ -170,6 +170,29 @@ describe('text with characters that are not seen', () => {
   });
 });
 
+it('an idempotency key in the body is sent to its header, by each call that has one there', async () => {
+  const keyed = calls.filter(
+    ({ path, headers }) => !path.endsWith('/bulk') && headers && 'Idempotency-Key' in headers.shape,
+  );
+  expect(keyed.length).toBeGreaterThan(5);
+  for (const { method, path, body } of keyed) {
+    const [example] = Object.values(body?.examples ?? {});
+    const sent = { ...(example as object), idempotencyKey: 'order-1001' };
+    const { status, body: answer } = await send(
+      url,
+      method.toUpperCase() as 'PATCH' | 'POST',
+      path.replace(/:\w+/g, 'alice'),
+      sent,
+    );
+    expect({ path, status, errors: answer.errors }).toEqual({
+      ...{ path, status: 400 },
+      errors: [
+        { where: '/idempotencyKey', what: 'is not a field of this body: send it in the header Idempotency-Key' },
+      ],
+    });
+  }
+});
+
 describe('overdraftLimit and status', () => {
   it.each(['-1', '"5"', 'null', 'true', '[1]', '9007199254740992', '-9007199254740992'])(
     'a limit is refused when it is %s',

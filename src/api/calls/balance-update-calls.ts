@@ -4,7 +4,7 @@
 import { accountId, amount, version } from '../../shared/balance.ts';
 import { BULK_UPDATES_MAX } from '../../shared/contract.ts';
 import { z } from '../../shared/zod.ts';
-import { check, checkEach, idempotencyKey } from '../http/input.ts';
+import { check, checkEach, idempotencyKey, inKeyedBody } from '../http/input.ts';
 import { sendJson } from '../http/json-answer.ts';
 import type { ListBody } from '../http/json-body.ts';
 import { mapInPieces, type Pause } from '../http/pieces.ts';
@@ -115,7 +115,7 @@ const single: Call = {
   handler:
     ({ lanes, readJsonBody, bodyBytesMax }) =>
     async (request, response) => {
-      const body = check(balanceUpdateBody, await readJsonBody(request, bodyBytesMax));
+      const body = check(balanceUpdateBody, await readJsonBody(request, bodyBytesMax), inKeyedBody);
       const operation = updateOf(body, senderOf(request, response));
       await answerWith(response, lanes, operation, (result) => appliedLeg(operation, result));
     },

@@ -4,7 +4,7 @@
 import type { Request } from 'express';
 import { accountId, expiresInSeconds, HOLD_STATUSES, holdId, positiveAmount } from '../../shared/balance.ts';
 import { z } from '../../shared/zod.ts';
-import { check, inPath, inQuery } from '../http/input.ts';
+import { check, inKeyedBody, inPath, inQuery } from '../http/input.ts';
 import { sendJson } from '../http/json-answer.ts';
 import { RequestProblem, sendProblem } from '../http/problems.ts';
 import type { HoldState, HoldTarget, Leg, Operation } from '../updates/operation.ts';
@@ -185,7 +185,7 @@ const capture: Call = {
     async (request, response) => {
       const sent = await readJsonBody(request, bodyBytesMax);
       const path = holdPathOf(request);
-      const body = check(captureBody, sent);
+      const body = check(captureBody, sent, inKeyedBody);
       const { amount, final = true, to, ...its } = body;
       if (to === path.id) {
         throw new RequestProblem('invalid_request', { errors: [{ where: '/to', what: 'must be another account' }] });
@@ -216,7 +216,7 @@ const release: Call = {
     async (request, response) => {
       const sent = await readJsonBody(request, bodyBytesMax);
       const path = holdPathOf(request);
-      const body = check(releaseBody, sent);
+      const body = check(releaseBody, sent, inKeyedBody);
       const { amount = null, ...its } = body;
       const legs = [legOf(path.id, amount, its)];
       const operation = holdOperation('release', path, legs, senderOf(request, response), 'release', body);
@@ -246,7 +246,7 @@ const change: Call = {
     async (request, response) => {
       const sent = await readJsonBody(request, bodyBytesMax);
       const path = holdPathOf(request);
-      const body = check(holdChangeBody, sent);
+      const body = check(holdChangeBody, sent, inKeyedBody);
       const { amount = null, expiresInSeconds, ...its } = body;
       const legs = [legOf(path.id, amount, its)];
       const expiresInS = expiresInSeconds === null ? NEVER : (expiresInSeconds ?? null);

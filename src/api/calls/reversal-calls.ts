@@ -5,7 +5,7 @@ import { positiveAmount } from '../../shared/balance.ts';
 import { type Change, eventId } from '../../shared/change.ts';
 import { z } from '../../shared/zod.ts';
 import { requireAllInside, requireInside } from '../access/account-bound.ts';
-import { check } from '../http/input.ts';
+import { check, inKeyedBody } from '../http/input.ts';
 import { RequestProblem } from '../http/problems.ts';
 import type { Operation, ReversalTarget } from '../updates/operation.ts';
 import * as answers from './answers.ts';
@@ -52,7 +52,7 @@ const create: Call = {
   handler:
     ({ lanes, rows, readJsonBody, bodyBytesMax }) =>
     async (request, response) => {
-      const body = check(reversalBody, await readJsonBody(request, bodyBytesMax));
+      const body = check(reversalBody, await readJsonBody(request, bodyBytesMax), inKeyedBody);
       const operation = await reversalOf(rows, response, body, senderOf(request, response));
       await answerWith(response, lanes, operation, (result) => {
         const { transferId, ...rest } = transferAnswer(operation, result);

@@ -5,7 +5,7 @@ import { AMOUNT_MAX, accountId, amount, positiveAmount } from '../../shared/bala
 import { BULK_UPDATES_MAX, LEGS_MAX, TRANSFER_LEGS_MAX } from '../../shared/contract.ts';
 import { z } from '../../shared/zod.ts';
 import { boundOf, requireAllInside, requireInside } from '../access/account-bound.ts';
-import { check, checkEach, idempotencyKey, inPath } from '../http/input.ts';
+import { check, checkEach, idempotencyKey, inKeyedBody, inPath } from '../http/input.ts';
 import { sendJson } from '../http/json-answer.ts';
 import type { ListBody } from '../http/json-body.ts';
 import { mapInPieces, type Pause } from '../http/pieces.ts';
@@ -147,7 +147,7 @@ const create: Call = {
   handler:
     ({ lanes, readJsonBody, bodyBytesMax }) =>
     async (request, response) => {
-      const body = check(transferBody, await readJsonBody(request, bodyBytesMax));
+      const body = check(transferBody, await readJsonBody(request, bodyBytesMax), inKeyedBody);
       const operation = transferOf(body, senderOf(request, response));
       await answerWith(response, lanes, operation, (result) => transferAnswer(operation, result));
     },

@@ -11,6 +11,8 @@ import { ERRORS_MAX, RequestProblem } from './problems.ts';
 type Where = ((path: PropertyKey[]) => string) & {
   /** What its members are called: fields, unless it says otherwise. */
   readonly member?: string;
+  /** What to say of members that clients look for here and that belong elsewhere. */
+  readonly elsewhere?: Readonly<Record<string, string>>;
 };
 
 /** Checks one part of a request. */
@@ -65,7 +67,8 @@ function errorsOf({ issues }: z.ZodError, where: Where): InvalidInput[] {
       for (const key of issue.keys) {
         errors.push({
           where: where([...issue.path, key]),
-          what: `is not a known ${where.member ?? 'field'}: correct its name, or leave it out`,
+          what:
+            where.elsewhere?.[key] ?? `is not a known ${where.member ?? 'field'}: correct its name, or leave it out`,
         });
       }
     }
@@ -78,6 +81,11 @@ function errorsOf({ issues }: z.ZodError, where: Where): InvalidInput[] {
 export const inPath = (path: PropertyKey[]) => `path ${String(path[0] ?? '')}`.trim();
 export const inQuery: Where = Object.assign((path: PropertyKey[]) => `query ${String(path[0] ?? '')}`.trim(), {
   member: 'parameter',
+});
+
+/** The body of a call whose idempotency key is in a header, for {@link check}. */
+export const inKeyedBody: Where = Object.assign((path: PropertyKey[]) => pointer(path), {
+  elsewhere: { idempotencyKey: 'is not a field of this body: send it in the header Idempotency-Key' },
 });
 
 /** In a header, and in the body of a bulk request. */
