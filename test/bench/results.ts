@@ -48,12 +48,15 @@ export function readResults(folder: string): Results | undefined {
   return file === undefined ? undefined : (JSON.parse(readFileSync(file, 'utf8')) as Results);
 }
 
-export function writeResults(folder: string, results: Results): void {
+/** @returns them as they were written: rounded. */
+export function writeResults(folder: string, results: Results): Results {
   const file = fileIn(folder);
   mkdirSync(path.dirname(file), { recursive: true });
-  writeFileSync(file, `${JSON.stringify(results, rounded, 2)}\n`);
+  const text = JSON.stringify(results, rounded, 2);
+  writeFileSync(file, `${text}\n`);
   // The lint of this repository looks at JSON too.
   spawnSync(path.join(ROOT, 'node_modules', '.bin', 'biome'), ['format', '--write', file], { stdio: 'ignore' });
+  return JSON.parse(text) as Results;
 }
 
 /** Four digits say what there is to say. */
