@@ -122,6 +122,7 @@ function tokenOf(given: ClientOptions['token']): (() => string) | undefined {
   const checked = () => {
     const token = present();
     if (typeof token === 'string' && /^[\x21-\x7e]+$/.test(token)) return token;
+    if (token === '') throw new TypeError('token must not be empty: leave it out where the API wants no key');
     throw new TypeError('token must be printable ASCII without spaces');
   };
   if (typeof given === 'string') checked();

@@ -1140,6 +1140,7 @@ it.each([
   [{ url: 'localhost:3000' }, /url must be the http/],
   [{ url: 'http://user:secret@localhost' }, /url must be the http/],
   [{ url: 'http://localhost', token: 'two words' }, /token must be/],
+  [{ url: 'http://localhost', token: '' }, /token must not be empty: leave it out/],
   [{ url: 'http://localhost', deadlineMs: 0 }, /deadlineMs must be a whole number from 1 to 3600000/],
   [{ url: 'http://localhost', connectionsMax: 1.5 }, /connectionsMax must be/],
 ])('refuses the options %j with a sentence', (options, message) => {
