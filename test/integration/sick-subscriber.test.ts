@@ -6,6 +6,7 @@ import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Channel } from 'amqplib';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
+import { APPLY, parametersOf } from '../../src/api/updates/batch.ts';
 import { type DisposableBroker, startDisposableBroker } from '../support/backends.ts';
 import {
   applyDirectly,
@@ -24,12 +25,15 @@ import {
   startWorkerHere,
   subscribe,
   until,
+  updateOperation,
 } from '../support/harness.ts';
 
 /** A node takes up to 10 s to start, and its management a little longer. */
 const START_MS = 180_000;
 const QUEUE = 'sick';
 const ASIDE_MS = 5000;
+/** The least that the setting allows. */
+const PATIENCE_BYTES_MIN = 16 * 1024 * 1024;
 
 let server: DisposableBroker;
 let broker: Broker;
@@ -72,6 +76,15 @@ async function bindFullQueue(): Promise<void> {
 
 const stateOf = async (url: string) => (await send(url, 'GET', '/readyz')).body.relay;
 
+/** Fills the outbox with at least so many bytes. */
+async function applyLarge(bytes: number): Promise<void> {
+  const reference = '\u{1f600}'.repeat(255); // about 1 kB: neither compressed nor stored elsewhere
+  for (let left = bytes; left > 0; left -= 1000 * 1000) {
+    const updates = Array.from({ length: 1000 }, () => updateOperation('a', 1, { reference }));
+    await database.pool.query({ ...APPLY, values: parametersOf(updates) });
+  }
+}
+
 async function applySome(count: number): Promise<void> {
   for (let done = 0; done < count; done += 10) await applyDirectly(database.pool, 'a', 1, 10);
 }
@@ -113,6 +126,37 @@ it.each([
     await channel.deleteQueue(QUEUE);
   },
 );
+
+it('events are passed over for the space that subscribers keep, not for what a backup keeps', {
+  timeout: START_MS,
+}, async () => {
+  const backup = await database.pool.connect();
+  await backup.query('BEGIN; LOCK TABLE outbox IN ACCESS SHARE MODE');
+  onCleanUp(async () => backup.release(true));
+  const { url } = await startApiHere(database, broker, { SUBSCRIBER_PATIENCE_BYTES: String(PATIENCE_BYTES_MIN) });
+  await startWorkerHere(database, broker);
+  await applyLarge(PATIENCE_BYTES_MIN);
+  await drained(database);
+  const { rows } = await database.pool.query(
+    `SELECT pg_relation_size('outbox_even') + pg_relation_size('outbox_odd') AS bytes, max(position) AS last FROM outbox`,
+  );
+  const [{ bytes, last }] = rows;
+  expect(bytes).toBeGreaterThan(PATIENCE_BYTES_MIN);
+  const subscribersHave = `SELECT max(position) AS position FROM relay_progress WHERE track = 'subscribers'`;
+  await until('subscribers have it', async () => (await database.pool.query(subscribersHave)).rows[0].position >= last);
+
+  await bindFullQueue();
+  await applySome(10);
+  await until('subscribers are seen to wait', async () => (await stateOf(url)).subscribers.waiting !== undefined);
+  await delay(2000); // some more looks
+  expect((await stateOf(url)).subscribers.passedOver).toBe(0);
+
+  await applyLarge(PATIENCE_BYTES_MIN);
+  await until('what is too much is passed over', async () => (await stateOf(url)).subscribers.passedOver > 0);
+  const missed = await database.pool.query('SELECT min(first_position) AS first FROM missed');
+  expect(missed.rows[0].first).toBeGreaterThan(last);
+  await channel.deleteQueue(QUEUE);
+});
 
 it('a queue that is silent and cannot be named leaves the ledger alone, and is over when it answers', {
   timeout: START_MS,

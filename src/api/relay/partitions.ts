@@ -23,6 +23,13 @@ export interface Partition {
   last: number | null;
 }
 
+/** About what rows with a position above `above` and up to `upTo` take of it, if all are alike. */
+export function bytesBetween({ bytes, first, last }: Omit<Partition, 'name'>, above: number, upTo: number): number {
+  if (first === null || last === null) return 0;
+  const count = Math.min(last, upTo) - Math.max(first - 1, above);
+  return count <= 0 ? 0 : (bytes * count) / (last - first + 1);
+}
+
 const STATE = `
   SELECT outbox_position.last_value AS drawn,
          pg_relation_size('outbox_even') AS "evenBytes", pg_relation_size('outbox_odd') AS "oddBytes",

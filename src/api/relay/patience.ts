@@ -10,7 +10,7 @@ import type { Logger } from '../../shared/logging.ts';
 import { isRouted } from '../../shared/topic.ts';
 import { noteMissedRange, noteQueuePutAside } from './missed.ts';
 import { readOutbox } from './outbox.ts';
-import { readPartitions } from './partitions.ts';
+import { bytesBetween, readPartitions } from './partitions.ts';
 import { PublishTimes } from './publish-times.ts';
 import type { Recording } from './recording.ts';
 import { findSickQueues, type SickQueue, unbind } from './sick-queues.ts';
@@ -104,7 +104,7 @@ export class Patience {
     this.#report(nowMs, waitedMs);
     this.#look(nowMs);
     const old = waitedMs < subscriberPatienceMs ? 0 : this.#times.publishedBefore(subscriberPatienceMs, nowMs);
-    const upTo = Math.max(old, await this.#tooLarge());
+    const upTo = Math.max(old, await this.#tooLarge(done, recording.floor));
     if (upTo > done && !this.#options.signal.aborted) await this.#passOver(done, Math.min(upTo, recording.floor));
   }
 
@@ -179,11 +179,15 @@ export class Patience {
     );
   }
 
-  /** Up to where subscribers may not keep the outbox any more; 0 while it is small. */
-  async #tooLarge(): Promise<number> {
+  /**
+   * Up to where subscribers may not keep the outbox any more; 0 while what they alone keep is small.
+   * What a backup keeps, or the ledger after an outage, may be much larger.
+   */
+  async #tooLarge(done: number, recorded: number): Promise<number> {
     const { open, left } = await readPartitions(this.#database);
-    if (open.bytes + left.bytes < this.#options.subscriberPatienceBytes) return 0;
-    return left.last ?? open.last ?? 0;
+    const bytes = bytesBetween(open, done, recorded) + bytesBetween(left, done, recorded);
+    if (bytes < this.#options.subscriberPatienceBytes) return 0;
+    return left.last !== null && left.last > done ? left.last : (open.last ?? 0);
   }
 
   async #passOver(done: number, upTo: number): Promise<void> {
