@@ -6,6 +6,7 @@ import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { ChannelModel } from 'amqplib';
 import type pg from 'pg';
@@ -52,6 +53,11 @@ export async function createFolder(): Promise<string> {
   return folder;
 }
 
+/** Of the time, what polling may take: on a busy machine many wait at once, and would be what keeps it busy. */
+const POLLING_SHARE = 0.2;
+const POLL_MIN_MS = 20;
+const POLL_MAX_MS = 1000;
+
 /** Polls until the condition holds; fails with `what` when it does not in time. */
 export async function until(
   what: string,
@@ -59,9 +65,12 @@ export async function until(
   timeoutMs = 40_000,
 ): Promise<void> {
   const deadline = Date.now() + timeoutMs;
-  while (!(await condition())) {
+  for (;;) {
+    const startedAtMs = performance.now();
+    if (await condition()) return;
     if (Date.now() > deadline) throw new Error(`waited ${timeoutMs} ms in vain until ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    const pauseMs = (performance.now() - startedAtMs) * (1 / POLLING_SHARE - 1);
+    await delay(Math.min(POLL_MAX_MS, Math.max(POLL_MIN_MS, pauseMs)));
   }
 }
 
