@@ -8,7 +8,9 @@ import type { Results } from './results.ts';
 import type { Summary } from './summary.ts';
 import { type Cpu, GROUPS } from './system.ts';
 import type { Target } from './targets.ts';
+import { measured } from './variants.ts';
 
+const SUSTAINED_FACTOR = measured.hotRunning.loadFactor;
 const HEADS = ['variant', 'accepted/s', 'p50 ms', 'p99 ms', ...GROUPS, 'end to end/s', 'drain/s', 'verify'];
 
 const optional = (value: number | undefined) => (value === undefined ? '-' : whole(value));
@@ -74,7 +76,9 @@ function page(results: Results, charts: readonly Chart[]): string {
   return `# Benchmarks
 
 Written by \`${command}\` on ${day(date)}; the raw figures are in [benchmarks/results.json](benchmarks/results.json). The
-command starts its own PostgreSQL and RabbitMQ, measures everything below in one go, and takes them away again.
+command starts its own PostgreSQL and RabbitMQ, measures all rows of *Targets* and *All figures* in one go, and removes both
+afterwards. Sections with a date of their own were measured on other days, and the machine was another: their figures
+compare within one table, not with those of others.
 
 | | |
 |---|---|
@@ -83,15 +87,21 @@ command starts its own PostgreSQL and RabbitMQ, measures everything below in one
 | PostgreSQL | ${machine.postgres}; one connection commits ${whole(machine.commitsPerSecond)} rows a second |
 | RabbitMQ | ${machine.broker} |
 | load | ${driver}, keep-alive, closed loop: each connection sends its next request when it has the answer |
-| a run | new database, new processes, 2 s warm-up, ${secondsPerRun} s load; medians of the rounds, variants interleaved |
+| service | no API keys (\`AUTH=off\`), one API process and one worker |
+| a run | new database, new processes, 2 s warm-up, ${secondsPerRun} s load (one hot account, pipeline running: ${secondsPerRun * SUSTAINED_FACTOR} s); medians of the rounds, variants interleaved |
 | noise | others (the kernel's own threads included) used at most ${noise} % of the machine during a load; a run with more than 10 % is repeated |
 | sources | ${machine.commit} |
 
 - **ceiling**: this service's HTTP layer (Express, body reading, checking, answering) with a constant instead of a database.
 - **usual**: one \`UPDATE account SET balance = balance + $2 ... WHERE balance + $2 >= 0 RETURNING\` a request through a
   \`pg.Pool\` of 10, \`express.json()\` and \`res.json()\`: what a good developer writes first. No event, no ledger, no key.
-- **usual, same contract**: the same with an outbox row in one transaction, and this service's relay and worker behind it.
+- **usual transfers**: a transaction that locks both accounts in order, looks at the balance and updates both.
+- **usual, same contract**: the \`UPDATE\` of *usual*, and an outbox row in the same statement; behind it this service's
+  relay and worker.
 - **this**: this service. *Pipeline running*: relay and worker move events during the load. *Relay deferred*: they start after it.
+
+Updates have no idempotency key unless the row says *keys*. Events are published to an exchange that nothing is bound to but
+the ledger's queue, unless the row says *a subscriber*: one process that takes and acknowledges each message.
 
 ## Targets
 

@@ -1,5 +1,6 @@
 // What a good developer writes first: express.json(), pg.Pool, one UPDATE a request, res.json(). With CONTRACT=outbox
-// also what our events and ledger need: an outbox row in the same transaction. A transfer: a transaction that locks the two
+// the same statement also writes what our events and ledger need, an outbox row: as a transaction of four statements,
+// which is more common, it is slower, because the row of the account is locked from the first to the last. A transfer: a transaction that locks the two
 // accounts in order, looks at the balance and updates both.
 import { once } from 'node:events';
 import express, { type RequestHandler } from 'express';
@@ -15,15 +16,19 @@ const UPDATE = `
   WHERE account_id = $1 AND balance + $2 >= 0
   RETURNING balance`;
 
-const UPDATE_VERSION = `
-  UPDATE account
-  SET balance = balance + $2, version = version + 1, updated_at = greatest(clock_timestamp(), updated_at)
-  WHERE account_id = $1 AND balance + $2 >= 0
-  RETURNING balance, version, epoch, asset, updated_at`;
-
-const INSERT_OUTBOX = `
-  INSERT INTO outbox (account_id, version, epoch, previous_epoch, amount, balance, created_at, type, asset)
-  VALUES ($1, $2, $3, $3, $4::bigint, $5, $6, CASE WHEN $4::bigint > 0 THEN 'balance.credited' ELSE 'balance.debited' END, $7)`;
+const UPDATE_WITH_OUTBOX = `
+  WITH changed AS (
+    UPDATE account
+    SET balance = balance + $2::bigint, version = version + 1, updated_at = greatest(clock_timestamp(), updated_at)
+    WHERE account_id = $1 AND balance + $2::bigint >= 0
+    RETURNING balance, version, epoch, asset, updated_at
+  ), written AS (
+    INSERT INTO outbox (account_id, version, epoch, previous_epoch, amount, balance, created_at, type, asset)
+    SELECT $1, version, epoch, epoch, $2::bigint, balance, updated_at,
+           CASE WHEN $2::bigint > 0 THEN 'balance.credited' ELSE 'balance.debited' END, asset
+    FROM changed
+  )
+  SELECT balance, version FROM changed`;
 
 const transferBody = z.object({
   from: z.string().min(1).max(64),
@@ -45,6 +50,16 @@ const update: RequestHandler = async (request, response) => {
   else response.json({ accountId, amount, balance: Number(rows[0].balance) });
 };
 
+const updateWithOutbox: RequestHandler = async (request, response) => {
+  const { accountId, amount } = body.parse(request.body);
+  const { rows } = await pool.query(UPDATE_WITH_OUTBOX, [accountId, amount]);
+  if (rows.length === 0) response.status(400).json({ code: 'insufficient_funds' });
+  else {
+    const [{ balance, version }] = rows;
+    response.json({ accountId, amount, balance: Number(balance), version: Number(version) });
+  }
+};
+
 /** `run` ends the transaction itself, unless it throws. */
 async function inTransaction(run: (client: pg.PoolClient) => Promise<void>): Promise<void> {
   const client = await pool.connect();
@@ -58,21 +73,6 @@ async function inTransaction(run: (client: pg.PoolClient) => Promise<void>): Pro
     client.release();
   }
 }
-
-const updateWithOutbox: RequestHandler = async (request, response) => {
-  const { accountId, amount } = body.parse(request.body);
-  await inTransaction(async (client) => {
-    const { rows } = await client.query(UPDATE_VERSION, [accountId, amount]);
-    const [row] = rows;
-    if (row) {
-      const values = [accountId, row.version, row.epoch, amount, row.balance, row.updated_at, row.asset];
-      await client.query(INSERT_OUTBOX, values);
-    }
-    await client.query('COMMIT');
-    if (row) response.json({ accountId, amount, balance: Number(row.balance), version: Number(row.version) });
-    else response.status(400).json({ code: 'insufficient_funds' });
-  });
-};
 
 const transfer: RequestHandler = async (request, response) => {
   const { from, to, amount } = transferBody.parse(request.body);

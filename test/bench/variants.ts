@@ -4,7 +4,7 @@ export interface Variant {
   /**
    * - ceiling: our HTTP layer without a database
    * - usual: one UPDATE a request, no event, no ledger
-   * - contract: UPDATE and outbox row in one transaction a request; our relay and worker
+   * - contract: UPDATE and outbox row in one statement a request; our relay and worker
    * - this: this service
    */
   service: 'ceiling' | 'usual' | 'contract' | 'this';
@@ -126,8 +126,9 @@ export const measured = {
   usualLone: usual({ connections: 1 }),
   contractHot: contract(),
   hotDeferred: deferred(),
-  hotRunning: ours(),
+  hotRunning: ours({ loadFactor: 5 }), // long enough that nothing can wait until the load is over
   hotSubscriber: ours({ subscriber: true }),
+  hotSubscriberKeys: ours({ subscriber: true, keys: true }),
   hotSubscriberBatched: ours({ subscriber: true, eventsPerMessage: 100 }),
   hotRelayApart: ours({ relayApart: true }),
   hotBatchedEvents: ours({ eventsPerMessage: 100 }),
