@@ -5,7 +5,7 @@ import { connect, type Socket } from 'node:net';
 /** By what each does. */
 export const PESTS = {
   names: 'send bulk requests of 2 MB of unknown names',
-  bodies: 'send a body without end to a path that is not there',
+  bodies: 'send a body without end to a path that does not exist',
   questions: 'ask for the metrics',
   packets: 'send 1,000 requests at once',
 } as const;
