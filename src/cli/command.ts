@@ -9,6 +9,7 @@ import { type Runtime, readRuntime, START_COMMAND } from '../shared/runtime.ts';
 import { isReadOnly, isTableMissing } from '../shared/sqlstate.ts';
 import { UsageError } from './arguments.ts';
 import { CALLED_WRONGLY } from './command-line.ts';
+import { failWithOutput } from './output.ts';
 import { describeStandby, type Standby, standbyOf } from './standby.ts';
 
 /** Exit code of an interrupted command, as in shells for SIGINT. */
@@ -107,9 +108,9 @@ export function isOfDatabase(error: unknown): error is Error {
 
 /**
  * Exit code 2 for incorrect usage, 1 for a wrong setting or input: with a sentence, not a stack.
- *
  */
 export async function runCommand(command: () => Promise<void>): Promise<void> {
+  failWithOutput();
   try {
     await command();
   } catch (error) {

@@ -4,6 +4,9 @@ import { once } from 'node:events';
 import { accountId, epoch } from '../shared/balance.ts';
 import { SettingsError } from '../shared/config.ts';
 import {
+  type AccountSet,
+  accountsAmong,
+  allAccounts,
   findLostVersions,
   findOlderVersions,
   type LostVersion,
@@ -17,6 +20,7 @@ import { UsageError } from './arguments.ts';
 import { INTERRUPTED, runCommand, withDatabase } from './command.ts';
 import { commandLine } from './command-line.ts';
 import { inPages, type Line, readLines, STDIN } from './lines.ts';
+import { print, write } from './output.ts';
 import { interruption, startProgress } from './progress.ts';
 
 const HELP = `usage: highload-balance compare --versions FILE [--behind] [--json]
@@ -63,7 +67,7 @@ interface Compared {
   /** The highest epoch of those that differ. */
   highestEpoch: number;
   /** Listed accounts that exist here. */
-  present: number;
+  present: AccountSet;
   /** Those that have later changes; undefined unless asked for. */
   behind: number | undefined;
 }
@@ -76,7 +80,7 @@ interface Wording {
 /** Prints differences at once, so that a long list is not kept. */
 async function compare(client: Client, path: string, isComplete: boolean, say: Wording): Promise<Compared> {
   const behind = isComplete ? 0 : undefined;
-  const done: Compared = { compared: 0, differ: 0, highestEpoch: 0, present: 0, behind };
+  const done: Compared = { compared: 0, differ: 0, highestEpoch: 0, present: { count: 0, sum: 0n }, behind };
   const progress = startProgress(() => `${done.compared} versions compared, ${done.differ} differ`);
   try {
     for await (const seen of inPages(readVersions(path), SEEN_PAGE_MAX)) {
@@ -87,10 +91,13 @@ async function compare(client: Client, path: string, isComplete: boolean, say: W
       done.compared += seen.length;
       done.differ += lost.length;
       for (const { epoch } of lost) done.highestEpoch = Math.max(done.highestEpoch, epoch);
-      done.present += seen.length - lost.filter(({ presentVersion }) => presentVersion === null).length;
+      if (isComplete) {
+        const { count, sum } = await accountsAmong(client, seen);
+        done.present = { count: done.present.count + count, sum: done.present.sum + sum };
+      }
       if (done.behind !== undefined) done.behind += late.length;
       const lines = [...lost.map(say.lost), ...late.map(say.older)].map((line) => `${line}\n`).join('');
-      if (!process.stdout.write(lines)) await once(process.stdout, 'drain');
+      if (!write(lines)) await once(process.stdout, 'drain');
     }
     return done;
   } finally {
@@ -135,10 +142,12 @@ async function warnOfClock(client: Client, { highestEpoch }: Compared): Promise<
   );
 }
 
-/** Accounts here that the list lacks. */
+/** Accounts here that the list lacks. @throws SettingsError if accounts are listed twice, which could hide as many. */
 async function countUnlisted(client: Client, { present }: Compared): Promise<number> {
-  const { rows } = await client.query('SELECT count(*) AS accounts FROM account');
-  return rows[0].accounts - present;
+  const here = await allAccounts(client);
+  const unlisted = here.count - present.count;
+  if (unlisted > 0 || (unlisted === 0 && here.sum === present.sum)) return unlisted;
+  throw new SettingsError('The list has accounts more than once: leave one line for each, with its last version.');
 }
 
 function describeCounts({ compared, differ, behind = 0 }: Compared, unlisted: number | undefined): string {
@@ -161,7 +170,7 @@ await runCommand(async () => {
     await warnOfClock(client, done);
     const unlisted = behind ? await countUnlisted(client, done) : undefined;
     const counts = { compared: done.compared, differ: done.differ, behind: done.behind, unlisted };
-    console.log(json ? JSON.stringify(counts) : describeCounts(done, unlisted));
+    print(json ? JSON.stringify(counts) : describeCounts(done, unlisted));
     if (done.differ + (done.behind ?? 0) + (unlisted ?? 0) > 0) process.exitCode = 1;
   });
 });

@@ -1,6 +1,7 @@
 // Lists the dead letters, puts them back, discards them. A letter leaves the queue only when that
 // is done: killing the command at any moment loses none, and anything published twice is a
 // duplicate to the worker.
+import { setTimeout as delay } from 'node:timers/promises';
 import type { ChannelModel, ConfirmChannel, ConsumeMessage } from 'amqplib';
 import { answered } from '../shared/broker.ts';
 import { openChannel } from '../shared/channel.ts';
@@ -16,6 +17,9 @@ const PAGE_MAX = 200;
  * passes 32 commands to a quorum queue without waiting, and drops what is beyond when it is closed.
  */
 const PICKED_PAGE_MAX = 16;
+/** RabbitMQ counts a reader, and what it held, for a moment after its end. */
+const READER_GONE_MS = 2000;
+const READER_LOOK_MS = 100;
 /** Letters of many MB that went back take seconds to come again from a busy broker. */
 const SILENCE_MS = 10_000;
 
@@ -67,14 +71,18 @@ export async function openDeadLetters(
   { deadLetters, ledgerQueue }: Topology,
 ): Promise<DeadLetterQueue> {
   const channel: ConfirmChannel = await openChannel(connection.createConfirmChannel());
-  const { messageCount: messages } = await answered('finding the queue', channel.checkQueue(deadLetters)).catch(
-    (error: Error & { code?: number }) => {
+  const find = () =>
+    answered('finding the queue', channel.checkQueue(deadLetters)).catch((error: Error & { code?: number }) => {
       if (error.code !== NOT_FOUND) throw error;
       throw new SettingsError(
         `There is no queue ${deadLetters}. The worker creates it: start one, or correct AMQP_NAMESPACE.`,
       );
-    },
-  );
+    });
+  let { messageCount: messages, consumerCount } = await find();
+  for (const untilMs = performance.now() + READER_GONE_MS; consumerCount > 0 && performance.now() < untilMs; ) {
+    await delay(READER_LOOK_MS);
+    ({ messageCount: messages, consumerCount } = await find());
+  }
   let returned = false;
   channel.on('return', () => {
     returned = true;
@@ -94,7 +102,8 @@ export async function openDeadLetters(
 
   /**
    * Goes through the letters, but no more than there were at the start: those that the worker
-   * refuses again are added after them. @returns whether it has seen all of them.
+   * refuses again are added after them. @returns whether it has seen all of them: the count lacks
+   * what another reader holds.
    */
   async function scan(
     pageMax: number,
@@ -111,7 +120,7 @@ export async function openDeadLetters(
       limit = page.length < asked ? page.length : Math.min(pageMax, 2 * limit); // large letters come again for each page
       if ((await each(page)) === 'enough') break;
     }
-    return true;
+    return consumerCount === 0;
   }
 
   async function remove(

@@ -3,6 +3,7 @@
 import { createHash } from 'node:crypto';
 import type { Message } from 'amqplib';
 import { decodeEvents } from '../shared/events.ts';
+import { printable } from './output.ts';
 
 /**
  * - delivery-limit: returned to the ledger queue too often; the message itself is not known to be
@@ -24,7 +25,7 @@ export interface DeadLetter {
   /** Of its content: letters with the same content have the same id and are interchangeable. */
   id: string;
   reason: Reason;
-  /** UTC; null where RabbitMQ did not note it. */
+  /** UTC; null where RabbitMQ did not note it, or somebody else something that is no time. */
   deadAt: string | null;
   /** The changes that its events claim to report; the first ten. */
   events: { accountId: string; version: number }[];
@@ -44,7 +45,7 @@ export function describeDeadLetter(
   return {
     id: createHash('sha256').update(content).digest('hex').slice(0, 12),
     reason: death?.queue === ledgerQueue ? reasonOf(death.reason, events !== undefined) : 'unknown',
-    deadAt: death?.time ? new Date(death.time.value * 1000).toISOString() : null,
+    deadAt: timeOf(death?.time?.value),
     events: (events ?? []).slice(0, EVENTS_SHOWN_MAX).map(({ accountId, version }) => ({ accountId, version })),
     eventCount: events?.length ?? 0,
     bytes: content.length,
@@ -65,6 +66,12 @@ interface Death {
   time?: { value: number };
 }
 
+/** Whoever may publish to the queue can write any value into the header, and RabbitMQ keeps it. */
+function timeOf(seconds: unknown): string | null {
+  const time = new Date(typeof seconds === 'number' ? seconds * 1000 : Number.NaN);
+  return Number.isNaN(time.getTime()) ? null : time.toISOString();
+}
+
 /** What RabbitMQ notes of a death, the latest first. https://www.rabbitmq.com/docs/dlx#effects */
 function deathsOf(headers: Record<string, unknown> | undefined): Death[] {
   const deaths = headers?.['x-death'];
@@ -81,9 +88,4 @@ const REASON_BY_DEATH: Record<string, Reason> = {
 function reasonOf(death: string | undefined, isEvent: boolean): Reason {
   if (death === 'rejected') return isEvent ? 'forged' : 'malformed'; // the worker rejects nothing else
   return REASON_BY_DEATH[death ?? ''] ?? 'unknown';
-}
-
-/** A letter may contain terminal escape sequences aimed at its reader. */
-function printable(text: string): string {
-  return text.replace(/\p{C}/gu, (character) => `\\u{${(character.codePointAt(0) as number).toString(16)}}`);
 }

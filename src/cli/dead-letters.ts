@@ -5,6 +5,7 @@ import { brokerOfCommand, runCommand, withBroker } from './command.ts';
 import { comesBack, type DeadLetter, type Reason } from './dead-letter.ts';
 import { type DeadLetterQueue, type Look, openDeadLetters, type Removal } from './dead-letter-queue.ts';
 import { type DeadLetterRequest, HELP, parseRequest } from './dead-letter-request.ts';
+import { print } from './output.ts';
 
 const NOT_ALL = 'not all of them: there was no time (--seconds), or another process is reading them. Run it again';
 
@@ -13,13 +14,13 @@ async function run(queue: DeadLetterQueue, request: DeadLetterRequest, deadlineM
   const { command, selection, limit, json } = request;
   if (command === 'list') {
     const look = await queue.look(selection, limit, deadlineMs);
-    console.log(json ? JSON.stringify(look) : describeLook(look));
+    print(json ? JSON.stringify(look) : describeLook(look));
     return look.complete;
   }
   const removal = await (command === 'put-back'
     ? queue.putBack(selection, deadlineMs)
     : queue.discard(selection, deadlineMs));
-  console.log(json ? JSON.stringify({ command, ...removal }) : describeRemoval(command, removal));
+  print(json ? JSON.stringify({ command, ...removal }) : describeRemoval(command, removal));
   return removal.complete && removal.missing.length === 0;
 }
 

@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { listChainHeads } from '../shared/chain-head.ts';
 import { runCommand, withDatabase } from './command.ts';
 import { takesNoOptions } from './command-line.ts';
+import { write } from './output.ts';
 
 const HELP = `usage: highload-balance heads
 
@@ -16,7 +17,7 @@ await runCommand(async () => {
   await withDatabase('heads', async (client) => {
     for await (const heads of listChainHeads(client)) {
       const lines = heads.map((head) => `${JSON.stringify(head)}\n`).join('');
-      if (!process.stdout.write(lines)) await once(process.stdout, 'drain');
+      if (!write(lines)) await once(process.stdout, 'drain');
     }
   });
 });

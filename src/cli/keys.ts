@@ -12,6 +12,7 @@ import { readArguments, UsageError } from './arguments.ts';
 import { runCommand, withDatabase } from './command.ts';
 import { expiry } from './expires-option.ts';
 import { whole } from './options.ts';
+import { print } from './output.ts';
 import { table } from './table.ts';
 
 const HELP = `usage: highload-balance keys create CLIENT --scopes read,write,admin
@@ -110,6 +111,15 @@ function check<Schema extends z.ZodType>(name: string, schema: Schema, value: un
   throw new UsageError(`${name}: ${value === undefined ? 'is missing' : result.error.issues[0]?.message}`);
 }
 
+/** @throws SettingsError if the token is lost: nothing stores it. */
+function printToken({ id }: StoredKey, text: string): void {
+  try {
+    print(text);
+  } catch (error) {
+    throw new SettingsError(`${(error as Error).message} The token is lost: revoke the key ${id}, and create another.`);
+  }
+}
+
 const printText = {
   /** Only the token goes to standard output, so that it can be captured in a variable or a file. */
   created(key: StoredKey, token: string): void {
@@ -118,7 +128,7 @@ const printText = {
     console.error(
       `Key ${key.id} of ${key.actor}: ${key.scopes.join(', ')}${accounts}${end}. Its token, shown only once:`,
     );
-    console.log(token);
+    printToken(key, token);
   },
   list(keys: StoredKey[]): void {
     const heads = ['key', 'client', 'scopes', 'accounts', 'rate limit', 'created', 'expires', 'last used', 'revoked'];
@@ -128,17 +138,17 @@ const printText = {
       key.rateLimit ?? '-',
       ...[key.createdAt, key.expiresAt, key.lastUsedAt, key.revokedAt].map((time) => time?.toISOString() ?? '-'),
     ]);
-    console.log(rows.length > 0 ? table([heads, ...rows]) : 'no keys');
+    print(rows.length > 0 ? table([heads, ...rows]) : 'no keys');
   },
   revoked(key: StoredKey): void {
-    console.log(`Key ${key.id} of ${key.actor} was revoked at ${key.revokedAt?.toISOString()}`);
+    print(`Key ${key.id} of ${key.actor} was revoked at ${key.revokedAt?.toISOString()}`);
   },
 };
 
 const printJson: typeof printText = {
-  created: (key, token) => console.log(JSON.stringify({ ...key, token })),
-  list: (keys) => console.log(JSON.stringify({ keys })),
-  revoked: (key) => console.log(JSON.stringify(key)),
+  created: (key, token) => printToken(key, JSON.stringify({ ...key, token })),
+  list: (keys) => print(JSON.stringify({ keys })),
+  revoked: (key) => print(JSON.stringify(key)),
 };
 
 /** Refusals that mean more here than elsewhere. */

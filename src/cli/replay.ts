@@ -10,6 +10,7 @@ import { UsageError } from './arguments.ts';
 import { brokerOfCommand, INTERRUPTED, isOfDatabase, runCommand, withBroker, withDatabase } from './command.ts';
 import { countChanges } from './count-changes.ts';
 import { RATE_MAX } from './options.ts';
+import { print } from './output.ts';
 import { interruption, startProgress } from './progress.ts';
 import { readChanges } from './replay/changes.ts';
 import { ANY_BINDING, beginHandOver, declareQueue, type HandOver } from './replay/hand-over.ts';
@@ -109,11 +110,11 @@ function placeOf({ last }: Replay): string {
   return last ? `, at ${last.accountId}:${last.version}` : '';
 }
 
-/** What to do after half of it. */
+/** What to do after half of it. With "=", because an account may begin with "-". */
 function goOn({ last, published }: Replay, handOver: boolean): string {
   if (handOver)
     return ` ${published} events are in the queue, but those published meanwhile are not: run it again, duplicates do no harm.`;
-  return last ? ` Continue with --after ${last.accountId}:${last.version}.` : '';
+  return last ? ` Continue with --after=${last.accountId}:${last.version}.` : '';
 }
 
 async function findTarget(connection: ChannelModel, queue: string | undefined, exchange: string): Promise<void> {
@@ -156,7 +157,7 @@ await runCommand(async () => {
       const done = await replay(client, connection, amqpNamespace, request);
       const { last, ...counts } = done;
       const position = last && `${last.accountId}:${last.version}`;
-      console.log(request.json ? JSON.stringify({ ...counts, last: position }) : describe(done, request));
+      print(request.json ? JSON.stringify({ ...counts, last: position }) : describe(done, request));
       if (!done.complete) process.exitCode = INTERRUPTED;
     });
   });

@@ -2,6 +2,7 @@
 
 import { runCommand, withDatabase } from './command.ts';
 import { commandLine } from './command-line.ts';
+import { print } from './output.ts';
 
 const HELP = `usage: highload-balance restored [--json]
 
@@ -38,9 +39,9 @@ await runCommand(async () => {
     'restored',
     async (client) => {
       const { epoch, previousEpoch } = (await client.query(RAISE)).rows[0];
-      if (json) return console.log(JSON.stringify({ epoch, previousEpoch }));
+      if (json) return print(JSON.stringify({ epoch, previousEpoch }));
       const before = previousEpoch === null ? 'There was no epoch' : `The epoch was ${previousEpoch}`;
-      console.log(`${before}; it is now ${epoch}. If commits were lost: verify --heads FILE --cut-at ${epoch}`);
+      print(`${before}; it is now ${epoch}. If commits were lost: verify --heads FILE --cut-at ${epoch}`);
     },
     { statementTimeoutMs: STATEMENT_TIMEOUT_MS },
   );

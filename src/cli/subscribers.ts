@@ -4,6 +4,7 @@ import type { Management } from '../shared/broker-management.ts';
 import type { Client } from '../shared/database.ts';
 import { topologyOf } from '../shared/topology.ts';
 import { brokerOfCommand, INTERRUPTED, runCommand, withBroker, withDatabase } from './command.ts';
+import { print, printable } from './output.ts';
 import { interruption } from './progress.ts';
 import { describe, list } from './subscribers/list.ts';
 import type { PutAside } from './subscribers/missed.ts';
@@ -18,13 +19,13 @@ interface Servers {
 }
 
 async function run(request: SubscribersRequest, { client, connection, exchange, management }: Servers): Promise<void> {
-  const print = <Result>(result: Result, text: (result: Result) => string) =>
-    console.log(request.json ? JSON.stringify(result) : text(result));
+  const show = <Result>(result: Result, text: (result: Result) => string) =>
+    print(request.json ? JSON.stringify(result) : text(result));
   switch (request.command) {
     case 'list':
-      return print(await list(client, connection, exchange, management), describe);
+      return show(await list(client, connection, exchange, management), describe);
     case 'forget':
-      return print(await forget(client, request.queue), describeForgotten);
+      return show(await forget(client, request.queue), describeForgotten);
     case 'resume': {
       const resumed = await resume(client, connection, {
         exchange,
@@ -34,20 +35,20 @@ async function run(request: SubscribersRequest, { client, connection, exchange, 
         rate: request.rate,
         signal: interruption(),
       });
-      print(resumed, describeResumed);
+      show(resumed, describeResumed);
       if (!resumed.complete) process.exitCode = INTERRUPTED;
     }
   }
 }
 
 function describeResumed({ queue, routingKeys, published, scanned, handedOver, complete }: Resumed): string {
-  const what = `${published} events published into the queue ${queue}; ${scanned} changes looked at`;
+  const what = `${published} events published into the queue ${printable(queue)}; ${scanned} changes looked at`;
   if (!complete) return `${what}. Interrupted. ${AGAIN}`;
   return `${what}. ${handedOver} messages came meanwhile and follow; the queue is bound again: ${routingKeys.join(' ')}`;
 }
 
 function describeForgotten({ queue, fromPosition, from }: PutAside): string {
-  return `The note that the queue ${queue} misses events from position ${fromPosition} on, created at ${from.toISOString()}, was removed.`;
+  return `The note that the queue ${printable(queue)} misses events from position ${fromPosition} on, created at ${from.toISOString()}, was removed.`;
 }
 
 await runCommand(async () => {

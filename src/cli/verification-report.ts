@@ -2,6 +2,7 @@
 import type { BrokenHead } from '../shared/kept-heads.ts';
 import type { Verification } from '../shared/verification.ts';
 import type { VerificationSince } from '../shared/verification-since.ts';
+import { print } from './output.ts';
 import type { Standby } from './standby.ts';
 import { table } from './table.ts';
 
@@ -32,17 +33,16 @@ export function isVerified({ found, heads }: Report): boolean {
 
 export function printReport(report: Report): void {
   const { found, heads } = report;
-  console.log(table([...(found ? countsOf(found) : []), ...(heads ? countsOfHeads(heads) : [])]));
+  print(table([...(found ? countsOf(found) : []), ...(heads ? countsOfHeads(heads) : [])]));
   for (const { accountId, version, cutEpoch } of heads?.namedCut ?? [])
-    console.log(`${accountId}: the kept head of version ${version} was lost when epoch ${cutEpoch} began`);
-  if (heads && heads.cut > heads.namedCut.length)
-    console.log(`and ${heads.cut - heads.namedCut.length} more such heads`);
-  for (const { accountId, problems } of found?.offenders ?? []) console.log(`${accountId}: ${problems.join('; ')}`);
-  for (const { accountId, problem } of heads?.named ?? []) console.log(`${accountId}: ${problem}`);
+    print(`${accountId}: the kept head of version ${version} was lost when epoch ${cutEpoch} began`);
+  if (heads && heads.cut > heads.namedCut.length) print(`and ${heads.cut - heads.namedCut.length} more such heads`);
+  for (const { accountId, problems } of found?.offenders ?? []) print(`${accountId}: ${problems.join('; ')}`);
+  for (const { accountId, problem } of heads?.named ?? []) print(`${accountId}: ${problem}`);
   const named = (found?.offenders.length ?? 0) + (heads?.named.length ?? 0);
   const all = (found?.offendingAccounts ?? 0) + (heads?.broken ?? 0);
-  if (all > named) console.log(`and ${all - named} more`);
-  console.log(verdict(report));
+  if (all > named) print(`and ${all - named} more`);
+  print(verdict(report));
 }
 
 function countsOf(found: Verification | VerificationSince): [string, number][] {

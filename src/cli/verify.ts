@@ -13,6 +13,7 @@ import { commandLine } from './command-line.ts';
 import { countChanges } from './count-changes.ts';
 import { readHeadFile, readOrderedHeadFile } from './head-file.ts';
 import { STDIN } from './lines.ts';
+import { print } from './output.ts';
 import { interruption, startProgress } from './progress.ts';
 import { isVerified, type KeptHeads, printReport, type Report } from './verification-report.ts';
 
@@ -162,7 +163,7 @@ await runCommand(async () => {
       since === undefined ? await verifyWhole(client, file, cuts) : await verifyAfterHeads(client, since, cuts);
     const report: Report = { found, heads, isSince: since !== undefined, standby };
     if (json)
-      console.log(
+      print(
         JSON.stringify({
           verified: isVerified(report),
           ...(since !== undefined && { since }),

@@ -85,6 +85,36 @@ export async function findOlderVersions(
   return (await client.query<OlderVersion>(FIND_OLDER, columnsOf(seen))).rows;
 }
 
+/** How many accounts, and the sum of their hashes: two sets that agree in both are the same. */
+export interface AccountSet {
+  count: number;
+  sum: bigint;
+}
+
+const ACCOUNT_SET =
+  'SELECT count(*) AS count, coalesce(sum(hashtextextended(account_id, 0)), 0)::text AS sum FROM account';
+
+/** Those of the listed ones that exist here, each once. @param seen at most SEEN_PAGE_MAX. */
+export async function accountsAmong(
+  client: Pick<pg.ClientBase, 'query'>,
+  seen: readonly SeenVersion[],
+): Promise<AccountSet> {
+  return accountSet(client, ' WHERE account_id = ANY ($1::text[])', [seen.map(({ accountId }) => accountId)]);
+}
+
+export async function allAccounts(client: Pick<pg.ClientBase, 'query'>): Promise<AccountSet> {
+  return accountSet(client);
+}
+
+async function accountSet(
+  client: Pick<pg.ClientBase, 'query'>,
+  where = '',
+  values: unknown[] = [],
+): Promise<AccountSet> {
+  const { count, sum } = (await client.query(`${ACCOUNT_SET}${where}`, values)).rows[0];
+  return { count, sum: BigInt(sum) };
+}
+
 function columnsOf(seen: readonly SeenVersion[]) {
   return [seen.map(({ accountId }) => accountId), seen.map(({ version }) => version), seen.map(({ epoch }) => epoch)];
 }

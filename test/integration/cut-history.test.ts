@@ -187,6 +187,25 @@ describe('compare', () => {
     expect(await run('compare', '--versions', file)).toMatchObject({ code: 0 });
   });
 
+  it('takes an account that is listed twice for one', async () => {
+    const { rows } = await database.pool.query('SELECT account_id AS id, version, epoch FROM account');
+    const all = rows.map(({ id, version, epoch }) => `${id},${version},${epoch}\n`);
+    const twice = [...all.filter((line) => !line.startsWith('quiet,')), all[0]];
+    const file = await fileWith(twice.join(''));
+    expect(await run('compare', '--behind', '--versions', file)).toMatchObject({
+      code: 1,
+      out: `0 of ${rows.length} differ; behind: 0; accounts that are not listed: 1\n`,
+    });
+    await fileWith([...all, all[0], 'quiet,9,100\n'].join(''));
+    expect(await run('compare', '--behind', '--versions', file)).toMatchObject({ code: 1 });
+    // More than are compared at a time, so that no statement sees both.
+    await fileWith([...all, ...Array.from({ length: 2000 }, () => all[0])].join(''));
+    expect(await run('compare', '--behind', '--versions', file)).toMatchObject({
+      code: 1,
+      err: expect.stringContaining('The list has accounts more than once'),
+    });
+  });
+
   it('warns where a consumer has an epoch above all of this history', async () => {
     const above = (await newestEpoch()) + 5;
     const { code, err } = await run('compare', '--versions', await fileWith(`quiet,1,${above}`));

@@ -125,6 +125,32 @@ it('lists what is dead and why, without taking it, as often as one likes', async
   }
 });
 
+it('lists, discards and puts back although what is noted of a death is no time', async () => {
+  const notes = [{ time: 5 }, { time: { '!': 'timestamp', value: 9e15 } }, 5].map((death) => ({ 'x-death': [death] }));
+  for (const [index, headers] of notes.entries()) {
+    channel.publish(broker.topology.deadLetters, '', forgery(index + 1), { headers });
+  }
+  await until('they are there', async () => (await deadLetters()) === notes.length);
+  const { letters, complete } = await runJson('list');
+  expect(complete).toBe(true);
+  expect(letters.map(({ deadAt }: { deadAt: unknown }) => deadAt)).toEqual([null, null, null]);
+  expect(await run(['discard', '--all', '--yes'])).toMatchObject({ code: 0 });
+  expect(await deadLetters()).toBe(0);
+});
+
+it('says that it is not all where another reader holds some', async () => {
+  await plant(3);
+  const other = await (await broker.connect()).createChannel();
+  let held = 0;
+  await other.consume(broker.topology.deadLetters, () => (held += 1));
+  await until('it holds them', () => held === 3);
+  expect(await run(['list'])).toMatchObject({ code: 1, out: expect.stringContaining('0 dead letters; not all') });
+  expect(await run(['discard', '--all', '--yes'])).toMatchObject({ code: 1, out: expect.stringContaining('not all') });
+  await other.close();
+  await until('they are back', async () => (await deadLetters()) === 3);
+  expect(await runJson('list')).toMatchObject({ messages: 3, complete: true });
+});
+
 it('puts back what was only returned too often, which is recorded, and leaves the rest', async () => {
   await threeKinds();
   const { consumer } = await startWorkerHere(database, broker);

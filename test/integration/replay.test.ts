@@ -287,7 +287,7 @@ it('says whose failure it was when the database goes down, and where to continue
   expect(await slow.whenEnded).toMatchObject({
     code: 1,
     out: '',
-    err: expect.stringMatching(/^PostgreSQL: .*Continue with --after a:\d+\.$/m),
+    err: expect.stringMatching(/^PostgreSQL: .*Continue with --after=a:\d+\.$/m),
   });
 });
 
@@ -305,7 +305,7 @@ it('says so when the connection to RabbitMQ is lost, and where to go on', async 
   expect(await slow.whenEnded).toMatchObject({
     code: 1,
     out: '',
-    err: expect.stringMatching(/^RabbitMQ at .* cannot be used: .+ Continue with --after a:\d+\.$/m),
+    err: expect.stringMatching(/^RabbitMQ at .* cannot be used: .+ Continue with --after=a:\d+\.$/m),
   });
 });
 

@@ -5,6 +5,7 @@ import { BrokerTimeout } from '../../shared/broker.ts';
 import type { Management } from '../../shared/broker-management.ts';
 import { askOnce } from '../../shared/channel.ts';
 import type { Client } from '../../shared/database.ts';
+import { argument, printable } from '../output.ts';
 import { readKnown } from './management.ts';
 import { type PassedOver, type PutAside, readPassedOver, readPutAside } from './missed.ts';
 
@@ -51,7 +52,7 @@ export async function list(
     queues.push({
       ...{ name, ...state, routingKeys: known ? (bound.get(name) ?? []) : null },
       putAside: aside ?? null,
-      command: aside ? `highload-balance subscribers ${state.exists ? 'resume' : 'forget'} ${name}` : null,
+      command: aside ? `highload-balance subscribers ${state.exists ? 'resume' : 'forget'} ${argument(name)}` : null,
     });
   }
   return { exchange, isComplete: known !== undefined, queues, passedOver };
@@ -73,16 +74,18 @@ async function look(connection: ChannelModel, name: string): Promise<Pick<Listed
   }
 }
 
+const shown = (routingKeys: readonly string[]) => printable(routingKeys.join(' '));
+
 export function describe({ exchange, isComplete, queues, passedOver }: Listing): string {
   const lines = queues.flatMap(({ name, routingKeys, messages, exists, putAside, command }) => {
-    const bound = routingKeys === null ? 'not known' : routingKeys.length > 0 ? routingKeys.join(' ') : 'not';
+    const bound = routingKeys === null ? 'not known' : routingKeys.length > 0 ? shown(routingKeys) : 'not';
     const held = exists ? `${messages ?? 'an unknown number of'} messages` : 'does not exist';
-    const first = `${name}: bound: ${bound}; ${held}`;
+    const first = `${printable(name)}: bound: ${bound}; ${held}`;
     if (!putAside) return [first];
     const { since, fromPosition, from, routingKeys: had } = putAside;
     return [
       first,
-      `  put aside at ${since.toISOString()} (was bound: ${had.join(' ')}); misses events from position ${fromPosition} on, created at ${from.toISOString()}`,
+      `  put aside at ${since.toISOString()} (was bound: ${shown(had)}); misses events from position ${fromPosition} on, created at ${from.toISOString()}`,
       `  ${command}`,
     ];
   });

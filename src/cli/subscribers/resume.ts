@@ -10,6 +10,7 @@ import type { Client } from '../../shared/database.ts';
 import { isRouted } from '../../shared/topic.ts';
 import { isOfDatabase } from '../command.ts';
 import { RATE_MAX } from '../options.ts';
+import { argument } from '../output.ts';
 import { startProgress } from '../progress.ts';
 import { readChanges } from '../replay/changes.ts';
 import { beginHandOver } from '../replay/hand-over.ts';
@@ -101,7 +102,7 @@ async function findQueue(connection: ChannelModel, queue: string): Promise<void>
     if (code !== 404 && code !== 405) throw error;
     const why = code === 404 ? 'does not exist any more' : 'belongs to one connection, whose end deletes it';
     throw new SettingsError(
-      `The queue ${queue} ${why}. If its missed events are not needed: highload-balance subscribers forget ${queue}`,
+      `The queue ${queue} ${why}. If its missed events are not needed: highload-balance subscribers forget ${argument(queue)}`,
     );
   }
 }
