@@ -33,6 +33,8 @@ beforeAll(async () => {
   onCleanUp(() => admin.end());
   await admin.query(`CREATE ROLE the_owner LOGIN CREATEROLE PASSWORD 'owner'`);
   await admin.query(`CREATE ROLE a_stranger LOGIN PASSWORD 'stranger'`);
+  await admin.query(`CREATE ROLE a_helper LOGIN CREATEROLE PASSWORD 'helper'`);
+  await admin.query('CREATE ROLE a_user LOGIN; CREATE ROLE a_team; CREATE ROLE a_league');
 });
 afterAll(cleanUp);
 
@@ -49,6 +51,8 @@ function urlOf(user: string, password: string, name = database): string {
   [url.username, url.password, url.pathname] = [user, password, `/${name}`];
   return url.href;
 }
+
+const asSuperuser = () => urlOf(new URL(server).username, new URL(server).password);
 
 const settings = (more: Record<string, string> = {}) => ({
   DATABASE_URL: owner,
@@ -137,6 +141,109 @@ it('has no password in a statement, which a server may log', async () => {
   expect(await answers(urlOf('api-3', 'unspeakable2'))).toBe('28P01');
 });
 
+describe('a user that was the user of another process', () => {
+  const rotated = (api: string, worker: string, operator: string) => ({
+    DATABASE_URL: owner,
+    API_DATABASE_URL: urlOf(api, 'p'),
+    WORKER_DATABASE_URL: urlOf(worker, 'p'),
+    OPERATOR_DATABASE_URL: urlOf(operator, 'p'),
+  });
+  const groupsOf = async (role: string) =>
+    (
+      await admin.query(
+        `SELECT ARRAY(SELECT rolname::text FROM pg_roles WHERE rolname <> $1 AND pg_has_role($1, oid, 'MEMBER') ORDER BY 1) AS groups`,
+        [role],
+      )
+    ).rows[0].groups;
+
+  it('leaves the groups of that one', async () => {
+    await migrate(owner);
+    expect((await logins(rotated('one', 'two', 'three'))).code).toBe(0);
+    const after = rotated('two', 'three', 'one');
+    expect(await logins(after)).toEqual({
+      code: 0,
+      out:
+        'two: password set, in balance_api, no longer in balance_worker\n' +
+        'three: password set, in balance_worker, no longer in balance_api and balance_auditor\n' +
+        'one: password set, in balance_api and balance_auditor\n',
+      err: '',
+    });
+    expect(await groupsOf('one')).toEqual(['balance_api', 'balance_auditor']);
+    expect(await groupsOf('two')).toEqual(['balance_api']);
+    expect(await groupsOf('three')).toEqual(['balance_worker']);
+    expect((await logins(after)).out).not.toContain('no longer');
+  });
+
+  it('is refused if DATABASE_URL may not take it out of a group', async () => {
+    await migrate(owner);
+    const environment = rotated('four', 'five', 'six');
+    expect((await logins(environment)).code).toBe(0);
+    await admin.query('GRANT balance_worker TO four');
+    await admin.query('GRANT balance_worker TO a_helper WITH ADMIN OPTION');
+    await admin.query('SET ROLE a_helper; GRANT balance_worker TO four; RESET ROLE');
+    const before = await passwords();
+    const { code, err } = await logins(environment);
+    expect({ code, err }).toEqual({
+      code: 1,
+      err: expect.stringMatching(/^four would stay in balance_worker, which a_helper granted.* run REVOKE /),
+    });
+    const [, statement] = err.match(/run (REVOKE .*), and then/)!;
+    await admin.query(statement!);
+    expect((await logins(environment)).err).toContain('which postgres granted');
+    expect(await passwords()).toEqual(before);
+    expect(await logins({ ...environment, DATABASE_URL: asSuperuser() })).toMatchObject({
+      code: 0,
+      out: expect.stringContaining('four: password set, in balance_api, no longer in balance_worker\n'),
+    });
+    expect(await groupsOf('four')).toEqual(['balance_api']);
+  });
+
+  it('is refused if it is in a group through another role', async () => {
+    await migrate(owner);
+    const environment = rotated('seven', 'eight', 'nine');
+    expect((await logins(environment)).code).toBe(0);
+    await admin.query('GRANT balance_auditor TO a_team; GRANT a_team TO eight');
+    const before = await passwords();
+    const { code, err } = await logins(environment);
+    await admin.query('REVOKE balance_auditor FROM a_team; REVOKE a_team FROM eight');
+    expect({ code, err }).toEqual({
+      code: 1,
+      err: expect.stringContaining(
+        'eight would stay in balance_auditor, because it is in a_team: take it out of a_team',
+      ),
+    });
+    expect(await passwords()).toEqual(before);
+  });
+});
+
+it('refuses a login that could not connect, until DATABASE_URL may let it', async () => {
+  await migrate(owner);
+  expect((await logins(settings())).code).toBe(0);
+  await admin.query('GRANT balance_api, balance_worker, balance_auditor TO a_helper WITH ADMIN OPTION');
+  await admin.query(`GRANT CONNECT ON DATABASE ${database} TO a_helper`);
+  const environment = {
+    DATABASE_URL: urlOf('a_helper', 'helper'),
+    API_DATABASE_URL: urlOf('api-4', 'p'),
+    WORKER_DATABASE_URL: urlOf('worker-4', 'p'),
+  };
+  const before = await passwords();
+  const { code, out, err } = await logins(environment);
+  expect({ code, out, err }).toEqual({
+    code: 1,
+    out: '',
+    err: expect.stringMatching(
+      `^api-4, worker-4 could not connect to the database ${database}, and a_helper, .* as the_owner`,
+    ),
+  });
+  expect(await passwords()).toEqual(before);
+  const [, statement] = err.match(/run (GRANT .*), and then/)!;
+  const client = await openClient(owner, 'test');
+  await client.query(statement!).finally(() => client.end());
+  expect((await logins(environment)).code).toBe(0);
+  expect(await answers(environment.API_DATABASE_URL)).toBe('in');
+  expect(await answers(environment.WORKER_DATABASE_URL)).toBe('in');
+});
+
 describe('refuses, and changes nothing', () => {
   it.each<[string, () => Record<string, string>, string]>([
     ['the owner', () => ({ API_DATABASE_URL: owner }), 'API_DATABASE_URL has the user of DATABASE_URL, the_owner'],
@@ -146,6 +253,11 @@ describe('refuses, and changes nothing', () => {
       'WORKER_DATABASE_URL has the same user as API_DATABASE_URL',
     ],
     ['a superuser', () => ({ API_DATABASE_URL: urlOf('postgres', 'p') }), 'has the user postgres, who may do more'],
+    [
+      'a group role',
+      () => ({ WORKER_DATABASE_URL: urlOf('balance_api', 'p') }),
+      'WORKER_DATABASE_URL has the user balance_api, a group role',
+    ],
     ['no password', () => ({ API_DATABASE_URL: urlOf('api-1', '') }), 'has no password for api-1'],
     ['another database', () => ({ API_DATABASE_URL: urlOf('api-1', 'p', 'other') }), 'names the database other'],
     ['what cannot be typed', () => ({ API_DATABASE_URL: urlOf('api-1', 'pä') }), 'is not of printable ASCII'],
@@ -163,6 +275,33 @@ describe('refuses, and changes nothing', () => {
     const { code, err } = await logins(settings({ ...fresh, ...more() }));
     expect({ code, err }).toEqual({ code: 1, err: expect.stringContaining(sentence) });
     expect(err).not.toContain('secret');
+    expect(await passwords()).toEqual(before);
+  });
+
+  it.each([
+    ['the owner of a table', () => 'ALTER TABLE account OWNER TO a_user', 'who owns the tables'],
+    ['the owner of the schema', () => 'ALTER SCHEMA public OWNER TO a_user', 'who owns the schema'],
+    ['the owner of the database', () => `ALTER DATABASE ${database} OWNER TO a_user`, 'who owns the database'],
+    [
+      'a member of the owner',
+      () => 'GRANT the_owner TO a_league; GRANT a_league TO a_team; GRANT a_team TO a_user WITH INHERIT FALSE',
+      'who is a member of the_owner, who owns the tables',
+    ],
+  ])('%s', async (_, statements, sentence) => {
+    await migrate(owner);
+    const client = await openClient(asSuperuser(), 'test');
+    await client.query(statements()).finally(() => client.end());
+    const before = await passwords();
+    const { code, err } = await logins({
+      DATABASE_URL: asSuperuser(),
+      API_DATABASE_URL: urlOf('fresh-2', 'p'),
+      WORKER_DATABASE_URL: urlOf('a_user', 'p'),
+    });
+    await admin.query('REVOKE the_owner FROM a_league');
+    expect({ code, err }).toEqual({
+      code: 1,
+      err: expect.stringContaining(`WORKER_DATABASE_URL has the user a_user, ${sentence}: name another one`),
+    });
     expect(await passwords()).toEqual(before);
   });
 
