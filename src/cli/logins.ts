@@ -7,6 +7,7 @@ import { ALL_GROUPS, createLogins, GROUPS, isPassword, type Login } from '../sha
 import { isDenied } from '../shared/sqlstate.ts';
 import { runCommand, withDatabase } from './command.ts';
 import { takesNoOptions } from './command-line.ts';
+import { print } from './output.ts';
 
 takesNoOptions(`usage: highload-balance logins
 
@@ -105,7 +106,7 @@ await runCommand(async () => {
       });
       for (const { role, created, groups, left } of done) {
         const leaves = left.length > 0 ? `, no longer in ${left.join(' and ')}` : '';
-        console.log(`${role}: ${created ? 'created' : 'password set'}, in ${groups.join(' and ')}${leaves}`);
+        print(`${role}: ${created ? 'created' : 'password set'}, in ${groups.join(' and ')}${leaves}`);
       }
     },
     { statementTimeoutMs: STATEMENT_TIMEOUT_MS },
