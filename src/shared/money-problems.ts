@@ -3,9 +3,14 @@
 // so the cost depends only on the number of entries checked.
 import { TRANSFER_LEGS_MAX } from './contract.ts';
 
-/** The columns of marked, and of what is read beside it. */
+/**
+ * The columns of marked, and of what is read beside it, from a table or from marked itself. The
+ * texts only of the entry that places a hold: whatever else is in marked would carry them for nothing.
+ */
 export const MARKED = `account_id, version, epoch, type, amount, held_change, transfer_id, reverses, hold_id, hold_status,
-           hold_remaining, hold_expires_at`;
+           hold_remaining, hold_expires_at, created_at, ${['reference', 'metadata', 'actor']
+             .map((column) => `CASE WHEN type = 'hold.placed' THEN ${column} END AS ${column}`)
+             .join(', ')}`;
 const IS_MARKED = `(transfer_id IS NOT NULL OR reverses IS NOT NULL OR hold_id IS NOT NULL)`;
 
 /**
@@ -66,11 +71,14 @@ const SUMS = `ARRAY[
                 (min(leg.account_id) FILTER (WHERE leg.amount < 0) IS NOT DISTINCT FROM marked.first_account)::integer
               ]`;
 
-/** A transfer of more than two legs is only reversed whole; one of two legs also in part. */
+/**
+ * A transfer of more than two legs is only reversed whole; one of two legs also in part. Numeric, here
+ * and wherever a sign is left out: of the lowest bigint, which only a manipulated entry has, there is no opposite.
+ */
 const OPPOSITE = `
               SELECT count(*) = count(one.amount) AND count(*) = count(two.amount)
-                     AND bool_and(sign(one.amount) = -sign(two.amount) AND abs(two.amount) <= abs(one.amount))
-                     AND (count(*) = 2 OR bool_and(one.amount = -two.amount))
+                     AND bool_and(sign(one.amount) = -sign(two.amount) AND abs(two.amount::numeric) <= abs(one.amount::numeric))
+                     AND (count(*) = 2 OR bool_and(one.amount::numeric = -two.amount::numeric))
               FROM ${legs('marked.reverses')} one FULL JOIN ${legs('marked.transfer_id')} two USING (account_id)`;
 
 /** Where what belongs to a hold, a transfer or a change is found, if not all of its entries are in marked. */
@@ -121,7 +129,10 @@ export const moneyProblems = ({ expressions, holdEntries, reversingEntries, plac
   ),
   hold_entries AS (
     SELECT DISTINCT ON (account_id, hold_id)
-           account_id, hold_id, version, hold_status, hold_remaining, hold_expires_at,
+           account_id, hold_id, version, hold_status, hold_remaining, hold_expires_at, created_at AS changed_at,
+           min(created_at) FILTER (WHERE type = 'hold.placed') OVER of_hold AS placed_at,
+           min(reference) OVER of_hold AS placed_reference, min(metadata) OVER of_hold AS placed_metadata,
+           min(actor) OVER of_hold AS placed_by,
            sum(held_change) OVER of_hold AS total, -sum(amount) OVER of_hold AS taken,
            sum(held_change) FILTER (WHERE type IN ('hold.placed', 'hold.changed')) OVER of_hold AS set_aside
     FROM ${holdEntries} marked
@@ -131,7 +142,9 @@ export const moneyProblems = ({ expressions, holdEntries, reversingEntries, plac
   ),
   holds AS (
     SELECT account_id, hold_id, hold.amount, hold.captured, hold.remaining, hold.status, hold.expires_at,
-           version, hold_status, hold_remaining, hold_expires_at, total, taken, set_aside,
+           hold.client, hold.reference, hold.metadata, hold.created_at, hold.updated_at,
+           version, hold_status, hold_remaining, hold_expires_at, changed_at, total, taken, set_aside,
+           placed_at, placed_reference, placed_metadata, placed_by,
            hold.status IS NOT NULL AND version IS NOT NULL AS is_both
     FROM hold FULL JOIN hold_entries USING (account_id, hold_id)
   ),
@@ -164,7 +177,7 @@ export const moneyProblems = ({ expressions, holdEntries, reversingEntries, plac
   ),
   reversing AS (
     SELECT account_id, reverses, min(version) AS first_version, min(sign(amount)) AS sign, max(sign(amount)) AS other_sign,
-           sum(CASE WHEN transfer_id IS NULL THEN abs(amount) ELSE ${moved('marked.transfer_id')} END) AS moved
+           sum(CASE WHEN transfer_id IS NULL THEN abs(amount::numeric) ELSE ${moved('marked.transfer_id')} END) AS moved
     FROM ${reversingEntries} marked
     WHERE reverses IS NOT NULL AND (transfer_id IS NULL OR account_id = ${accountOf('reverses')})
     GROUP BY account_id, reverses
@@ -173,7 +186,7 @@ export const moneyProblems = ({ expressions, holdEntries, reversingEntries, plac
     SELECT account_id, reverses, coalesce(version, first_version) AS version, original, reversed, first_version,
            coalesce(reversing.moved, 0) AS moved, sign, other_sign,
            CASE WHEN version IS NOT NULL THEN (
-             SELECT ARRAY[sign(amount), CASE WHEN transfer_id IS NULL THEN abs(amount) ELSE ${moved('noted.reverses')} END]
+             SELECT ARRAY[sign(amount), CASE WHEN transfer_id IS NULL THEN abs(amount::numeric) ELSE ${moved('noted.reverses')} END]
              FROM ${change(
                'amount, transfer_id',
                `account_id = noted.account_id AND version = noted.version AND epoch = noted.epoch
@@ -211,11 +224,34 @@ export const moneyProblems = ({ expressions, holdEntries, reversingEntries, plac
       'is_both AND amount IS DISTINCT FROM set_aside',
       ...['hold %s has the amount %s, but its entries set aside %s', 'hold_id', 'amount', 'coalesce(set_aside, 0)'],
     ],
+    ['is_both AND placed_at IS NULL', 'hold %s has no entry that placed it', 'hold_id'],
+    [
+      'is_both AND created_at <> placed_at',
+      ...['hold %s was placed at %s, but its first entry says %s', 'hold_id', 'created_at', 'placed_at'],
+    ],
+    [
+      // Of another state than its last entry, which is named above, it also has another time.
+      'is_both AND (status, remaining) = (hold_status, hold_remaining) AND updated_at <> changed_at',
+      ...['hold %s was last changed at %s, but its last entry says %s', 'hold_id', 'updated_at', 'changed_at'],
+    ],
+    [
+      'is_both AND placed_at IS NOT NULL AND reference IS DISTINCT FROM placed_reference',
+      ...['hold %s has another reference than the entry that placed it', 'hold_id'],
+    ],
+    [
+      'is_both AND placed_at IS NOT NULL AND metadata IS DISTINCT FROM placed_metadata',
+      ...['hold %s has other metadata than the entry that placed it', 'hold_id'],
+    ],
+    [
+      // Without authentication the entry has no actor, and the hold the empty name.
+      `is_both AND placed_at IS NOT NULL AND client <> coalesce(placed_by, '')`,
+      ...['hold %s is of another client than the entry that placed it', 'hold_id'],
+    ],
   )}
     UNION ALL${findings(
       'transfers',
       `version, ''`,
-      11,
+      21,
       ['sums[1] = 1', 'transfer %s has a single leg', 'transfer_id'],
       [
         `sums[1] > ${TRANSFER_LEGS_MAX}`,
@@ -234,7 +270,7 @@ export const moneyProblems = ({ expressions, holdEntries, reversingEntries, plac
     UNION ALL${findings(
       'reversals',
       `version, ''`,
-      21,
+      31,
       ['reversed IS NULL', 'version %s reverses %s, but no reversal is recorded for it', 'first_version', 'reverses'],
       [
         'reversed IS NOT NULL AND change IS NULL',

@@ -101,8 +101,9 @@ const OPEN = `
 
 const HOLDS = `
   INSERT INTO hold (account_id, hold_id, amount, captured, remaining, status, client, fingerprint, created_at, updated_at)
-  SELECT account_id, hold_id, 3, 3, 0, 'captured', 'shop', decode(repeat('00', 16), 'hex'), created_at, created_at
-  FROM ledger WHERE type = 'hold.placed'`;
+  SELECT account_id, hold_id, 3, 3, 0, 'captured', 'shop', decode(repeat('00', 16), 'hex'), min(created_at), max(created_at)
+  FROM ledger WHERE hold_id IS NOT NULL
+  GROUP BY account_id, hold_id`;
 
 /** Without waiting for the disk: what is measured later is on it. Autovacuum is what is measured too. */
 const FILL_FAST = [

@@ -97,8 +97,9 @@ beforeEach(async () => {
       [account],
     );
     await database.pool.query(
-      `INSERT INTO hold (account_id, hold_id, amount, remaining, expires_at, client, fingerprint, created_at, updated_at)
-       VALUES ($1, 'h', 5, 5, '2026-12-23T20:00:00Z', '', decode(repeat('00', 16), 'hex'), now(), now())`,
+      `INSERT INTO hold (account_id, hold_id, amount, remaining, expires_at, client, fingerprint, reference, metadata, created_at, updated_at)
+       SELECT account_id, hold_id, 5, 5, hold_expires_at, actor, decode(repeat('00', 16), 'hex'), reference, metadata, created_at, created_at
+       FROM ledger WHERE account_id = $1 AND type = 'hold.placed'`,
       [account],
     );
   }
@@ -154,7 +155,11 @@ describe('is found, and nothing but it named', () => {
   it.each([
     ['the first entry altered', set(0, `actor = 'x'`), [CHANGED('versions 0 to 2')]],
     ['an entry at the start of a segment altered', set(3, `reference = 'x'`), [CHANGED('versions 3 to 5')]],
-    ['an entry in the middle of a segment altered', set(4, `reference = 'x'`), [CHANGED('versions 3 to 5')]],
+    [
+      'an entry in the middle of a segment altered',
+      set(4, `reference = 'x'`),
+      ['hold h has another reference than the entry that placed it', CHANGED('versions 3 to 5')],
+    ],
     ['an entry at the end of a segment altered', set(5, `reference = 'x'`), [CHANGED('versions 3 to 5')]],
     ['the last chained entry altered', set(6, `reference = 'x'`), [CHANGED('version 6')]],
     [
@@ -194,7 +199,11 @@ describe('is found, and nothing but it named', () => {
       move(2, 1002) + move(3, 2) + move(1002, 3) + set(2, 'balance = 20') + set(3, 'balance = 30'),
       [CHANGED('versions 0 to 2, versions 3 to 5')],
     ],
-    ['all entries altered', `UPDATE ledger SET actor = 'x' WHERE account_id = 'bad'`, [CHANGED(ALL)]],
+    [
+      'all entries altered',
+      `UPDATE ledger SET actor = 'x' WHERE account_id = 'bad'`,
+      ['hold h is of another client than the entry that placed it', CHANGED(ALL)],
+    ],
     ['an entry at the start of a segment removed', forget(3), [MISSING(3), SHORT, REMOVED('versions 3 to 5')]],
     ['an entry in the middle of a segment removed', forget(1), [MISSING(1), SHORT, REMOVED('versions 0 to 2')]],
     ['an entry at the end of a segment removed', forget(2), [MISSING(2), SHORT, REMOVED('versions 0 to 2')]],
@@ -332,6 +341,26 @@ describe('of holds, transfers and reversals is found, also of an account alone,'
       'a hold removed',
       `DELETE FROM hold WHERE account_id = 'bad'`,
       { bad: ['the account holds 5, but its active holds have 0 left', 'hold h has entries but no row'] },
+    ],
+    [
+      'a hold placed by another client',
+      `UPDATE hold SET client = 'eve' WHERE account_id = 'bad'`,
+      { bad: ['hold h is of another client than the entry that placed it'] },
+    ],
+    [
+      'a hold placed by nobody',
+      `UPDATE hold SET client = '' WHERE account_id = 'bad'`,
+      { bad: ['hold h is of another client than the entry that placed it'] },
+    ],
+    [
+      'a hold with nothing left of what was said of it',
+      `UPDATE hold SET reference = NULL, metadata = NULL WHERE account_id = 'bad'`,
+      {
+        bad: [
+          'hold h has another reference than the entry that placed it',
+          'hold h has other metadata than the entry that placed it',
+        ],
+      },
     ],
     [
       'a leg removed with its account',

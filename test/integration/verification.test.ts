@@ -145,10 +145,14 @@ describe('of holds, transfers and reversals', () => {
     await post('/v1/reversals', { of: id('a', 2), amount: 5 }); // a 6, b 6
     await post('/v1/balance-updates', { accountId: 'b', amount: -10 }); // b 7
     await post('/v1/reversals', { of: id('b', 7), amount: 4 }); // b 8
-    await post('/v1/accounts/a/holds', { holdId: 'active', amount: 50, expiresInSeconds: 3600 }); // a 7
+    await post('/v1/accounts/a/holds', {
+      ...{ holdId: 'active', amount: 50, expiresInSeconds: 3600, reference: 'order 7', metadata: { shop: '1' } },
+    }); // a 7
     const changed = await send(url, 'PATCH', '/v1/accounts/a/holds/active', { amount: 60 }); // a 8
     expect(changed.status).toBe(200);
-    await post('/v1/accounts/a/holds/active/capture', { amount: 20, final: false }); // a 9
+    await post('/v1/accounts/a/holds/active/capture', {
+      ...{ amount: 20, final: false, reference: 'parcel 9', metadata: { parcel: '9' } },
+    }); // a 9
     await post('/v1/accounts/a/holds', { holdId: 'captured', amount: 30 }); // a 10
     await post('/v1/accounts/a/holds/captured/capture', { amount: 10, to: 'b' }); // a 11, b 9
     await post('/v1/accounts/a/holds', { holdId: 'released', amount: 7 }); // a 12
@@ -290,6 +294,60 @@ describe('of holds, transfers and reversals', () => {
       () => setHold('active', 'amount = 61') + setHold('captured', 'amount = 31') + setHold('released', 'amount = 8'),
       'a',
       () => ['hold active has the amount 61, but its entries set aside 60 (and 2 more)'],
+    ],
+    [
+      'a hold placed earlier',
+      () => setHold('active', `created_at = '2025-11-23T20:00:00Z'`),
+      'a',
+      () => [expect.stringMatching(/^hold active was placed at 2025-11-23 .*, but its first entry says 20/)],
+    ],
+    [
+      'a hold changed later',
+      () => setHold('active', `updated_at = '2100-11-23T20:00:00Z'`),
+      'a',
+      () => [expect.stringMatching(/^hold active was last changed at 2100-11-23 .*, but its last entry says 20/)],
+    ],
+    [
+      'a hold that expired later',
+      () => setHold('expired', `updated_at = updated_at + interval '1 ms'`),
+      'a',
+      () => [expect.stringMatching(/^hold expired was last changed at .*, but its last entry says /)],
+    ],
+    [
+      'a hold with the reference of its capture',
+      () => setHold('active', `reference = 'parcel 9'`),
+      'a',
+      () => ['hold active has another reference than the entry that placed it'],
+    ],
+    [
+      'a hold with a reference where there was none',
+      () => setHold('released', `reference = ''`),
+      'a',
+      () => ['hold released has another reference than the entry that placed it'],
+    ],
+    [
+      'a hold with other metadata',
+      () => setHold('active', `metadata = '{"shop":"2"}'`),
+      'a',
+      () => ['hold active has other metadata than the entry that placed it'],
+    ],
+    [
+      'a hold without its metadata',
+      () => setHold('active', 'metadata = NULL'),
+      'a',
+      () => ['hold active has other metadata than the entry that placed it'],
+    ],
+    [
+      'a hold of a client where authentication was off',
+      () => setHold('active', `client = 'eve'`),
+      'a',
+      () => ['hold active is of another client than the entry that placed it'],
+    ],
+    [
+      'a hold whose placing was made a change',
+      () => set('a', 12, `type = 'hold.changed'`),
+      'a',
+      () => ['hold released has no entry that placed it'],
     ],
     [
       'a hold removed',
@@ -516,6 +574,30 @@ describe('of holds, transfers and reversals', () => {
       () => set('a', 6, 'reverses = NULL'),
       'b',
       () => [`the legs of transfer ${id('b', 6)} reverse different transfers`],
+    ],
+    [
+      'a leg of the lowest amount there is',
+      () => set('b', 5, 'amount = -9223372036854775808'),
+      'b',
+      () => expect.arrayContaining([expect.stringContaining(`the legs of transfer ${id('b', 5)} add up to -92`)]),
+    ],
+    [
+      'a reversal of the lowest amount there is',
+      () => set('b', 8, 'amount = -9223372036854775808'),
+      'b',
+      () => expect.arrayContaining(['a reversal of version 7 has the same sign as the change']),
+    ],
+    [
+      'a change reversed of the lowest amount there is',
+      () => set('b', 7, 'amount = -9223372036854775808'),
+      'b',
+      () => expect.arrayContaining(['the balance of version 7 is not the one before plus its amount']),
+    ],
+    [
+      'a leg of the lowest amount in a transfer of three that was reversed',
+      () => set('a', 3, 'amount = -9223372036854775808'),
+      'a',
+      () => expect.arrayContaining(['the balance of version 3 is not the one before plus its amount']),
     ],
     [
       'a reversal given to another account',

@@ -159,6 +159,11 @@ describe('a system with a history before its heads and one after', () => {
       ['a hold from before the head that has less left', `UPDATE hold SET remaining = 14 WHERE hold_id = 'across'`],
       ['a hold captured further', `UPDATE hold SET captured = 6 WHERE hold_id = 'across'`],
       ['a hold of another amount', `UPDATE hold SET amount = 21 WHERE hold_id = 'across'`],
+      ['a hold placed earlier', `UPDATE hold SET created_at = created_at - interval '1 year' WHERE hold_id = 'across'`],
+      ['a hold changed later', `UPDATE hold SET updated_at = updated_at + interval '1 ms' WHERE hold_id = 'across'`],
+      ['a hold with a reference', `UPDATE hold SET reference = 'x' WHERE hold_id = 'across'`],
+      ['a hold with metadata', `UPDATE hold SET metadata = '{}' WHERE hold_id = 'across'`],
+      ['a hold of another client', `UPDATE hold SET client = 'eve' WHERE hold_id = 'across'`],
       ['a hold that is gone', `DELETE FROM hold WHERE hold_id = 'across'`],
       [
         'a hold of a new account made up',
@@ -200,6 +205,15 @@ describe('a system with a history before its heads and one after', () => {
       const sum = expect.stringContaining(`the legs of transfer ${id('busy', 4)} add up to 10`);
       expect(await problems(verified(database))).toMatchObject({ busy: expect.arrayContaining([sum]) });
       expect(await problems(verifiedSince(database, heads))).toMatchObject({ late: expect.arrayContaining([sum]) });
+    });
+
+    it('the placing of an older hold altered, if a newer entry is of that hold', async () => {
+      await database.pool.query(set('busy', 5, `reference = 'x'`));
+      const [found] = (await verifiedSince(database, heads)).offenders;
+      expect(found).toEqual({
+        accountId: 'busy',
+        problems: ['hold across has another reference than the entry that placed it'],
+      });
     });
 
     it('the newest entry of a hold removed, named by its version alone', async () => {
@@ -245,7 +259,7 @@ describe('a system with a history before its heads and one after', () => {
 
   describe('does not claim what it does not read', () => {
     it.each([
-      ['an entry in an earlier segment altered', set('busy', 5, `reference = 'x'`)],
+      ['an entry in an earlier segment altered', set('busy', 3, `reference = 'x'`)],
       ['an entry in an earlier segment removed', `DELETE FROM ledger WHERE account_id = 'busy' AND version = 2`],
       ['an entry of an account without new ones altered', set('quiet', 2, `reference = 'x'`)],
       ['a hold that nothing has touched since', `UPDATE hold SET amount = 9 WHERE hold_id = 'before'`],
