@@ -12,7 +12,7 @@ type Where = ((path: PropertyKey[]) => string) & {
   /** What its members are called: fields, unless it says otherwise. */
   readonly member?: string;
   /** What to say of members that clients look for here and that belong elsewhere. */
-  readonly elsewhere?: Readonly<Record<string, string>>;
+  readonly elsewhere?: ReadonlyMap<string, string>;
 };
 
 /** Checks one part of a request. */
@@ -68,7 +68,7 @@ function errorsOf({ issues }: z.ZodError, where: Where): InvalidInput[] {
         errors.push({
           where: where([...issue.path, key]),
           what:
-            where.elsewhere?.[key] ?? `is not a known ${where.member ?? 'field'}: correct its name, or leave it out`,
+            where.elsewhere?.get(key) ?? `is not a known ${where.member ?? 'field'}: correct its name, or leave it out`,
         });
       }
     }
@@ -85,7 +85,7 @@ export const inQuery: Where = Object.assign((path: PropertyKey[]) => `query ${St
 
 /** The body of a call whose idempotency key is in a header, for {@link check}. */
 export const inKeyedBody: Where = Object.assign((path: PropertyKey[]) => pointer(path), {
-  elsewhere: { idempotencyKey: 'is not a field of this body: send it in the header Idempotency-Key' },
+  elsewhere: new Map([['idempotencyKey', 'is not a field of this body: send it in the header Idempotency-Key']]),
 });
 
 /** In a header, and in the body of a bulk request. */
