@@ -71,18 +71,7 @@ export async function openDeadLetters(
   { deadLetters, ledgerQueue }: Topology,
 ): Promise<DeadLetterQueue> {
   const channel: ConfirmChannel = await openChannel(connection.createConfirmChannel());
-  const find = () =>
-    answered('finding the queue', channel.checkQueue(deadLetters)).catch((error: Error & { code?: number }) => {
-      if (error.code !== NOT_FOUND) throw error;
-      throw new SettingsError(
-        `There is no queue ${deadLetters}. The worker creates it: start one, or correct AMQP_NAMESPACE.`,
-      );
-    });
-  let { messageCount: messages, consumerCount } = await find();
-  for (const untilMs = performance.now() + READER_GONE_MS; consumerCount > 0 && performance.now() < untilMs; ) {
-    await delay(READER_LOOK_MS);
-    ({ messageCount: messages, consumerCount } = await find());
-  }
+  const { messageCount: messages, consumerCount } = await find(channel, deadLetters);
   let returned = false;
   channel.on('return', () => {
     returned = true;
@@ -177,6 +166,21 @@ export async function openDeadLetters(
 }
 
 const NOT_FOUND = 404;
+
+/** Waits a moment for another reader to go: what it holds is not counted. @throws SettingsError if there is no such queue. */
+async function find(channel: ConfirmChannel, queue: string): Promise<{ messageCount: number; consumerCount: number }> {
+  for (const untilMs = performance.now() + READER_GONE_MS; ; await delay(READER_LOOK_MS)) {
+    const found = await answered('finding the queue', channel.checkQueue(queue)).catch(
+      (error: Error & { code?: number }) => {
+        if (error.code !== NOT_FOUND) throw error;
+        throw new SettingsError(
+          `There is no queue ${queue}. The worker creates it: start one, or correct AMQP_NAMESPACE.`,
+        );
+      },
+    );
+    if (found.consumerCount === 0 || performance.now() >= untilMs) return found;
+  }
+}
 
 function isSelected({ ids, reasons }: Selection, { id, reason }: DeadLetter): boolean {
   return (ids.length === 0 || ids.includes(id)) && (reasons.length === 0 || reasons.includes(reason));

@@ -25,7 +25,7 @@ export interface DeadLetter {
   /** Of its content: letters with the same content have the same id and are interchangeable. */
   id: string;
   reason: Reason;
-  /** UTC; null where RabbitMQ did not note it, or somebody else something that is no time. */
+  /** UTC; null where RabbitMQ did not note it, or another publisher wrote something that is no time. */
   deadAt: string | null;
   /** The changes that its events claim to report; the first ten. */
   events: { accountId: string; version: number }[];
@@ -66,7 +66,7 @@ interface Death {
   time?: { value: number };
 }
 
-/** Whoever may publish to the queue can write any value into the header, and RabbitMQ keeps it. */
+/** Anyone who may publish to the queue can write any value into the header, and RabbitMQ keeps it. */
 function timeOf(seconds: unknown): string | null {
   const time = new Date(typeof seconds === 'number' ? seconds * 1000 : Number.NaN);
   return Number.isNaN(time.getTime()) ? null : time.toISOString();

@@ -44,7 +44,7 @@ async function run(request: SubscribersRequest, { client, connection, exchange, 
 function describeResumed({ queue, routingKeys, published, scanned, handedOver, complete }: Resumed): string {
   const what = `${published} events published into the queue ${printable(queue)}; ${scanned} changes looked at`;
   if (!complete) return `${what}. Interrupted. ${AGAIN}`;
-  return `${what}. ${handedOver} messages came meanwhile and follow; the queue is bound again: ${routingKeys.join(' ')}`;
+  return `${what}. ${handedOver} messages came meanwhile and follow; the queue is bound again: ${printable(routingKeys.join(' '))}`;
 }
 
 function describeForgotten({ queue, fromPosition, from }: PutAside): string {

@@ -96,12 +96,13 @@ compare within one table, not with those of others.
 - **usual**: one \`UPDATE account SET balance = balance + $2 ... WHERE balance + $2 >= 0 RETURNING\` a request through a
   \`pg.Pool\` of 10, \`express.json()\` and \`res.json()\`: what a good developer writes first. No event, no ledger, no key.
 - **usual transfers**: a transaction that locks both accounts in order, looks at the balance and updates both.
-- **usual, same contract**: the \`UPDATE\` of *usual*, and an outbox row in the same statement; behind it this service's
-  relay and worker.
+- **usual, same contract**: the \`UPDATE\` of *usual*, and an outbox row in the same statement; this service's relay
+  and worker take it from there.
 - **this**: this service. *Pipeline running*: relay and worker move events during the load. *Relay deferred*: they start after it.
 
-Updates have no idempotency key unless the row says *keys*. Events are published to an exchange that nothing is bound to but
-the ledger's queue, unless the row says *a subscriber*: one process that takes and acknowledges each message.
+Updates have no idempotency key unless the row says *keys*. Nothing is bound to the exchange of
+events unless the row says *a subscriber*: one process that takes and acknowledges each message. The ledger gets its events
+in every row.
 
 ## Targets
 
